@@ -1,0 +1,1 @@
+"""The vocabulary of the studio: requests, settings, plans, measurements, errors. No I/O."""

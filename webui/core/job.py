@@ -1,0 +1,49 @@
+"""A job: a request on its way through the queue and the worker, and how it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from webui.core.errors import StudioError
+from webui.core.receipt import Receipt
+
+
+class JobState(StrEnum):
+    """Life of a job. The last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """The app was ended while it ran."""
+
+    @property
+    def final(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """A snapshot of a job for the page, the API and the command line."""
+
+    id: str
+    state: JobState
+    place: int = 0
+    """Jobs ahead of it in the queue."""
+    phase: str = ""
+    """starting, loading, encode, denoise, decode, save; empty while queued."""
+    step: int = 0
+    steps: int = 0
+    fraction: float = 0.0
+    """Done of the whole job, 0 to 1, by predicted time."""
+    seconds_left: float | None = None
+    preview: bytes | None = None
+    """The newest preview as a JPEG."""
+    receipt: Receipt | None = None
+    error: StudioError | None = None
+    worker_pid: int | None = None
+    request: dict[str, Any] | None = None

@@ -1,0 +1,271 @@
+"""Settings: the memory sliders. What is not named in a request is left to the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from webui.core.errors import BadInput
+from webui.core.text import Text
+
+SettingValue = str | int | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingSpec:
+    """One setting: its values in order of preference, its default, and its words."""
+
+    name: str
+    choices: tuple[SettingValue, ...] = ()
+    """Allowed values; empty for a whole number between `low` and `high`."""
+    low: int = 0
+    high: int = 0
+    multiple: int = 1
+    default: SettingValue
+    """What `estimate` takes when the request does not name it."""
+    label: Text
+    info: Text
+    choice_labels: Mapping[SettingValue, Text]
+    """What a value means, for people."""
+
+    def check(self, value: Any) -> SettingValue:
+        """The value in its proper type.
+
+        Raises:
+            BadInput: not one of the choices, or out of range.
+        """
+        field = f"settings.{self.name}"
+        if self.choices:
+            if self.choices == (False, True):
+                if isinstance(value, bool):
+                    return value
+            elif isinstance(value, str) and value in self.choices:
+                return value
+            names = [str(choice).lower() for choice in self.choices]
+            near = get_close_matches(str(value), names, 1, 0.5)
+            allowed = ", ".join(names)
+            raise BadInput(
+                field,
+                Text(
+                    f"'{value}' is not a value of the setting {self.name}.",
+                    f"设置 {self.name} 没有“{value}”这个值。",
+                ),
+                Text(
+                    (f"Did you mean {near[0]}? " if near else "") + f"It takes: {allowed}.",
+                    (f"是否想用 {near[0]}？" if near else "") + f"可用的值：{allowed}。",
+                ),
+            )
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not self.low <= value <= self.high or value % self.multiple:
+            raise BadInput(
+                field,
+                Text(
+                    f"'{value}' is not a value of the setting {self.name}.",
+                    f"设置 {self.name} 没有“{value}”这个值。",
+                ),
+                Text(
+                    f"It takes a multiple of {self.multiple} from {self.low} to {self.high}.",
+                    f"请用 {self.low} 到 {self.high} 之间 {self.multiple} 的倍数。",
+                ),
+            )
+        return int(value)
+
+
+_ON_OFF: dict[SettingValue, Text] = {True: Text("on", "开"), False: Text("off", "关")}
+_PRECISIONS: dict[SettingValue, Text] = {
+    "fp32": Text("fp32 (4 bytes a value)", "fp32（每个数 4 字节）"),
+    "bf16": Text("bf16 (2 bytes a value)", "bf16（每个数 2 字节）"),
+    "fp16": Text("fp16 (2 bytes a value)", "fp16（每个数 2 字节）"),
+}
+
+SETTINGS: dict[str, SettingSpec] = {
+    spec.name: spec
+    for spec in (
+        SettingSpec(
+            name="precision",
+            choices=("bf16", "fp16", "fp32"),
+            default="bf16",
+            label=Text("Precision", "精度"),
+            info=Text(
+                "Number format of the transformer and the text encoder.",
+                "Transformer 和文本编码器的数值格式。",
+            ),
+            choice_labels=_PRECISIONS,
+        ),
+        SettingSpec(
+            name="offload",
+            choices=("none", "model", "block", "leaf"),
+            default="none",
+            label=Text("Offload", "权重卸载"),
+            info=Text(
+                "Where the weights wait: none keeps all of them on the card, model swaps whole "
+                "components, block moves one transformer block at a time, leaf streams layer by "
+                "layer beside the computation. The result is the same.",
+                "权重放在哪里：none 全部留在显卡上；model 按整个组件换入换出；block 逐个 "
+                "Transformer 块搬运；leaf 边计算边逐层流式传输。生成结果不变。",
+            ),
+            choice_labels={
+                "none": Text("none: all on the card", "none：全部在显卡上"),
+                "model": Text("model: one component at a time", "model：一次一个组件"),
+                "block": Text("block: one block at a time", "block：一次一个块"),
+                "leaf": Text("leaf: streamed layer by layer", "leaf：逐层流式传输"),
+            },
+        ),
+        SettingSpec(
+            name="text_encoder",
+            choices=("gpu", "stream", "cpu", "absent"),
+            default="absent",
+            label=Text("Text encoder", "文本编码器"),
+            info=Text(
+                "Where the prompt is encoded: on the card (it leaves after encoding, unless offload "
+                "is none), streamed layer by layer, or on the processor.",
+                "在哪里编码提示词：在显卡上（除 offload 为 none 外，编码后即移出）、逐层流式传输，"
+                "或在处理器上。",
+            ),
+            choice_labels={
+                "gpu": Text("gpu: on the card", "gpu：在显卡上"),
+                "stream": Text("stream: layer by layer", "stream：逐层流式传输"),
+                "cpu": Text("cpu: on the processor", "cpu：在处理器上"),
+                "absent": Text("absent: embeddings are given", "absent：直接给出嵌入"),
+            },
+        ),
+        SettingSpec(
+            name="vae_precision",
+            choices=("fp32", "bf16", "fp16"),
+            default="fp32",
+            label=Text("VAE precision", "VAE 精度"),
+            info=Text(
+                "Number format of the decoder; the authors recommend fp32, bf16 halves its memory.",
+                "解码器的数值格式；作者推荐 fp32，bf16 可省一半显存。",
+            ),
+            choice_labels=_PRECISIONS,
+        ),
+        SettingSpec(
+            name="vae_tiling",
+            choices=(False, True),
+            default=False,
+            label=Text("VAE tiling", "VAE 分块"),
+            info=Text(
+                "Decode the picture in overlapping tiles: much less memory, a little slower.",
+                "把画面分成相互重叠的小块解码：显存少得多，速度稍慢。",
+            ),
+            choice_labels=_ON_OFF,
+        ),
+        SettingSpec(
+            name="vae_tile",
+            low=64,
+            high=1024,
+            multiple=32,
+            default=256,
+            label=Text("VAE tile (px)", "VAE 块大小（像素）"),
+            info=Text("Side of a tile, in pixels.", "每块的边长（像素）。"),
+            choice_labels={},
+        ),
+        SettingSpec(
+            name="vae_tile_overlap",
+            low=16,
+            high=512,
+            multiple=16,
+            default=64,
+            label=Text("VAE tile overlap (px)", "VAE 块重叠（像素）"),
+            info=Text(
+                "How far neighbouring tiles overlap; they are blended there.",
+                "相邻块重叠的宽度，重叠处平滑过渡。",
+            ),
+            choice_labels={},
+        ),
+        SettingSpec(
+            name="channels_last",
+            choices=(False, True),
+            default=False,
+            label=Text("VAE channels-last", "VAE channels-last"),
+            info=Text(
+                "Keep the VAE's convolution weights in channels-last order: less scratch memory "
+                "and faster on a GPU.",
+                "VAE 卷积权重按 channels-last 存放：在 GPU 上临时显存更少、速度更快。",
+            ),
+            choice_labels=_ON_OFF,
+        ),
+        SettingSpec(
+            name="allocator",
+            choices=("expandable", "default"),
+            default="expandable",
+            label=Text("Allocator", "显存分配器"),
+            info=Text(
+                "PyTorch's expandable segments waste far less memory (not on Windows).",
+                "PyTorch 的 expandable segments 浪费的显存少得多（Windows 不支持）。",
+            ),
+            choice_labels={
+                "expandable": Text("expandable segments", "expandable segments"),
+                "default": Text("default", "默认"),
+            },
+        ),
+    )
+}
+
+
+Settings = dict[str, SettingValue]
+"""Values by setting name; complete once the optimizer or `with_defaults` has filled it."""
+
+
+def check_settings(given: Mapping[str, Any], available: tuple[str, ...]) -> Settings:
+    """The named settings, checked; `auto` and None mean 'not named'.
+
+    Args:
+        given: setting values from the request.
+        available: the settings that the model really has.
+
+    Raises:
+        BadInput: unknown name, a setting that the model does not have, or a wrong value.
+    """
+    checked: Settings = {}
+    for name, value in given.items():
+        if name not in SETTINGS:
+            near = get_close_matches(str(name), list(SETTINGS), 1, 0.5)
+            raise BadInput(
+                f"settings.{name}",
+                Text(f"There is no setting '{name}'.", f"没有名为“{name}”的设置。"),
+                Text(
+                    f"Did you mean {near[0]}?" if near else f"Settings: {', '.join(available)}.",
+                    f"是否想用 {near[0]}？" if near else f"可用设置：{', '.join(available)}。",
+                ),
+            )
+        if value is None or value == "auto":
+            continue
+        if name not in available:
+            raise BadInput(
+                f"settings.{name}",
+                Text(
+                    f"The setting {name} has no effect on this model.",
+                    f"设置 {name} 对这个模型不起作用。",
+                ),
+                Text(
+                    f"Remove it. This model has: {', '.join(available)}.",
+                    f"请删去它。这个模型有：{', '.join(available)}。",
+                ),
+            )
+        checked[name] = SETTINGS[name].check(value)
+    tile, overlap = checked.get("vae_tile"), checked.get("vae_tile_overlap")
+    if tile is not None or overlap is not None:
+        tile = int(tile if tile is not None else SETTINGS["vae_tile"].default)
+        overlap = int(overlap if overlap is not None else SETTINGS["vae_tile_overlap"].default)
+        if overlap > tile // 2:
+            raise BadInput(
+                "settings.vae_tile_overlap",
+                Text(
+                    f"Tiles of {tile} px cannot overlap by {overlap} px.",
+                    f"{tile} 像素的块不能重叠 {overlap} 像素。",
+                ),
+                Text(
+                    f"Use an overlap of at most {tile // 2} px, or larger tiles.",
+                    f"重叠请不超过 {tile // 2} 像素，或用更大的块。",
+                ),
+            )
+    return checked
+
+
+def with_defaults(settings: Mapping[str, SettingValue], available: tuple[str, ...]) -> Settings:
+    """All settings of the model: the named ones, and `estimate`'s default for the others."""
+    return {name: settings.get(name, SETTINGS[name].default) for name in available}

@@ -1,0 +1,34 @@
+"""Units: bytes inside, GiB only for people."""
+
+from __future__ import annotations
+
+KIB = 2**10
+MIB = 2**20
+GIB = 2**30
+
+
+def format_bytes(count_bytes: float) -> str:
+    """A byte count for people: '512 B', '1.5 MiB', '5.43 GiB'; a minus sign is kept."""
+    size = abs(count_bytes)
+    sign = "-" if count_bytes < 0 else ""
+    if size < KIB:
+        return f"{sign}{size:.0f} B"
+    if size < MIB:
+        return f"{sign}{size / KIB:.0f} KiB"
+    if size < 100 * MIB:
+        return f"{sign}{size / MIB:.1f} MiB"
+    if size < GIB:
+        return f"{sign}{size / MIB:.0f} MiB"
+    return f"{sign}{size / GIB:.2f} GiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: '0.4 s', '12 s', '3 min 20 s', '2 h 05 min'."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
