@@ -1,0 +1,149 @@
+"""The catalogue: every card is a request that the studio accepts, and a wrong file is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from webui.catalogue import find_model, load_models
+from webui.catalogue.loader import read_model
+from webui.core.errors import BadInput
+from webui.core.request import parse_request
+from webui.core.settings import SETTINGS
+
+MODELS = Path("webui/catalogue/models").resolve()
+
+
+@pytest.fixture
+def card_file(tmp_path: Path):
+    """Writes a changed copy of a shipped card and returns its path."""
+
+    stem = "wan2.1-t2v-1.3b"
+
+    def write(**changes) -> Path:
+        data = yaml.safe_load((MODELS / f"{stem}.yaml").read_text(encoding="utf-8"))
+        for key, value in changes.items():
+            if value is None:
+                del data[key]
+            else:
+                data[key] = value
+        path = tmp_path / f"{stem}.yaml"
+        path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_the_three_models_are_there_and_the_embedded_one_comes_first():
+    assert list(load_models()) == ["demo", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"]
+
+
+@pytest.mark.parametrize("name", list(load_models()))
+def test_an_empty_request_takes_the_authors_values(name: str):
+    card = find_model(name)
+    request = parse_request({"model": name}, find_model)
+    assert (request.width, request.height) in card.sizes
+    assert request.frames == card.defaults.frames
+    assert request.guidance == card.defaults.guidance
+
+
+@pytest.mark.parametrize("name", list(load_models()))
+def test_configs_describe_one_pipeline(name: str):
+    configs = find_model(name).configs
+    assert configs["transformer"]["in_channels"] == configs["vae"]["z_dim"]
+    assert configs["transformer"]["text_dim"] == configs["text_encoder"]["d_model"]
+    assert configs["scheduler"]["prediction_type"] == "flow_prediction"
+    json.dumps(configs)
+
+
+@pytest.mark.parametrize("name", list(load_models()))
+def test_people_read_every_card_in_both_languages(name: str):
+    card = find_model(name)
+    for text in (card.about, *card.examples):
+        assert text.en.isascii()
+        assert any("\u4e00" <= character <= "\u9fff" for character in text.zh)
+
+
+def test_wan_sizes_are_the_authors():
+    small, large = find_model("wan2.1-t2v-1.3b"), find_model("wan2.1-t2v-14b")
+    assert small.defaults.flow_shift == 8.0 and small.defaults.guidance == 6.0
+    assert large.defaults.flow_shift == 5.0 and large.sizes[0] == (1280, 720)
+    assert small.defaults.negative_prompt == large.defaults.negative_prompt
+    assert small.defaults.negative_prompt.endswith("背景人很多，倒着走")
+    assert small.settings == tuple(SETTINGS)
+
+
+def test_the_demo_size_is_that_of_its_files():
+    files = Path("webui/demo/checkpoint").glob("*/*.safetensors")
+    size_bytes = sum(path.stat().st_size for path in files)
+    assert find_model("demo").download_bytes == pytest.approx(size_bytes, rel=0.05)
+
+
+def test_the_demo_defaults_are_those_it_was_measured_with():
+    from webui.demo.vocabulary import DEFAULTS
+
+    card = find_model("demo")
+    for key in ("frames", "height", "width", "steps", "guidance", "flow_shift", "solver", "fps"):
+        assert getattr(card.defaults, key) == getattr(DEFAULTS, key), key
+    assert card.max_sequence_length == DEFAULTS.max_sequence_length
+
+
+def test_the_demo_understands_its_examples():
+    from webui.demo.vocabulary import parse
+
+    for example in find_model("demo").examples:
+        assert parse(example.en) == parse(example.zh)
+        assert None not in (parse(example.en).shape, parse(example.en).motion)
+
+
+@pytest.mark.parametrize("frames", [0, 10**9, 18])
+def test_absurd_frames_are_refused(frames: int):
+    with pytest.raises(BadInput) as caught:
+        parse_request({"model": "demo", "frames": frames}, find_model)
+    assert caught.value.field == "frames"
+
+
+def test_an_unknown_model_offers_the_nearest_names():
+    with pytest.raises(BadInput) as caught:
+        find_model("wan2.1-t2v-1.4b")
+    assert caught.value.field == "model"
+    assert "wan2.1-t2v-1.3b" in caught.value.hint.en
+
+
+def test_an_unchanged_copy_reads_the_same(card_file):
+    assert read_model(card_file()) == find_model("wan2.1-t2v-1.3b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"guidanse": 1}, "guidanse"),
+        ({"fps": 12}, "fps"),
+        ({"sizes": None}, "sizes"),
+        ({"sizes": [[830, 480]]}, "sizes"),
+        ({"settings": ["precisoin"]}, "precisoin"),
+        ({"max_frames": 100}, "frames"),
+        ({"download_bytes": "28 GB"}, "download_bytes"),
+        ({"embedded": "no"}, "embedded"),
+        ({"about": {"en": "only English"}}, "zh"),
+        ({"name": "other"}, "name"),
+        ({"family": "wann"}, "family"),
+        ({"examples": "one"}, "examples"),
+        ({"configs": {"transformer": "x.json"}}, "vae"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_field(card_file, changes, field):
+    with pytest.raises(BadInput) as caught:
+        read_model(card_file(**changes))
+    assert caught.value.field == field
+    assert "wan2.1-t2v-1.3b.yaml" in caught.value.message.en
+
+
+def test_a_missing_component_file_is_named(card_file):
+    components = ("transformer", "vae", "text_encoder", "scheduler")
+    configs = dict.fromkeys(components, "components/no.json")
+    with pytest.raises(BadInput, match=r"components/no\.json cannot be read"):
+        read_model(card_file(configs=configs))

@@ -1,0 +1,68 @@
+"""The meter: phases, resident and peak bytes, what a broken phase leaves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from webui.worker.device import Device, open_device, read_versions
+from webui.worker.measure import Meter, host_peak_bytes
+
+MIB = 2**20
+
+
+def test_phases_on_a_processor() -> None:
+    module = torch.nn.Linear(512, 512, bias=False)
+    meter = Meter(Device(), [module])
+    assert meter.measurement(0.0) is None
+    with meter.phase("encode") as ready:
+        ready()
+        kept = torch.zeros(MIB // 4)
+        with torch.no_grad():
+            module(torch.zeros(512, 512))
+    with meter.phase("decode") as ready:
+        ready()
+        torch.zeros(MIB)
+    measurement = meter.measurement(1.5)
+    assert measurement is not None
+    encode, decode = measurement.phases
+    assert (encode.resident_bytes, encode.allocated_bytes) == (MIB, 4 * MIB)
+    assert (decode.resident_bytes, decode.allocated_bytes) == (2 * MIB, 6 * MIB)
+    assert measurement.peak_allocated_bytes == 6 * MIB
+    assert (measurement.peak_device_bytes, measurement.source) == (0, "cpu")
+    assert measurement.load_seconds == 1.5
+    assert measurement.seconds == encode.seconds + decode.seconds
+    del kept
+
+
+def test_a_broken_phase_is_measured() -> None:
+    meter = Meter(Device(), [])
+    with pytest.raises(ValueError, match="broken"), meter.phase("encode") as ready:
+        ready()
+        torch.zeros(MIB)
+        raise ValueError("broken")
+    measurement = meter.measurement(0.0)
+    assert measurement is not None and measurement.phases[0].allocated_bytes == 4 * MIB
+
+
+def test_host_peak() -> None:
+    before = host_peak_bytes()
+    assert before > 20 * MIB
+    Meter(Device(), [])  # resets the peak
+    filled = bytearray(b"x" * (64 * MIB))
+    assert host_peak_bytes() > 64 * MIB
+    del filled
+
+
+def test_device_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    before = torch.get_num_threads()
+    monkeypatch.setenv("STUDIO_THREADS", "1")
+    device = open_device()
+    assert (device.kind, device.name, device.healthy()) == ("cpu", "cpu", True)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+    assert set(read_versions()) == {
+        "torch", "diffusers", "transformers", "cuda", "cudnn", "python"
+    }  # fmt: skip

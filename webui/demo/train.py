@@ -1,0 +1,167 @@
+"""Trains the whole demo from nothing into a diffusers folder: `python -m webui.demo train`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from webui.demo import networks
+from webui.demo.pool import PromptBank
+from webui.demo.schedule import Progress
+from webui.demo.tokenizer import build_tokenizer
+from webui.demo.train_transformer import Painter, build_pools, train_painter
+from webui.demo.train_vae import prefers_bf16, set_latent_statistics, train_vae
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPlan:
+    """One training run.
+
+    Args:
+        output: the folder that becomes the checkpoint.
+        state: a file that keeps the run, so that the same command resumes it.
+        device: "cuda" or "cpu".
+        minutes_vae: minutes for the autoencoder, over all sessions.
+        minutes_transformer: minutes for transformer and text encoder, over all sessions.
+        steps_vae: ends the autoencoder's training earlier.
+        steps_transformer: ends the transformer's training earlier.
+        pause_after: minutes after which this session saves and stops.
+        batch_scale: share of the full batch, for small machines.
+        clips: encoded clips kept for the transformer.
+        phrasings: prompts for each combination.
+        seed: of everything random.
+    """
+
+    output: Path
+    state: Path
+    device: str
+    minutes_vae: float = 6.0
+    minutes_transformer: float = 12.0
+    steps_vae: int | None = None
+    steps_transformer: int | None = None
+    pause_after: float | None = None
+    batch_scale: float = 1.0
+    clips: int = 40_000
+    phrasings: int = 48
+    seed: int = 0
+
+
+def train(plan: TrainingPlan) -> bool:
+    """Run or resume a training run; writes the checkpoint at its end and at a pause.
+
+    Returns:
+        Whether the run is complete.
+    """
+    session_start = time.monotonic()
+
+    def should_pause() -> bool:
+        limit = plan.pause_after
+        return limit is not None and time.monotonic() - session_start > 60 * limit
+
+    torch.manual_seed(plan.seed)
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    device = torch.device(plan.device)
+    tokenizer = build_tokenizer()
+    vae = networks.build_vae().to(device)
+    painter = Painter(
+        networks.build_transformer(), networks.build_text_encoder(len(tokenizer))
+    ).to(device)
+    average = {name: value.detach().clone() for name, value in painter.state_dict().items()}
+    vae_optimiser = torch.optim.AdamW(vae.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(painter.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    saved: dict[str, Any] = {}
+    if plan.state.exists():
+        saved = torch.load(plan.state, map_location=device, weights_only=True)
+        vae.load_state_dict(saved["vae"])
+        vae.register_to_config(**saved["latent_statistics"])
+        painter.load_state_dict(saved["painter"])
+        average = saved["average"]
+        vae_optimiser.load_state_dict(saved["vae_optimiser"])
+        optimiser.load_state_dict(saved["optimiser"])
+    vae_progress = Progress(
+        plan.minutes_vae, plan.steps_vae, *saved.get("vae_progress", (0.0, 0))
+    )
+    progress_values = saved.get("progress", (0.0, 0))
+
+    bf16 = prefers_bf16(vae, device)
+    if vae_progress.fraction < 1:
+        train_vae(
+            vae,
+            vae_progress,
+            device=device,
+            optimiser=vae_optimiser,
+            batch_scale=plan.batch_scale,
+            bf16=bf16,
+            seed=plan.seed,
+            should_pause=should_pause,
+        )
+        set_latent_statistics(vae, device, clips=max(32, round(512 * plan.batch_scale)))
+    vae_values = (vae_progress.elapsed_s, vae_progress.step)
+    vae_done = vae_progress.fraction >= 1
+    complete = False
+    if vae_done and not should_pause():
+        vae.requires_grad_(False).eval()
+        generator = torch.Generator(device).manual_seed(plan.seed + progress_values[1])
+        bank = PromptBank(tokenizer, plan.phrasings, device, seed=plan.seed)
+        pools = build_pools(vae, generator, clips=plan.clips, bf16=bf16)
+        print(f"pools ready after {time.monotonic() - session_start:.0f} s", flush=True)
+        progress = Progress(plan.minutes_transformer, plan.steps_transformer, *progress_values)
+        train_painter(
+            painter,
+            average,
+            pools,
+            bank,
+            progress,
+            optimiser=optimiser,
+            generator=generator,
+            step_tokens=round(262_144 * plan.batch_scale),
+            should_pause=should_pause,
+        )
+        progress_values = (progress.elapsed_s, progress.step)
+        complete = progress.fraction >= 1
+
+    plan.state.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(
+        {
+            "vae": vae.state_dict(),
+            "latent_statistics": {
+                "latents_mean": list(vae.config.latents_mean),
+                "latents_std": list(vae.config.latents_std),
+            },
+            "painter": painter.state_dict(),
+            "average": average,
+            "vae_optimiser": vae_optimiser.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "vae_progress": vae_values,
+            "progress": progress_values,
+        },
+        plan.state,
+    )
+    export(plan.output, vae, painter, average, tokenizer)
+    return complete
+
+
+def export(
+    output: Path,
+    vae: Any,
+    painter: Painter,
+    average: dict[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Write the checkpoint with the averaged weights; the painter keeps its own."""
+    own = {name: value.clone() for name, value in painter.state_dict().items()}
+    painter.load_state_dict(average)
+    networks.save_checkpoint(
+        output,
+        vae=vae,
+        transformer=painter.transformer,
+        text_encoder=painter.text_encoder,
+        tokenizer=tokenizer,
+    )
+    painter.load_state_dict(own)

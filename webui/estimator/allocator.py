@@ -1,0 +1,285 @@
+"""PyTorch's CUDA caching allocator, simulated: what a sequence of allocations reserves.
+
+Follows c10/cuda/CUDACachingAllocator.cpp and c10/core/AllocatorConfig.h (PyTorch 2.11-2.13): best
+fit in a small and a large pool per stream, splitting, merging, expandable segments mapped in
+units, and one retry after the cache has been released when a limit is met.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+
+from webui.core.units import MIB
+
+ROUND_BYTES = 512
+SMALL_SIZE = 1 * MIB
+"""Requests up to this go to the small pool."""
+SMALL_SEGMENT = 2 * MIB
+LARGE_SEGMENT = 20 * MIB
+MIN_LARGE_SEGMENT = 10 * MIB
+"""Requests of this and more get a segment of their own size, rounded up to `ROUND_LARGE`."""
+ROUND_LARGE = 2 * MIB
+_ADDRESS_SPACE = 1 << 50
+"""More than any card: an expandable segment never runs out of addresses."""
+
+
+class SimulatedOutOfMemory(Exception):
+    """The limit is met even after the cache has been released."""
+
+    def __init__(self, requested_bytes: int, reserved_bytes: int) -> None:
+        super().__init__(f"{requested_bytes} bytes do not fit beside {reserved_bytes} reserved")
+        self.requested_bytes = requested_bytes
+        self.reserved_bytes = reserved_bytes
+
+
+class _Block:
+    __slots__ = ("address", "free", "mapped", "next", "pool", "prev", "size")
+
+    def __init__(self, pool: _Pool, address: int, size: int, mapped: bool) -> None:
+        self.pool = pool
+        self.address = address
+        self.size = size
+        self.mapped = mapped
+        self.free = True
+        self.prev: _Block | None = None
+        self.next: _Block | None = None
+
+    def split(self, size: int) -> _Block:
+        """Keeps the first `size` bytes; returns the rest as a block of its own."""
+        rest = _Block(self.pool, self.address + size, self.size - size, self.mapped)
+        rest.prev, rest.next = self, self.next
+        if self.next is not None:
+            self.next.prev = rest
+        self.next = rest
+        self.size = size
+        return rest
+
+    def absorb_next(self) -> None:
+        other = self.next
+        assert other is not None
+        self.size += other.size
+        self.next = other.next
+        if other.next is not None:
+            other.next.prev = self
+
+
+class _Pool:
+    """Free blocks of one stream and one size class."""
+
+    __slots__ = ("by_address", "order", "segment_bytes", "small", "unmapped")
+
+    def __init__(self, small: bool) -> None:
+        self.small = small
+        self.segment_bytes = SMALL_SEGMENT if small else LARGE_SEGMENT
+        self.order: list[tuple[int, int]] = []
+        self.by_address: dict[int, _Block] = {}
+        self.unmapped: list[_Block] = []
+
+    def add(self, block: _Block) -> None:
+        insort(self.order, (block.size, block.address))
+        self.by_address[block.address] = block
+
+    def remove(self, block: _Block) -> None:
+        del self.order[bisect_left(self.order, (block.size, block.address))]
+        del self.by_address[block.address]
+
+    def best_fit(self, size: int, expandable: bool) -> _Block | None:
+        order = self.order
+        index = bisect_left(order, (size, -1))
+        if index == len(order):
+            return None
+        block = self.by_address[order[index][1]]
+        if expandable:
+            # A block that can grow into unmapped space counts with that space.
+            while index + 1 < len(order):
+                following = self.by_address[order[index + 1][1]]
+                if _room(following) >= _room(block):
+                    break
+                block = following
+                index += 1
+        return block
+
+
+def _room(block: _Block) -> int:
+    after = block.next
+    return block.size + (after.size if after is not None and not after.mapped else 0)
+
+
+class CachingAllocator:
+    """The allocator's books: allocated and reserved bytes, and their peaks.
+
+    Args:
+        expandable: `expandable_segments:True`.
+        limit_bytes: what the allocator may reserve
+            (`torch.cuda.set_per_process_memory_fraction`); None for no limit.
+    """
+
+    def __init__(self, expandable: bool, limit_bytes: int | None = None) -> None:
+        self.expandable = expandable
+        self.limit_bytes = limit_bytes
+        self.allocated_bytes = 0
+        self.reserved_bytes = 0
+        self.peak_allocated_bytes = 0
+        self.peak_reserved_bytes = 0
+        self.retries = 0
+        """How often the cache had to be released to make room."""
+        self._pools: dict[tuple[int, bool], _Pool] = {}
+        self._live: dict[int, _Block] = {}
+        self._next_address = _ADDRESS_SPACE
+
+    def allocate(self, key: int, size_bytes: int, stream: int = 0) -> None:
+        """Gives `key` a block.
+
+        Raises:
+            SimulatedOutOfMemory: the limit is met even after a release of the cache.
+        """
+        size = max(ROUND_BYTES, -(-size_bytes // ROUND_BYTES) * ROUND_BYTES)
+        small = size <= SMALL_SIZE
+        pool = self._pools.get((stream, small))
+        if pool is None:
+            pool = self._pools[stream, small] = _Pool(small)
+        block = pool.best_fit(size, self.expandable)
+        if block is not None:
+            pool.remove(block)
+        else:
+            block = self._new_block(pool, size)
+            if block is None:
+                self.retries += 1
+                self.empty_cache()
+                block = self._new_block(pool, size)
+                if block is None:
+                    raise SimulatedOutOfMemory(size, self.reserved_bytes)
+        rest = block.size - size
+        if rest >= ROUND_BYTES if small or self.expandable else rest > SMALL_SIZE:
+            pool.add(block.split(size))
+        block.free = False
+        self._live[key] = block
+        self.allocated_bytes += block.size
+        if self.allocated_bytes > self.peak_allocated_bytes:
+            self.peak_allocated_bytes = self.allocated_bytes
+
+    def release(self, key: int) -> None:
+        """Takes back the block of `key`; it stays in the cache."""
+        block = self._live.pop(key)
+        self.allocated_bytes -= block.size
+        block.free = True
+        pool = block.pool
+        before, after = block.prev, block.next
+        if before is not None and before.free and before.mapped:
+            pool.remove(before)
+            before.absorb_next()
+            block = before
+        if after is not None and after.free and after.mapped:
+            pool.remove(after)
+            block.absorb_next()
+        pool.add(block)
+
+    def empty_cache(self) -> None:
+        """Gives back whole free segments, or whole free units of expandable ones."""
+        for pool in self._pools.values():
+            for _, address in list(pool.order):
+                block = pool.by_address[address]
+                if self.expandable:
+                    self._unmap(pool, block)
+                elif block.prev is None and block.next is None:
+                    pool.remove(block)
+                    self.reserved_bytes -= block.size
+
+    def reset_peaks(self) -> None:
+        self.peak_allocated_bytes = self.allocated_bytes
+        self.peak_reserved_bytes = self.reserved_bytes
+
+    def _reserve(self, size: int) -> bool:
+        if self.limit_bytes is not None and self.reserved_bytes + size > self.limit_bytes:
+            return False
+        self.reserved_bytes += size
+        if self.reserved_bytes > self.peak_reserved_bytes:
+            self.peak_reserved_bytes = self.reserved_bytes
+        return True
+
+    def _new_block(self, pool: _Pool, size: int) -> _Block | None:
+        if self.expandable:
+            return self._expand(pool, size)
+        if pool.small:
+            segment = SMALL_SEGMENT
+        elif size < MIN_LARGE_SEGMENT:
+            segment = LARGE_SEGMENT
+        else:
+            segment = -(-size // ROUND_LARGE) * ROUND_LARGE
+        if not self._reserve(segment):
+            return None
+        self._next_address += _ADDRESS_SPACE
+        return _Block(pool, self._next_address, segment, mapped=True)
+
+    def _expand(self, pool: _Pool, size: int) -> _Block | None:
+        """A free block of `size` bytes made by mapping more units into the segment."""
+        block = self._stretch_to_grow(pool, size)
+        if block.mapped:
+            pool.remove(block)
+        elif not self._map(pool, block, min(block.size, size)):
+            return None
+        while block.size < size:
+            following = block.next
+            assert following is not None
+            if following.mapped:
+                pool.remove(following)
+            elif not self._map(pool, following, min(following.size, size - block.size)):
+                pool.add(block)
+                return None
+            block.absorb_next()
+        return block
+
+    def _stretch_to_grow(self, pool: _Pool, size: int) -> _Block:
+        """The lowest run of free and unmapped blocks with `size` bytes of addresses."""
+        for hole in pool.unmapped:
+            before = hole.prev
+            start = before if before is not None and before.free and before.mapped else hole
+            room, block = 0, start
+            while room < size and block is not None and block.free:
+                room += block.size
+                block = block.next  # type: ignore[assignment]
+            if room >= size:
+                return start
+        self._next_address += 2 * _ADDRESS_SPACE
+        hole = _Block(pool, self._next_address, _ADDRESS_SPACE, mapped=False)
+        pool.unmapped.append(hole)
+        return hole
+
+    def _map(self, pool: _Pool, hole: _Block, size: int) -> bool:
+        """Maps the first `size` bytes of an unmapped block, rounded up to whole units."""
+        unit = pool.segment_bytes
+        size = min(hole.size, -(-size // unit) * unit)
+        if not self._reserve(size):
+            return False
+        index = pool.unmapped.index(hole)
+        if size < hole.size:
+            pool.unmapped[index] = hole.split(size)
+        else:
+            del pool.unmapped[index]
+        hole.mapped = True
+        return True
+
+    def _unmap(self, pool: _Pool, block: _Block) -> None:
+        unit = pool.segment_bytes
+        low = -(-block.address // unit) * unit
+        high = (block.address + block.size) // unit * unit
+        if high <= low:
+            return
+        pool.remove(block)
+        self.reserved_bytes -= high - low
+        if block.address + block.size > high:
+            pool.add(block.split(high - block.address))
+        hole = block
+        if low > block.address:
+            hole = block.split(low - block.address)
+            pool.add(block)
+        hole.mapped = False
+        before, after = hole.prev, hole.next
+        if after is not None and not after.mapped:
+            pool.unmapped.remove(after)
+            hole.absorb_next()
+        if before is not None and not before.mapped:
+            pool.unmapped.remove(before)
+            before.absorb_next()
+            hole = before
+        insort(pool.unmapped, hole, key=lambda item: item.address)

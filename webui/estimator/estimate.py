@@ -1,0 +1,263 @@
+"""Step two of the flow: the memory and the time of a request with complete settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from webui.core.card import Card
+from webui.core.model import ModelCard
+from webui.core.plan import Estimate, PhaseEstimate
+from webui.core.request import Request
+from webui.core.settings import Settings
+from webui.core.text import Text
+from webui.core.units import GIB, MIB
+from webui.estimator.events import Replay
+from webui.estimator.rules import Rules, rules_for
+from webui.estimator.templates import find_template, width_of
+from webui.estimator.wan import WanMemory
+from webui.estimator.wan_seconds import phase_seconds
+
+PROCESS_HOST_BYTES = int(1.2 * GIB)
+"""A worker's resident set before any model: Python, PyTorch and the libraries."""
+MARGIN_SHARE = 0.03
+MARGIN_BYTES = 64 * MIB
+UNMEASURED_MARGIN_SHARE = 0.05
+UNMEASURED_MARGIN_BYTES = 128 * MIB
+UNCALIBRATED_RANGE = (0.6, 1.8)
+CALIBRATED_RANGE = (0.85, 1.15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a request is to run."""
+
+    card: Card
+    limit_bytes: int
+    """What the process may use in all."""
+    host: Card
+    """The processor beside it."""
+    speed: Mapping[str, float] = field(default_factory=dict)
+    """Measured over estimated seconds by phase, from receipts of this machine."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Installed libraries, as a worker reported them; empty when none has run."""
+
+
+def estimate(model: ModelCard, request: Request, settings: Settings, target: Target) -> Estimate:
+    """The full answer: every phase replayed through the allocator with the card's limit.
+
+    Args:
+        model: the catalogue's card of the request's model.
+        request: the workload.
+        settings: a value for each of the model's settings.
+        target: the device.
+    """
+    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
+    margin = margin_bytes(target, rules)
+    room = target.limit_bytes - target.card.context_bytes - margin
+    phases = []
+    fits = True
+    for name in phase_names(model, request, settings, rules):
+        replay = _replay(_Key(model, request, settings, rules), name, max(room, 0))
+        fits = fits and replay.fits
+        if not replay.fits:
+            # What it would take on a card large enough.
+            replay = _replay(_Key(model, request, settings, rules), name, None)
+        phases.append(
+            PhaseEstimate(
+                name=name,
+                resident_bytes=replay.resident_bytes,
+                activation_bytes=replay.allocated_bytes - replay.resident_bytes,
+                allocated_bytes=replay.allocated_bytes,
+                reserved_bytes=replay.reserved_bytes,
+                seconds=seconds(model, request, settings, target, name),
+            )
+        )
+    total = sum(phase.seconds for phase in phases)
+    calibrated = bool(target.speed)
+    low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
+    return Estimate(
+        model=model.name,
+        card=target.card.name,
+        settings=dict(settings),
+        fits=fits,
+        phases=tuple(phases),
+        context_bytes=target.card.context_bytes,
+        margin_bytes=margin,
+        limit_bytes=target.limit_bytes,
+        host_bytes=host_bytes(model, settings, rules),
+        seconds=total,
+        seconds_range=(total * low, total * high),
+        load_seconds=load_seconds(model, settings),
+        versions=_versions(model, settings),
+        notes=_notes(model, settings, target, rules, calibrated),
+    )
+
+
+def peak_bytes(
+    model: ModelCard, request: Request, settings: Settings, target: Target, phase: str
+) -> int:
+    """A phase's live bytes, without a replay: a lower bound of what it reserves."""
+    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
+    return _peak(_Key(model, request, settings, rules), phase)
+
+
+def seconds(
+    model: ModelCard, request: Request, settings: Settings, target: Target, phase: str
+) -> float:
+    """A phase's seconds, corrected by what this machine showed."""
+    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
+    memory = WanMemory(model, request, settings, rules)
+    raw = phase_seconds(phase, memory, target.card, target.host)
+    return raw * target.speed.get(phase, 1.0)
+
+
+def phase_names(
+    model: ModelCard, request: Request, settings: Settings, rules: Rules
+) -> tuple[str, ...]:
+    """The phases that the request has, in order."""
+    return WanMemory(model, request, settings, rules).phase_names()
+
+
+def margin_bytes(target: Target, rules: Rules) -> int:
+    """What is kept free: more where nothing was measured, none in host memory."""
+    if target.card.kind == "cpu":
+        return 0
+    measured = rules.measured and target.card.context_measured
+    share = MARGIN_SHARE if measured else UNMEASURED_MARGIN_SHARE
+    fixed = MARGIN_BYTES if measured else UNMEASURED_MARGIN_BYTES
+    return int(min(target.limit_bytes, target.card.vram_bytes) * share) + fixed
+
+
+def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
+    """Bytes of each component's weights at the chosen precisions."""
+    width = width_of(str(settings["precision"]))
+    widths = {"text": width, "transformer": width, "vae": width_of(str(settings["vae_precision"]))}
+    sizes = {
+        part: int(find_template(model, part, part_width).array("weights").sum())
+        for part, part_width in widths.items()
+    }
+    if settings["text_encoder"] == "absent":
+        sizes["text"] = 0
+    return sizes
+
+
+def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
+    """Host memory of the worker: the process, and weights that wait or live there."""
+    sizes = weights_bytes(model, settings)
+    if rules.kind == "cuda":
+        if settings["text_encoder"] == "gpu" and settings["offload"] == "none":
+            sizes["text"] = 0
+        if settings["offload"] == "none":
+            sizes["transformer"] = sizes["vae"] = 0
+    return PROCESS_HOST_BYTES + sum(sizes.values())
+
+
+def load_seconds(model: ModelCard, settings: Settings) -> float:
+    """Starting a worker and reading the weights from disk."""
+    return WORKER_START_S + sum(weights_bytes(model, settings).values()) / DISK_BYTES_S
+
+
+WORKER_START_S = 9.0
+"""Importing PyTorch, diffusers and transformers in a new process."""
+DISK_BYTES_S = 1.0e9
+"""Reading weights from a solid-state disk, the first time."""
+
+
+class _Key:
+    """What a phase's events depend on, as a cache key."""
+
+    __slots__ = ("_hash", "_parts", "model", "request", "rules", "settings")
+
+    def __init__(
+        self, model: ModelCard, request: Request, settings: Settings, rules: Rules
+    ) -> None:
+        self.model, self.request, self.settings, self.rules = model, request, settings, rules
+        self._parts = (
+            model.name,
+            request.frames,
+            request.height,
+            request.width,
+            request.guidance > 1,
+            request.solver,
+            rules,
+            tuple(sorted((name, value) for name, value in settings.items() if name != "allocator")),
+        )
+        self._hash = hash(self._parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Key) and self._parts == other._parts and self.model is other.model
+        )
+
+
+@lru_cache(maxsize=512)
+def _replay(key: _Key, phase: str, room_bytes: int | None) -> Replay:
+    events = WanMemory(key.model, key.request, key.settings, key.rules).phase(phase)
+    if key.rules.kind == "cuda":
+        return events.replay(key.rules.expandable, room_bytes)
+    live = events.peak_live_bytes(with_scratch=False)
+    return Replay(
+        allocated_bytes=live,
+        reserved_bytes=live,
+        resident_bytes=events.resident_bytes,
+        fits=room_bytes is None or live <= room_bytes,
+        retries=0,
+    )
+
+
+@lru_cache(maxsize=2048)
+def _peak(key: _Key, phase: str) -> int:
+    events = WanMemory(key.model, key.request, key.settings, key.rules).phase(phase)
+    return events.peak_live_bytes(with_scratch=key.rules.has_scratch)
+
+
+def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
+    width = width_of(str(settings["precision"]))
+    return find_template(model, "transformer", width).versions
+
+
+def _notes(
+    model: ModelCard, settings: Settings, target: Target, rules: Rules, calibrated: bool
+) -> tuple[Text, ...]:
+    notes = []
+    if target.card.kind == "cpu":
+        notes.append(
+            Text(
+                "No GPU here: it runs on the processor, and memory means live tensor bytes.",
+                "本机没有 GPU：在处理器上运行，内存指存活张量的字节数。",
+            )
+        )
+    elif not (rules.measured and target.card.context_measured):
+        notes.append(
+            Text(
+                "This architecture was never measured, so the margin is wider.",
+                "这种架构还没有实测过，因此余量更大。",
+            )
+        )
+    if not calibrated:
+        notes.append(
+            Text(
+                "The time is a range until this machine has run the model once.",
+                "在本机运行过一次该模型之前，时间只是一个范围。",
+            )
+        )
+    traced = _versions(model, settings)
+    differing = [
+        f"{name} {target.versions[name].split('+')[0]} (traced with {version})"
+        for name, version in traced.items()
+        if name in target.versions and target.versions[name].split("+")[0] != version
+    ]
+    if differing:
+        listed = ", ".join(differing)
+        notes.append(
+            Text(
+                f"Other library versions than the estimate's templates: {listed}.",
+                f"库版本与估算模板不同：{listed}。",
+            )
+        )
+    return tuple(notes)

@@ -1,0 +1,150 @@
+"""The allocations of one phase, put together from tapes, and what they come to.
+
+Two readings: live bytes (numpy, microseconds) and a replay through the simulated allocator
+(milliseconds), which also gives what is reserved and whether a limit is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from webui.estimator.allocator import ROUND_BYTES, CachingAllocator, SimulatedOutOfMemory
+from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH, Tape
+
+COPY_STREAM = 1
+"""Streamed weights are copied, and allocated, on a stream of their own."""
+
+
+def rounded(size_bytes: float) -> int:
+    return -(-int(size_bytes) // ROUND_BYTES) * ROUND_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a replay came to."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    resident_bytes: int
+    fits: bool
+    retries: int
+    """How often the allocator had to release its cache."""
+
+
+class PhaseEvents:
+    """A growing list of events, starting from what is resident."""
+
+    def __init__(self, resident: Iterable[np.ndarray]) -> None:
+        parts = [np.asarray(part, dtype=np.int64) for part in resident]
+        sizes = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        self._resident = -(-sizes // ROUND_BYTES) * ROUND_BYTES
+        self._kinds: list[np.ndarray] = []
+        self._keys: list[np.ndarray] = []
+        self._deltas: list[np.ndarray] = []
+        self._size_of: dict[int, int] = {}
+        self._next_key = len(sizes)
+
+    @property
+    def resident_bytes(self) -> int:
+        return int(self._resident.sum())
+
+    def allocate(self, size_bytes: float) -> int:
+        """One storage by hand; returns its key."""
+        key, size = self._next_key, rounded(size_bytes)
+        self._next_key += 1
+        self._size_of[key] = size
+        self._append(np.array([ALLOCATE]), np.array([key]), np.array([size]))
+        return key
+
+    def release(self, *keys: int) -> None:
+        if not keys:
+            return
+        sizes = [-self._size_of.pop(key) for key in keys]
+        self._append(np.full(len(keys), RELEASE), np.array(keys), np.array(sizes))
+
+    def play(
+        self, tape: Tape, shape: Mapping[str, int], outside: tuple[int, ...] = ()
+    ) -> dict[int, int]:
+        """Appends a tape at a shape.
+
+        Args:
+            tape: the events.
+            shape: value of each of the tape's variables.
+            outside: keys of the storages that the tape's negative slots -1, -2, ... free.
+
+        Returns:
+            Keys of the storages that live on, by their slot.
+        """
+        sizes = tape.sizes(shape)
+        slot = tape.slot
+        count = int(slot.max(initial=-1)) + 1
+        by_slot = np.zeros(count + len(outside), dtype=np.int64)
+        keys_by_slot = np.concatenate(
+            [np.arange(count) + self._next_key, np.array(outside[::-1], dtype=np.int64)]
+        )
+        # Slot -1 is the first of `outside`: laid out backwards, numpy's negative index finds it.
+        for index, key in enumerate(outside):
+            by_slot[-1 - index] = self._size_of.pop(key, 0)
+        born = (tape.kind == ALLOCATE) | (tape.kind == LOAD)
+        by_slot[slot[born]] = sizes[born]
+        gone = tape.kind == RELEASE
+        deltas = np.where(gone, -by_slot[slot], sizes)
+        self._append(tape.kind, keys_by_slot[slot], deltas)
+        self._next_key += count
+        lives_on = np.setdiff1d(slot[born], slot[gone])
+        survivors = {int(index): int(keys_by_slot[index]) for index in lives_on}
+        for index, key in survivors.items():
+            self._size_of[key] = int(by_slot[index])
+        return survivors
+
+    def _append(self, kinds: np.ndarray, keys: np.ndarray, deltas: np.ndarray) -> None:
+        self._kinds.append(kinds)
+        self._keys.append(keys)
+        self._deltas.append(deltas)
+
+    def peak_live_bytes(self, with_scratch: bool = True) -> int:
+        """Most bytes alive at once, the resident ones included.
+
+        Args:
+            with_scratch: count the convolution library's scratch (a GPU has it).
+        """
+        if not self._kinds:
+            return self.resident_bytes
+        kinds, deltas = np.concatenate(self._kinds), np.concatenate(self._deltas)
+        scratch = kinds == SCRATCH
+        live = np.cumsum(np.where(scratch, 0, deltas))
+        if with_scratch:
+            live = live + np.where(scratch, deltas, 0)
+        return self.resident_bytes + max(0, int(live.max()))
+
+    def replay(self, expandable: bool, limit_bytes: int | None) -> Replay:
+        """Runs the events through the simulated allocator."""
+        allocator = CachingAllocator(expandable, limit_bytes)
+        try:
+            for key, size in enumerate(self._resident.tolist()):
+                allocator.allocate(key, size)
+            if self._kinds:
+                kinds = np.concatenate(self._kinds).tolist()
+                keys = np.concatenate(self._keys).tolist()
+                deltas = np.concatenate(self._deltas).tolist()
+                for kind, key, delta in zip(kinds, keys, deltas, strict=True):
+                    if kind == RELEASE:
+                        allocator.release(key)
+                    elif kind == SCRATCH:
+                        allocator.allocate(-1, delta)
+                        allocator.release(-1)
+                    else:
+                        allocator.allocate(key, delta, COPY_STREAM if kind == LOAD else 0)
+            fits = True
+        except SimulatedOutOfMemory:
+            fits = False
+        return Replay(
+            allocated_bytes=allocator.peak_allocated_bytes,
+            reserved_bytes=allocator.peak_reserved_bytes,
+            resident_bytes=self.resident_bytes,
+            fits=fits,
+            retries=allocator.retries,
+        )

@@ -1,0 +1,45 @@
+"""What depends on libraries, architecture and platform, and on no model or shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from webui.core.card import Card
+from webui.core.units import MIB
+
+_CUBLAS_WORKSPACE = {9: 32 * MIB, 10: 32 * MIB, 12: 32 * MIB}
+_CUBLAS_WORKSPACE_BEFORE = 8_519_680
+"""Bytes by major compute capability: torch.backends (aten/cuda/CublasHandlePool.cpp,
+`parseChosenWorkspaceSize`): 4096 KiB x 8 from Hopper on, else 4096 KiB x 2 + 16 KiB x 8."""
+
+MEASURED_ARCHITECTURES = ((9, 0),)
+"""Compute capabilities on which estimates were compared with measurements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules for one device."""
+
+    kind: str
+    """`cuda` or `cpu`."""
+    workspace_bytes: tuple[int, ...]
+    """Allocated by the libraries through PyTorch's allocator, once a process."""
+    has_scratch: bool
+    """Convolutions take scratch memory (cuDNN)."""
+    expandable: bool
+    measured: bool
+
+
+def rules_for(card: Card, allocator: str, platform: str) -> Rules:
+    """The rules for a card; expandable segments do not exist on Windows."""
+    if card.kind == "cpu":
+        return Rules("cpu", (), has_scratch=False, expandable=True, measured=True)
+    major = (card.compute_capability or (0, 0))[0]
+    workspace = _CUBLAS_WORKSPACE.get(major, _CUBLAS_WORKSPACE_BEFORE)
+    return Rules(
+        "cuda",
+        (workspace,),
+        has_scratch=True,
+        expandable=allocator == "expandable" and platform != "windows",
+        measured=card.compute_capability in MEASURED_ARCHITECTURES,
+    )

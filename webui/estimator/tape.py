@@ -1,0 +1,83 @@
+"""A tape: the allocations of one run as functions of its shape, evaluated with numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+
+from webui.estimator.allocator import ROUND_BYTES
+
+ALLOCATE, RELEASE, SCRATCH, LOAD = range(4)
+"""Kinds of events. SCRATCH lives inside one operation; LOAD is weights on the copy stream."""
+
+COSTS = ("matmul", "conv", "attention", "bytes", "kernels")
+"""Operations of matrix products, convolutions and attention; bytes that the rest moves; number
+of operations that are launched."""
+
+
+@lru_cache
+def monomial_names(variables: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """All products of distinct variables, the constant first, the product of all last."""
+    return tuple(
+        names for count in range(len(variables) + 1) for names in combinations(variables, count)
+    )
+
+
+def monomials(shape: Mapping[str, int], variables: tuple[str, ...]) -> np.ndarray:
+    """Values of the monomials at a shape."""
+    return np.array(
+        [
+            float(np.prod([float(shape[name]) for name in names]))
+            for names in monomial_names(variables)
+        ]
+    )
+
+
+def cost_monomials(shape: Mapping[str, int], variables: tuple[str, ...]) -> np.ndarray:
+    """The monomials, and the square of the last: attention grows with the square of the tokens."""
+    base = monomials(shape, variables)
+    return np.append(base, base[-1] ** 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """Events of a run.
+
+    `kind` and `slot` have one entry an event (N), `coefficients` are N x M over the monomials of
+    `variables` and give bytes before rounding. A RELEASE of a negative slot frees something that
+    lived before the tape began.
+    """
+
+    variables: tuple[str, ...]
+    kind: np.ndarray
+    slot: np.ndarray
+    coefficients: np.ndarray
+
+    def sizes(self, shape: Mapping[str, int]) -> np.ndarray:
+        """Bytes of each event (N), rounded up to the allocator's blocks; 0 for releases."""
+        raw = np.rint(self.coefficients @ monomials(shape, self.variables)).astype(np.int64)
+        return -(-raw // ROUND_BYTES) * ROUND_BYTES
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """Arrays for one `.npz` file; `from_arrays` takes them back."""
+        rows, index = np.unique(self.coefficients, axis=0, return_inverse=True)
+        return {
+            f"{prefix}.variables": np.array(self.variables),
+            f"{prefix}.kind": self.kind,
+            f"{prefix}.slot": self.slot,
+            f"{prefix}.rows": rows,
+            f"{prefix}.index": index.reshape(-1).astype(np.int32),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Tape:
+        return cls(
+            variables=tuple(str(name) for name in arrays[f"{prefix}.variables"]),
+            kind=arrays[f"{prefix}.kind"],
+            slot=arrays[f"{prefix}.slot"],
+            coefficients=arrays[f"{prefix}.rows"][arrays[f"{prefix}.index"]],
+        )

@@ -1,0 +1,137 @@
+"""Templates on disk: one `.npz` a model and precision, written by `python -m webui.tracing`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from webui.core.errors import NotFound
+from webui.core.model import ModelCard
+from webui.core.text import Text
+from webui.estimator.tape import Tape
+
+FOLDER = Path(__file__).parent / "templates"
+HALF_PRECISIONS = ("bf16", "fp16")
+"""Both take two bytes a value and the same kernels: one template serves both."""
+
+
+def width_of(precision: str) -> str:
+    """`half` or `full`: what a template is keyed by."""
+    return "half" if precision in HALF_PRECISIONS else "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One call of the decoder in a chain of calls, each with caches of the one before."""
+
+    tape: Tape
+    outside: tuple[tuple[int, int], ...]
+    """For each negative slot: how many calls back, and which slot of that call."""
+    output: int
+    """Slot of the frames that the call returns."""
+    costs: np.ndarray
+    """COSTS x monomials."""
+
+
+class Template:
+    """Read access to one file."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as file:
+            self._arrays = {name: file[name] for name in file.files}
+        self.about: dict[str, Any] = json.loads(str(self._arrays["about"]))
+        self._tapes: dict[str, Tape] = {}
+        self._segments: dict[str, tuple[Segment, ...]] = {}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Libraries that the traces were made with."""
+        return dict(self.about["versions"])
+
+    def array(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def tape(self, name: str) -> Tape:
+        if name not in self._tapes:
+            self._tapes[name] = Tape.from_arrays(self._arrays, name)
+        return self._tapes[name]
+
+    def segments(self, name: str) -> tuple[Segment, ...]:
+        """The calls `name.0`, `name.1`, ...; the last one repeats."""
+        if name not in self._segments:
+            found = []
+            while f"{name}.{len(found)}.kind" in self._arrays:
+                prefix = f"{name}.{len(found)}"
+                pairs = self._arrays[f"{prefix}.outside"].reshape(-1, 2)
+                found.append(
+                    Segment(
+                        tape=self.tape(prefix),
+                        outside=tuple((int(back), int(slot)) for back, slot in pairs),
+                        output=int(self._arrays[f"{prefix}.output"]),
+                        costs=self._arrays[f"{prefix}.costs"],
+                    )
+                )
+            self._segments[name] = tuple(found)
+        return self._segments[name]
+
+
+_CONFIGS_OF = {
+    "text": ("text_encoder",),
+    "transformer": ("transformer", "vae", "scheduler"),
+    "vae": ("vae",),
+}
+"""Component configurations that a part's template depends on."""
+
+
+@lru_cache(maxsize=256)
+def _digest(name: str, part: str, card: _ByName) -> str:
+    configs = [dict(card.card.configs[key]) for key in _CONFIGS_OF[part]]
+    text = json.dumps([configs, card.card.max_sequence_length], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+class _ByName:
+    """A model card as a cache key: cards hold mappings and cannot be hashed."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+    def __hash__(self) -> int:
+        return hash(self.card.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByName) and other.card is self.card
+
+
+def template_name(card: ModelCard, part: str, width: str) -> str:
+    """File name: models whose component has the same configuration share the template."""
+    return f"{card.family}-{part}-{_digest(card.name, part, _ByName(card))}.{width}.npz"
+
+
+def find_template(card: ModelCard, part: str, width: str) -> Template:
+    """The template of a part (`text`, `transformer`, `vae`) of a model at a width.
+
+    Raises:
+        NotFound: it was never traced.
+    """
+    return _load(template_name(card, part, width), card.name, part)
+
+
+@lru_cache(maxsize=64)
+def _load(name: str, model: str, part: str) -> Template:
+    path = FOLDER / name
+    if not path.is_file():
+        raise NotFound(
+            Text(f"{model} has no template for its {part}.", f"{model} 的 {part} 没有估算模板。"),
+            Text(
+                f"Make it: python -m webui.tracing {model}",
+                f"请运行：python -m webui.tracing {model}",
+            ),
+        )
+    return Template(path)

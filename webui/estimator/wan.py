@@ -1,0 +1,243 @@
+"""The phases of the Wan family, put together from its templates for a request and settings.
+
+The loops (frames, tiles) are those of diffusers' AutoencoderKLWan.decode; tests compare what
+comes out with fresh traces of the real loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from webui.core.model import ModelCard
+from webui.core.request import Request
+from webui.core.settings import Settings
+from webui.estimator.events import PhaseEvents
+from webui.estimator.rules import Rules
+from webui.estimator.templates import Segment, find_template, width_of
+
+PIXEL_CHANNELS = 3
+DECODER_SCALE = 8
+FIRST_FRAMES = 4
+"""Decoder calls that differ; the later ones repeat the last of them."""
+LAST_FRAMES = 2
+"""Calls at the end that are replayed, when the joined frames are largest; those between are not:
+they would only repeat."""
+
+
+_PHASES = ("encode", "denoise", "decode")
+
+
+@dataclass(frozen=True, slots=True)
+class LatentShape:
+    """Frames, height and width of the latent."""
+
+    f: int
+    h: int
+    w: int
+
+    @classmethod
+    def of(cls, request: Request, card: ModelCard) -> LatentShape:
+        return cls(
+            f=(request.frames - 1) // card.frame_step + 1,
+            h=request.height // DECODER_SCALE,
+            w=request.width // DECODER_SCALE,
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        return {"f": self.f, "h": self.h, "w": self.w}
+
+
+class WanMemory:
+    """Events of each phase of one request under one choice of settings, on one kind of device."""
+
+    def __init__(self, card: ModelCard, request: Request, settings: Settings, rules: Rules) -> None:
+        self.card = card
+        self.request = request
+        self.settings = settings
+        self.rules = rules
+        self.shape = LatentShape.of(request, card)
+        width = width_of(str(settings["precision"]))
+        vae_width = width_of(str(settings["vae_precision"]))
+        self._text = find_template(card, "text", width)
+        self._transformer = find_template(card, "transformer", width)
+        self._vae = find_template(card, "vae", vae_width)
+        self._value_bytes = 2 if width == "half" else 4
+        self._vae_value_bytes = 2 if vae_width == "half" else 4
+        on_gpu = rules.kind == "cuda"
+        self.offload = str(settings["offload"]) if on_gpu else "none"
+        """As it takes effect: a processor has nothing to offload to."""
+        encoder = str(settings["text_encoder"])
+        self.encoder = encoder if on_gpu or encoder == "absent" else "gpu"
+
+    def phase_names(self) -> tuple[str, ...]:
+        """In order; without a text encoder there is nothing to encode."""
+        return ("denoise", "decode") if self.encoder == "absent" else _PHASES
+
+    def phase(self, name: str) -> PhaseEvents:
+        return {"encode": self._encode, "denoise": self._denoise, "decode": self._decode}[name]()
+
+    def _always(self, *parts: str) -> list[np.ndarray]:
+        """Weights that stay on the card through all phases, and the libraries' workspace."""
+        resident = [np.array([size]) for size in self.rules.workspace_bytes]
+        weights = {
+            "text": self._text.array("weights") if self.encoder == "gpu" else None,
+            "transformer": self._transformer.array("weights"),
+            "vae": self._vae.array("weights"),
+        }
+        for part, sizes in weights.items():
+            if sizes is not None and (self.offload == "none" or part in parts):
+                resident.append(sizes)
+        return resident
+
+    @property
+    def _embedding_bytes(self) -> int:
+        width = int(self.card.configs["transformer"]["text_dim"])
+        return self.card.max_sequence_length * width * self._value_bytes
+
+    @property
+    def _embeddings(self) -> np.ndarray:
+        """The prompt's, and with guidance the negative prompt's."""
+        return np.full(2 if self.request.guidance > 1 else 1, self._embedding_bytes)
+
+    @property
+    def _latent_bytes(self) -> int:
+        channels = int(self.card.configs["vae"]["z_dim"])
+        return channels * self.shape.f * self.shape.h * self.shape.w * 4
+
+    def _encode(self) -> PhaseEvents:
+        events = PhaseEvents(self._always("text"))
+        if self.encoder in ("gpu", "stream"):
+            mode = "resident" if self.encoder == "gpu" else "leaf"
+            events.play(self._text.tape(f"encode.{mode}"), {})
+        else:
+            for size in self._embeddings.tolist():
+                events.allocate(size)
+        return events
+
+    def _denoise(self) -> PhaseEvents:
+        mode = self.offload if self.offload in ("block", "leaf") else "resident"
+        parts = ("transformer",) if mode == "resident" else ()
+        events = PhaseEvents([*self._always(*parts), self._embeddings])
+        guided = "guided" if self.request.guidance > 1 else "single"
+        tape = self._transformer.tape(f"denoise.{mode}.{guided}.{self.request.solver}")
+        events.play(tape, self.shape.to_dict())
+        return events
+
+    def _decode(self) -> PhaseEvents:
+        events = PhaseEvents([*self._always("vae"), np.array([self._latent_bytes])])
+        latent = self._latent_bytes // 4 * self._vae_value_bytes
+        events.allocate(latent)
+        order = "channels_last" if self.settings["channels_last"] else "contiguous"
+        if self.rules.kind != "cuda":
+            order = "contiguous"
+        segments = self._vae.segments(f"decode.{order}")
+        if self.is_tiled:
+            self._play_tiles(events, segments)
+        else:
+            self._play_frames(events, segments, latent)
+        return events
+
+    @property
+    def is_tiled(self) -> bool:
+        tile = int(self.settings["vae_tile"]) // DECODER_SCALE
+        return bool(self.settings["vae_tiling"]) and (self.shape.h > tile or self.shape.w > tile)
+
+    def tiles(self) -> Iterator[tuple[int, int, int, int]]:
+        """(row, column, height, width) of each tile, in latent pixels."""
+        tile = int(self.settings["vae_tile"]) // DECODER_SCALE
+        stride = tile - int(self.settings["vae_tile_overlap"]) // DECODER_SCALE
+        for row in range(0, self.shape.h, stride):
+            for column in range(0, self.shape.w, stride):
+                yield (
+                    row,
+                    column,
+                    min(tile, self.shape.h - row),
+                    min(tile, self.shape.w - column),
+                )
+
+    def _pixel_bytes(self, frames: int, h: int, w: int) -> int:
+        area = h * w * DECODER_SCALE**2
+        return PIXEL_CHANNELS * frames * area * self._vae_value_bytes
+
+    def _play_frames(
+        self, events: PhaseEvents, segments: tuple[Segment, ...], latent_bytes: int
+    ) -> None:
+        events.allocate(latent_bytes)  # post_quant_conv's result
+        chain = _Calls(events, segments, {"h": self.shape.h, "w": self.shape.w})
+        frames = self.card.frame_step
+        joined = chain.call()
+        previous = None
+        for index in range(1, self.shape.f):
+            if FIRST_FRAMES <= index < self.shape.f - LAST_FRAMES:
+                continue
+            output = chain.call()
+            if previous is not None:
+                events.release(previous)
+            longer = events.allocate(
+                self._pixel_bytes(1 + frames * index, self.shape.h, self.shape.w)
+            )
+            events.release(joined)
+            joined, previous = longer, output
+        events.allocate(self._pixel_bytes(self.request.frames, self.shape.h, self.shape.w))
+
+    def _play_tiles(self, events: PhaseEvents, segments: tuple[Segment, ...]) -> None:
+        frames = self.request.frames
+        tiles = [(h, w) for _, _, h, w in self.tiles()]
+        last_of_size = {size: index for index, size in enumerate(tiles)}
+        outputs: list[int] = []
+        for index, (h, w) in enumerate(tiles):
+            # The loop's list of frames is dropped only when the next tile begins.
+            events.release(*outputs)
+            outputs = []
+            chain = _Calls(events, segments, {"h": h, "w": w})
+            if last_of_size[h, w] == index:
+                calls = min(self.shape.f, FIRST_FRAMES)
+                outputs = [chain.call() for _ in range(calls - 1)]
+                if self.shape.f > calls:
+                    skipped = (self.shape.f - calls) * self.card.frame_step
+                    outputs.append(events.allocate(self._pixel_bytes(skipped, h, w)))
+                outputs.append(chain.call())
+            if index == len(tiles) - 1:
+                chain.clear()
+            events.allocate(self._pixel_bytes(frames, h, w))
+            chain.clear()
+        stride = int(self.settings["vae_tile"]) - int(self.settings["vae_tile_overlap"])
+        for row in range(0, self.request.height, stride):
+            h = min(stride, self.request.height - row) // DECODER_SCALE
+            events.allocate(self._pixel_bytes(frames, h, self.shape.w))
+        whole = self._pixel_bytes(frames, self.shape.h, self.shape.w)
+        events.allocate(whole)
+        events.allocate(whole)
+
+
+class _Calls:
+    """A chain of decoder calls: each replaces the feature caches of the one before."""
+
+    def __init__(
+        self, events: PhaseEvents, segments: tuple[Segment, ...], shape: dict[str, int]
+    ) -> None:
+        self._events = events
+        self._segments = segments
+        self._shape = shape
+        self._made: list[dict[int, int]] = []
+
+    def call(self) -> int:
+        """One more call; returns the key of its frames."""
+        index = len(self._made)
+        segment = self._segments[min(index, len(self._segments) - 1)]
+        outside = tuple(
+            self._made[index - back].pop(slot) for back, slot in segment.outside
+        )
+        survivors = self._events.play(segment.tape, self._shape, outside)
+        output = survivors.pop(segment.output)
+        self._made.append(survivors)
+        return output
+
+    def clear(self) -> None:
+        """The caches are dropped."""
+        for made in self._made:
+            self._events.release(*made.values())
+            made.clear()

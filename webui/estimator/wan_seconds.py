@@ -1,0 +1,108 @@
+"""Seconds of the Wan family's phases."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from webui.core.card import Card
+from webui.core.model import ModelCard
+from webui.core.request import Request
+from webui.core.settings import Settings
+from webui.estimator.rules import Rules
+from webui.estimator.seconds import compute_seconds, transfer_seconds
+from webui.estimator.tape import cost_monomials
+from webui.estimator.templates import Segment, find_template, width_of
+from webui.estimator.wan import LatentShape, WanMemory
+
+_VARIABLES = ("f", "h", "w")
+
+
+def phase_seconds(
+    name: str, memory: WanMemory, card: Card, host: Card
+) -> float:
+    """Seconds of one phase, the weights' way to the card included.
+
+    Args:
+        name: encode, denoise or decode.
+        memory: the same request's memory, which knows the tiles.
+        card: where it runs.
+        host: the processor, for a text encoder that runs there.
+    """
+    times = _Times(memory, card, host)
+    return {"encode": times.encode, "denoise": times.denoise, "decode": times.decode}[name]()
+
+
+class _Times:
+    def __init__(self, memory: WanMemory, card: Card, host: Card) -> None:
+        self.memory = memory
+        self.model: ModelCard = memory.card
+        self.request: Request = memory.request
+        self.settings: Settings = memory.settings
+        self.rules: Rules = memory.rules
+        self.shape: LatentShape = memory.shape
+        self.card = card
+        self.host = host
+        self.width = width_of(str(self.settings["precision"]))
+        self.offload = memory.offload
+
+    def _weights_bytes(self, part: str, width: str) -> int:
+        return int(find_template(self.model, part, width).array("weights").sum())
+
+    def encode(self) -> float:
+        template = find_template(self.model, "text", self.width)
+        costs = template.array("costs") @ cost_monomials({}, ())
+        weights = self._weights_bytes("text", self.width)
+        half = self.width == "half"
+        where = self.memory.encoder
+        if where == "absent":
+            return 0.0
+        if where == "cpu":
+            return compute_seconds(costs, self.host, half)
+        seconds = compute_seconds(costs, self.card, half)
+        passes = 2 if self.request.guidance > 1 else 1
+        if where == "stream":
+            return max(seconds, passes * transfer_seconds(weights, self.card))
+        if self.rules.kind == "cuda" and self.offload != "none":
+            return seconds + transfer_seconds(weights, self.card)
+        return seconds
+
+    def denoise(self) -> float:
+        template = find_template(self.model, "transformer", self.width)
+        shape = self.shape.to_dict()
+        costs = template.array("costs") @ cost_monomials(shape, _VARIABLES)
+        forward = compute_seconds(costs, self.card, self.width == "half")
+        weights = transfer_seconds(self._weights_bytes("transformer", self.width), self.card)
+        passes = 2 if self.request.guidance > 1 else 1
+        if self.offload in ("leaf", "block"):
+            forward = max(forward, weights)
+        seconds = forward * passes * self.request.steps
+        return seconds + (weights if self.offload == "model" else 0.0)
+
+    def decode(self) -> float:
+        width = width_of(str(self.settings["vae_precision"]))
+        template = find_template(self.model, "vae", width)
+        on_gpu = self.rules.kind == "cuda"
+        order = "channels_last" if on_gpu and self.settings["channels_last"] else "contiguous"
+        segments = template.segments(f"decode.{order}")
+        if self.memory.is_tiled:
+            sides = [(h, w) for _, _, h, w in self.memory.tiles()]
+        else:
+            sides = [(self.shape.h, self.shape.w)]
+        costs = sum(
+            (_calls_costs(segments, self.shape.f, h, w) for h, w in sides),
+            start=np.zeros(len(segments[0].costs)),
+        )
+        seconds = compute_seconds(costs, self.card, width == "half")
+        if on_gpu and self.offload != "none":
+            seconds += transfer_seconds(self._weights_bytes("vae", width), self.card)
+        return seconds
+
+
+def _calls_costs(segments: tuple[Segment, ...], calls: int, h: int, w: int) -> np.ndarray:
+    """Costs of a chain of decoder calls on one tile (one value for each of COSTS)."""
+    basis = cost_monomials({"h": h, "w": w}, ("h", "w"))
+    first = sum(
+        (segment.costs @ basis for segment in segments[:calls]),
+        start=np.zeros(len(segments[0].costs)),
+    )
+    return first + max(0, calls - len(segments)) * (segments[-1].costs @ basis)

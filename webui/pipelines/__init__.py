@@ -1,0 +1,21 @@
+"""The runs themselves: one folder a model family, the same code on a GPU, a processor and meta.
+
+A family has `build_meta`, `load`, the phases `encode`, `denoise`, `decode`, and `preview_jpeg`.
+The package itself imports no torch, so that asking for the names costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+FAMILIES = {"wan": "webui.pipelines.wan"}
+
+
+def load_family(name: str) -> ModuleType:
+    """The module of a model family; imports torch, diffusers and transformers.
+
+    Raises:
+        KeyError: a card names a family that is not there.
+    """
+    return import_module(FAMILIES[name])

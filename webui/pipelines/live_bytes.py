@@ -1,0 +1,85 @@
+"""Counts the bytes of live tensors: the measurement on a processor, the base of every trace.
+
+A dispatch mode sees each tensor that an operation makes. Its storage is counted once, rounded
+up as PyTorch's allocators do, until the storage dies.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+ROUND_BYTES = 512
+"""Block granularity of the CUDA caching allocator (c10/cuda/CUDACachingAllocator.cpp)."""
+
+
+def round_bytes(count_bytes: int) -> int:
+    return -(-count_bytes // ROUND_BYTES) * ROUND_BYTES
+
+
+class LiveBytes(TorchDispatchMode):
+    """Live and peak bytes of tensors on `device_types` made inside the `with` block.
+
+    Tensors that exist before are counted once they are passed to `track`.
+    """
+
+    def __init__(self, device_types: tuple[str, ...] = ("cpu",)) -> None:
+        super().__init__()
+        self.device_types = device_types
+        self.current_bytes = 0
+        self.peak_bytes = 0
+        self._live: dict[int, tuple[int, int, weakref.ref[Any]]] = {}
+        self._next_id = 0
+
+    def reset_peak(self) -> None:
+        self.peak_bytes = self.current_bytes
+
+    def track(self, tensor: Any) -> None:
+        """Counts the tensor's storage from now until it dies; a known storage is left alone."""
+        if not isinstance(tensor, torch.Tensor) or tensor.device.type not in self.device_types:
+            return
+        storage = tensor.untyped_storage()
+        size = round_bytes(storage.nbytes())
+        key = storage._cdata
+        if size == 0 or key in self._live:
+            return
+        number = self._next_id
+        self._next_id += 1
+        on_death: Callable[[Any], None] = lambda _, key=key: self._forget(key)  # noqa: E731
+        self._live[key] = (number, size, weakref.ref(storage, on_death))
+        self.current_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.current_bytes)
+        self.on_alloc(number, storage.nbytes())
+
+    def track_module(self, module: torch.nn.Module) -> None:
+        """Counts a module's parameters and buffers; tied ones once."""
+        for tensor in (*module.parameters(), *module.buffers()):
+            self.track(tensor)
+
+    def _forget(self, key: int) -> None:
+        entry = self._live.pop(key, None)
+        if entry is not None:
+            self.current_bytes -= entry[1]
+            self.on_free(entry[0])
+
+    def on_alloc(self, number: int, size_bytes: int) -> None:
+        """For recorders: storage `number` came to life, `size_bytes` before rounding."""
+
+    def on_free(self, number: int) -> None:
+        """For recorders: storage `number` died."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.track(result)
+        elif result is not None:
+            for leaf in tree_leaves(result):
+                self.track(leaf)
+        return result

@@ -1,0 +1,28 @@
+"""Wan2.1 text to video: load or build the pipeline, place it, run its phases."""
+
+from webui.pipelines.wan.build import build_meta, build_random
+from webui.pipelines.wan.load import detect_layout, load, load_diffusers, load_original
+from webui.pipelines.wan.phases import Embeddings, check_finite, decode, denoise, encode
+from webui.pipelines.wan.placement import PHASE_OF, Placement, residency
+from webui.pipelines.wan.preview import preview_jpeg
+
+PHASES = ("encode", "denoise", "decode")
+
+__all__ = [
+    "PHASES",
+    "PHASE_OF",
+    "Embeddings",
+    "Placement",
+    "build_meta",
+    "build_random",
+    "check_finite",
+    "decode",
+    "denoise",
+    "detect_layout",
+    "encode",
+    "load",
+    "load_diffusers",
+    "load_original",
+    "preview_jpeg",
+    "residency",
+]

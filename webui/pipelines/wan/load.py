@@ -1,0 +1,345 @@
+"""Real weights from local folders: diffusers' layout, or the authors' original one."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.loaders.single_file_utils import (
+    convert_wan_transformer_to_diffusers,
+    convert_wan_vae_to_diffusers,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoTokenizer, UMT5EncoderModel
+
+from webui.core.errors import BadInput, MissingWeights, StudioError
+from webui.core.model import ModelCard
+from webui.core.text import Text
+from webui.pipelines.wan import original
+from webui.pipelines.wan.build import build_random
+from webui.pipelines.wan.components import (
+    COMPONENTS,
+    OnComponent,
+    component_dtype,
+    empty_module,
+    finish_module,
+    new_pipeline,
+    parameter_dtype,
+    wants_text_encoder,
+)
+from webui.pipelines.wan.placement import Placement
+
+_SHAPE_KEYS = {
+    "transformer": (
+        "num_layers",
+        "num_attention_heads",
+        "attention_head_dim",
+        "ffn_dim",
+        "in_channels",
+        "out_channels",
+        "text_dim",
+        "image_dim",
+    ),
+    "vae": ("base_dim", "decoder_base_dim", "z_dim", "dim_mult", "num_res_blocks", "patch_size"),
+    "text_encoder": ("d_model", "d_ff", "d_kv", "num_layers", "num_heads", "vocab_size"),
+}
+"""Configuration keys that decide what model a folder holds."""
+_DIFFUSERS_FILES = {
+    "text_encoder": "model*.safetensors",
+    "transformer": "diffusion_pytorch_model*.safetensors",
+    "vae": "diffusion_pytorch_model*.safetensors",
+}
+
+
+def load(
+    card: ModelCard,
+    settings: Mapping[str, Any],
+    weights: Mapping[str, Any],
+    device: torch.device | str,
+    on_component: OnComponent | None = None,
+) -> Any:
+    """The pipeline, placed, from wherever the weights are.
+
+    Args:
+        card: the model.
+        settings: complete settings.
+        weights: `kind` (embedded, diffusers, original, random) and `folder`.
+        device: where it runs.
+        on_component: progress.
+
+    Raises:
+        MissingWeights: files are not there.
+        BadInput: the folder holds something else, or a file is damaged.
+    """
+    kind = weights.get("kind", "")
+    if kind == "random":
+        return build_random(card, settings, device, on_component)
+    if not wants_text_encoder(settings):
+        raise BadInput(
+            "settings.text_encoder",
+            Text(
+                "A clip cannot be made without the text encoder.",
+                "没有文本编码器就无法生成视频。",
+            ),
+            Text("Use gpu, stream or cpu.", "请用 gpu、stream 或 cpu。"),
+        )
+    folder = _embedded_folder() if kind == "embedded" else Path(str(weights.get("folder", "")))
+    if detect_layout(folder) == "original":
+        return load_original(folder, card, settings, device, on_component)
+    return load_diffusers(folder, card, settings, device, on_component)
+
+
+def detect_layout(folder: Path | str) -> str:
+    """`diffusers` or `original`, by the files that are there.
+
+    Raises:
+        MissingWeights: there is no such folder.
+        BadInput: the folder is neither.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingWeights(
+            Text(f"There is no folder '{folder}'.", f"没有文件夹“{folder}”。"),
+            Text("Download the model, or give its folder.", "请下载模型，或指定模型所在的文件夹。"),
+            "model",
+        )
+    if (folder / "model_index.json").is_file() or (folder / "transformer/config.json").is_file():
+        return "diffusers"
+    authors = (folder / original.VAE_FILE, folder / original.TEXT_ENCODER_FILE)
+    if any(path.is_file() for path in authors) or any(folder.glob(original.TRANSFORMER_PATTERN)):
+        return "original"
+    raise BadInput(
+        "model",
+        Text(
+            f"'{folder.name}' is not a checkpoint folder.",
+            f"“{folder.name}”不是模型权重文件夹。",
+        ),
+        Text(
+            "Looked for model_index.json (diffusers layout), and for "
+            f"{original.TRANSFORMER_PATTERN}, {original.VAE_FILE} (original layout).",
+            "查找过 model_index.json（diffusers 格式），以及 "
+            f"{original.TRANSFORMER_PATTERN}、{original.VAE_FILE}（原始格式）。",
+        ),
+    )
+
+
+def load_diffusers(
+    folder: Path | str,
+    card: ModelCard,
+    settings: Mapping[str, Any],
+    device: torch.device | str,
+    on_component: OnComponent | None = None,
+) -> Any:
+    """A folder in diffusers' layout, each component through its class's `from_pretrained`.
+
+    Raises:
+        MissingWeights, BadInput: see `load`.
+    """
+    folder = Path(folder)
+    for component in COMPONENTS:
+        _check_config(folder, component, card)
+        _find(folder / component, _DIFFUSERS_FILES[component])
+
+    def read(component: str) -> nn.Module:
+        dtype = component_dtype(component, settings)
+        where = {"subfolder": component, "local_files_only": True, "use_safetensors": True}
+        if component == "text_encoder":
+            module, info = UMT5EncoderModel.from_pretrained(
+                str(folder), dtype=dtype, output_loading_info=True, **where
+            )
+        else:
+            kind = WanTransformer3DModel if component == "transformer" else AutoencoderKLWan
+            module, info = kind.from_pretrained(
+                str(folder), torch_dtype=dtype, output_loading_info=True, **where
+            )
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise _damaged(f"{component}: {missing[0]} is missing")
+        return finish_module(module)
+
+    return _assemble(card, settings, device, read, folder / "tokenizer", on_component)
+
+
+def load_original(
+    folder: Path | str,
+    card: ModelCard,
+    settings: Mapping[str, Any],
+    device: torch.device | str,
+    on_component: OnComponent | None = None,
+) -> Any:
+    """A folder as the authors publish it: `.pth` for VAE and text encoder, their own key names.
+
+    Raises:
+        MissingWeights, BadInput: see `load`.
+    """
+    folder = Path(folder)
+    shards = _find(folder, original.TRANSFORMER_PATTERN)
+    pickled = {
+        "vae": _find(folder, original.VAE_FILE)[0],
+        "text_encoder": _find(folder, original.TEXT_ENCODER_FILE)[0],
+    }
+
+    def read(component: str) -> nn.Module:
+        if component == "transformer":
+            values: dict[str, torch.Tensor] = {}
+            for shard in shards:
+                values.update(load_file(shard))
+            values = convert_wan_transformer_to_diffusers(values)
+        elif component == "vae":
+            values = convert_wan_vae_to_diffusers(_unpickle(pickled["vae"]))
+        else:
+            values = original.convert_text_encoder(_unpickle(pickled["text_encoder"]))
+        return _fill(empty_module(component, card, settings), component, values, settings)
+
+    tokenizer = folder / original.TOKENIZER_FOLDER
+    return _assemble(card, settings, device, read, tokenizer, on_component)
+
+
+def _assemble(
+    card: ModelCard,
+    settings: Mapping[str, Any],
+    device: torch.device | str,
+    read: Callable[[str], nn.Module],
+    tokenizer: Path,
+    on_component: OnComponent | None,
+) -> Any:
+    """Reads and places one component after the other, so that the host holds few copies."""
+    device = torch.device(device)
+    if not tokenizer.is_dir():
+        raise _missing(tokenizer)
+    placement = Placement(settings, device)
+    parts: dict[str, Any] = {}
+    for done, component in enumerate(COMPONENTS):
+        if on_component:
+            on_component(done, len(COMPONENTS))
+        module = _reading(component, lambda name=component: read(name))
+        parts[component] = placement.add(component, module)
+    parts["tokenizer"] = _reading(
+        "tokenizer", lambda: AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+    )
+    pipe = new_pipeline(card, parts, device)
+    pipe.placement = placement
+    return pipe
+
+
+def _reading(what: str, read: Callable[[], Any]) -> Any:
+    """Turns what the libraries raise on bad files into one clear error."""
+    try:
+        return read()
+    except (StudioError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        EOFError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:
+        lines = str(error).strip().splitlines()
+        raise _damaged(f"{what}: {(lines or [type(error).__name__])[0][:200]}") from error
+
+
+def _fill(
+    module: nn.Module,
+    component: str,
+    values: Mapping[str, torch.Tensor],
+    settings: Mapping[str, Any],
+) -> nn.Module:
+    """Puts converted weights into an empty component, in the dtypes of `from_pretrained`."""
+    dtype = component_dtype(component, settings)
+    wanted = {key: parameter_dtype(module, key, dtype) for key in module.state_dict()}
+    missing = sorted(set(wanted) - set(values))
+    if missing:
+        raise _damaged(f"{component}: {missing[0]} is missing")
+    cast: dict[int, torch.Tensor] = {}
+    state = {}
+    for key, target in wanted.items():
+        value = values[key]
+        if id(value) not in cast:
+            cast[id(value)] = value.to(target)
+        state[key] = cast[id(value)]
+    module.load_state_dict(state, assign=True)
+    return finish_module(module)
+
+
+def _unpickle(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:
+        # Files of the format before PyTorch 1.6 cannot be mapped.
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(values, dict):
+        raise _damaged(f"{path.name} holds no state dict")
+    return dict(values)
+
+
+def _check_config(folder: Path, component: str, card: ModelCard) -> None:
+    path = folder / component / "config.json"
+    if not path.is_file():
+        raise _missing(path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(f"{component}/config.json: {error}") from error
+    expected = card.configs[component]
+    for key in _SHAPE_KEYS[component]:
+        if key in found and key in expected and found[key] != expected[key]:
+            raise BadInput(
+                "model",
+                Text(
+                    f"'{folder.name}' holds another model than {card.title}: {component} has "
+                    f"{key} {found[key]} instead of {expected[key]}.",
+                    f"“{folder.name}”中不是 {card.title}：{component} 的 {key} 是 "
+                    f"{found[key]}，应为 {expected[key]}。",
+                ),
+                Text("Choose the model that the folder holds.", "请选择与文件夹对应的模型。"),
+            )
+
+
+def _find(folder: Path, pattern: str) -> list[Path]:
+    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    if not found:
+        raise _missing(folder / pattern)
+    return found
+
+
+def _missing(path: Path) -> MissingWeights:
+    shown = "/".join(path.parts[-2:])
+    return MissingWeights(
+        Text(f"'{shown}' is missing.", f"缺少“{shown}”。"),
+        Text(
+            "The download is not complete, or the folder is another one: download it again.",
+            "下载不完整，或文件夹不对：请重新下载。",
+        ),
+        "model",
+    )
+
+
+def _damaged(what: str) -> BadInput:
+    return BadInput(
+        "model",
+        Text(
+            f"The weights cannot be read ({what}).",
+            f"无法读取权重（{what}）。",
+        ),
+        Text("Download the files again.", "请重新下载这些文件。"),
+    )
+
+
+def _embedded_folder() -> Path:
+    """The checkpoint that is part of the package."""
+    found = find_spec("webui.demo")
+    if found is None or not found.submodule_search_locations:
+        raise _missing(Path("webui/demo"))
+    return Path(next(iter(found.submodule_search_locations))) / "checkpoint"

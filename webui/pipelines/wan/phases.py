@@ -1,0 +1,268 @@
+"""The three phases of a run, each one function, the same on a GPU, a processor and meta.
+
+Shapes: B batch (1), L text tokens, D text width, C channels, T frames, H height, W width
+(latent frames and sides where the tensor is a latent).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from webui.core.errors import RunFailed
+from webui.core.request import Request
+from webui.core.text import Text
+from webui.pipelines.wan.components import component_dtype
+
+CheckCancel = Callable[[], None]
+"""Raises `Cancelled` when the user wants to stop."""
+OnStep = Callable[[int, int, torch.Tensor], None]
+"""Step, steps, and the newest estimate of the clean latent (B C T H W)."""
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Embeddings:
+    """Text embeddings (B L D); `negative` is None when there is no guidance."""
+
+    positive: torch.Tensor
+    negative: torch.Tensor | None
+
+
+@torch.no_grad()
+def encode(
+    pipe: Any,
+    request: Request,
+    settings: Mapping[str, Any],
+    *,
+    check_cancel: CheckCancel | None = None,
+) -> Embeddings:
+    """Prompt and negative prompt to embeddings on the run's device.
+
+    Without a text encoder (`absent`; on meta also `cpu`) the embeddings are drawn.
+    """
+    guided = request.guidance > 1
+    length = pipe.card.max_sequence_length
+    if pipe.text_encoder is None:
+        shape = (1, length, int(pipe.transformer.config.text_dim))
+        dtype = component_dtype("text_encoder", settings)
+        drawn = [_drawn(shape, dtype, pipe.run_device, seed) for seed in range(1 + guided)]
+        return Embeddings(drawn[0], drawn[1] if guided else None)
+    on_meta = _MetaAnswers() if pipe.run_device.type == "meta" else nullcontext()
+    with on_meta, _checked(pipe.text_encoder.encoder.block, check_cancel):
+        positive, negative = pipe.encode_prompt(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            do_classifier_free_guidance=guided,
+            max_sequence_length=length,
+            device=pipe.run_device,
+        )
+    return Embeddings(positive, negative if guided else None)
+
+
+class _MetaAnswers(TorchDispatchMode):
+    """Answers questions about values on meta with 0.
+
+    The text encoder asks whether its mask hides nothing (transformers/masking_utils.py); with a
+    real prompt the answer is no.
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return False if args[0].dtype == torch.bool else 0
+        return func(*args, **(kwargs or {}))
+
+
+def _drawn(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int
+) -> torch.Tensor:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(dtype).to(device)
+
+
+def build_scheduler(pipe: Any, request: Request) -> Any:
+    """The request's solver, from the model's own configuration."""
+    config = {k: v for k, v in pipe.card.configs["scheduler"].items() if not k.startswith("_")}
+    if request.solver == "unipc":
+        return UniPCMultistepScheduler.from_config(config, flow_shift=request.flow_shift)
+    return DPMSolverMultistepScheduler.from_config(
+        {key: config[key] for key in ("num_train_timesteps",) if key in config},
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=request.flow_shift,
+    )
+
+
+@torch.no_grad()
+def denoise(
+    pipe: Any,
+    embeddings: Embeddings,
+    request: Request,
+    *,
+    on_step: OnStep | None = None,
+    check_cancel: CheckCancel | None = None,
+) -> torch.Tensor:
+    """Noise to a normalised latent (B C T H W, float32), through the pipeline's own loop.
+
+    The noise is drawn on the processor, so that a seed means the same on every device.
+    """
+    pipe.scheduler = build_scheduler(pipe, request)
+    generator = torch.Generator("cpu").manual_seed(max(request.seed, 0))
+
+    def on_end(_pipe: Any, index: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if on_step is not None:
+            predicted = pipe.scheduler.model_outputs[-1]
+            clean = values["latents"] if predicted is None else predicted
+            on_step(index + 1, request.steps, clean)
+        return {}
+
+    try:
+        with _checked(pipe.transformer.blocks, check_cancel):
+            latents = pipe(
+                prompt_embeds=embeddings.positive,
+                negative_prompt_embeds=embeddings.negative,
+                height=request.height,
+                width=request.width,
+                num_frames=request.frames,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                generator=generator,
+                output_type="latent",
+                callback_on_step_end=on_end,
+                max_sequence_length=pipe.card.max_sequence_length,
+            ).frames
+    finally:
+        # The solver's history is of latent size and would stay on the card while decoding.
+        pipe.scheduler = None
+    assert isinstance(latents, torch.Tensor)
+    return latents
+
+
+def check_finite(latents: torch.Tensor) -> None:
+    """Stops a run whose numbers overflowed, before a black clip is made.
+
+    Raises:
+        RunFailed: the latent holds infinities or not-a-number.
+    """
+    if not latents.is_meta and not bool(torch.isfinite(latents).all()):
+        raise RunFailed(
+            Text(
+                "The model's numbers overflowed, so there is no picture.",
+                "模型计算溢出，没有得到画面。",
+            ),
+            Text(
+                "Use precision bf16 or fp32 instead of fp16.",
+                "请把精度从 fp16 改为 bf16 或 fp32。",
+            ),
+        )
+
+
+@torch.no_grad()
+def decode(
+    pipe: Any,
+    latents: torch.Tensor,
+    settings: Mapping[str, Any],
+    *,
+    on_progress: OnProgress | None = None,
+    check_cancel: CheckCancel | None = None,
+) -> NDArray[np.uint8]:
+    """A normalised latent (B C T H W) to frames (T H W C, uint8) in host memory.
+
+    The steps are those of WanPipeline's `__call__`, but frames are converted one at a time, so
+    that the device's peak is that of `vae.decode` itself.
+    """
+    vae = pipe.vae
+    set_tiling(vae, settings)
+    latents = latents.to(pipe.run_device, vae.dtype)
+    shape = (1, vae.config.z_dim, 1, 1, 1)
+    mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents.device, latents.dtype)
+    inverse_std = 1.0 / torch.tensor(vae.config.latents_std).view(shape).to(
+        latents.device, latents.dtype
+    )
+    latents = latents / inverse_std + mean
+    total = decoder_calls(vae, latents.shape)
+    done = 0
+
+    def on_call() -> None:
+        nonlocal done
+        if check_cancel is not None:
+            check_cancel()
+        if on_progress is not None:
+            on_progress(done, total)
+        done += 1
+
+    try:
+        with _checked((vae.decoder,), on_call):
+            video = vae.decode(latents, return_dict=False)[0]
+    finally:
+        vae.clear_cache()
+    if on_progress is not None:
+        on_progress(total, total)
+    return _to_frames(video)
+
+
+def set_tiling(vae: Any, settings: Mapping[str, Any]) -> None:
+    """Applies the tiling settings; they cost nothing to change between runs."""
+    if not settings.get("vae_tiling"):
+        vae.disable_tiling()
+        return
+    tile = int(settings["vae_tile"])
+    stride = tile - int(settings["vae_tile_overlap"])
+    vae.enable_tiling(tile, tile, stride, stride)
+
+
+def decoder_calls(vae: Any, latent_shape: Iterable[int]) -> int:
+    """How often `vae.decode` calls its decoder: once a latent frame, and that for every tile."""
+    _, _, frames, height, width = latent_shape
+    ratio = vae.spatial_compression_ratio
+    tall, wide = vae.tile_sample_min_height // ratio, vae.tile_sample_min_width // ratio
+    if not (vae.use_tiling and (width > wide or height > tall)):
+        return frames
+    rows = math.ceil(height / (vae.tile_sample_stride_height // ratio))
+    columns = math.ceil(width / (vae.tile_sample_stride_width // ratio))
+    return frames * rows * columns
+
+
+def _to_frames(video: torch.Tensor) -> NDArray[np.uint8]:
+    """Pixels in -1..1 (B C T H W) to uint8 frames (T H W C).
+
+    A numpy array on purpose: on a processor it must not count as one of the model's tensors.
+    """
+    _, channels, count, height, width = video.shape
+    frames = np.empty((count, height, width, channels), np.uint8)
+    for index in range(count):
+        pixels = video[0, :, index].float() * 127.5 + 127.5
+        pixels = pixels.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+        if not pixels.is_meta:
+            frames[index] = pixels.cpu().numpy()
+    return frames
+
+
+@contextmanager
+def _checked(modules: Iterable[nn.Module], check: CheckCancel | None) -> Iterator[None]:
+    """Calls `check` before every forward pass of the modules."""
+    if check is None:
+        yield
+        return
+    handles = [module.register_forward_pre_hook(lambda *_: check()) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,149 @@
+"""The owner's configuration: local model folders, the hub's cache, limits, the language.
+
+`studio.yaml` in the home folder, or the file that STUDIO_CONFIG names:
+
+    models:
+      wan2.1-t2v-1.3b: /data/Wan2.1-T2V-1.3B-Diffusers
+    hub_cache: /data/hub
+    language: zh
+    limits: {max_queued: 20, max_queued_per_user: 3, max_pixel_frames: 35000000}
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from webui.core.errors import BadInput
+from webui.core.mapping import check_keys
+from webui.core.text import LANGUAGES, Text
+
+FILE = "studio.yaml"
+VARIABLE = "STUDIO_CONFIG"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What users of a public studio may ask for; the owner on loopback is not limited."""
+
+    max_queued: int = 20
+    """Waiting jobs of all users together."""
+    max_queued_per_user: int = 3
+    max_pixel_frames: int = 832 * 480 * 81
+    """Width x height x frames of one job."""
+    max_steps: int = 60
+    max_prompt_characters: int = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudioConfig:
+    """The owner's choices; everything has a default."""
+
+    models: Mapping[str, Path] = field(default_factory=dict)
+    """Folders with weights by model name; they come before the hub's cache."""
+    hub_cache: Path | None = None
+    """Where downloads go; None for the hub's own place."""
+    language: str | None = None
+    """`en` or `zh`; None follows the browser."""
+    limits: Limits = field(default_factory=Limits)
+
+    def with_models(self, folders: Mapping[str, Path]) -> StudioConfig:
+        """With more folders, from the command line; they win over the file's."""
+        return replace(self, models={**self.models, **folders})
+
+
+def load_config(
+    home: Path,
+    *,
+    model_names: Collection[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> StudioConfig:
+    """Reads the configuration; without a file, everything is as by default.
+
+    Args:
+        home: the studio's home folder.
+        model_names: names of the catalogue, to find misspelt ones; None does not check.
+        environment: for STUDIO_CONFIG; the process's when left out.
+
+    Raises:
+        BadInput: an unknown key (with the nearest one) or a wrong value; names the file.
+    """
+    named = (os.environ if environment is None else environment).get(VARIABLE, "")
+    path = Path(named).expanduser() if named else home / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if not named:
+            return StudioConfig()
+        raise BadInput(
+            VARIABLE, Text(f"{path} is not there.", f"找不到 {path}。"), Text(*_unset())
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _wrong(path, "", f"it cannot be read: {error}", f"无法读取：{error}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = str(error).replace("\n", " ")
+        raise _wrong(path, "", f"it is not YAML: {reason}", f"不是有效的 YAML：{reason}") from None
+    return _parse({} if data is None else data, path, model_names)
+
+
+def _parse(data: Any, path: Path, model_names: Collection[str] | None) -> StudioConfig:
+    names = [item.name for item in fields(StudioConfig)]
+    given = check_keys(data, where=path.name, optional=names)
+    models = given.get("models") or {}
+    check_keys(
+        models,
+        where=f"{path.name}, models",
+        optional=list(models)
+        if model_names is None and isinstance(models, Mapping)
+        else (list(model_names or ())),
+    )
+    language = given.get("language")
+    if language is not None and language not in LANGUAGES:
+        choices = ", ".join(LANGUAGES)
+        raise _wrong(path, "language", f"it is one of {choices}", f"可用的值：{choices}")
+    cache = given.get("hub_cache")
+    return StudioConfig(
+        models={
+            str(name): _folder(folder, path, f"models.{name}") for name, folder in models.items()
+        },
+        hub_cache=None if cache is None else _folder(cache, path, "hub_cache"),
+        language=language,
+        limits=_limits(given.get("limits") or {}, path),
+    )
+
+
+def _limits(data: Any, path: Path) -> Limits:
+    names = [item.name for item in fields(Limits)]
+    given = check_keys(data, where=f"{path.name}, limits", optional=names)
+    for name, value in given.items():
+        if type(value) is not int or value < 1:
+            raise _wrong(
+                path, f"limits.{name}", "it is a whole number from 1", "应当是不小于 1 的整数"
+            )
+    return Limits(**given)
+
+
+def _folder(value: Any, path: Path, field_name: str) -> Path:
+    """A folder, relative to the configuration file; whether it is there is seen when it is used."""
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(path, field_name, "it is the path of a folder", "应当是文件夹的路径")
+    return (path.parent / Path(value).expanduser()).absolute()
+
+
+def _wrong(path: Path, field_name: str, en: str, zh: str) -> BadInput:
+    shown = f"{path.name}: {field_name}" if field_name else path.name
+    return BadInput(field_name, Text(f"{shown} is wrong: {en}.", f"{shown} 有误：{zh}。"))
+
+
+def _unset() -> tuple[str, str]:
+    return (
+        f"Correct {VARIABLE}, or unset it to use {FILE} of the home folder.",
+        f"请修改 {VARIABLE}，或取消该变量以使用主目录中的 {FILE}。",
+    )

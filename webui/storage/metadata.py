@@ -1,0 +1,107 @@
+"""The receipt inside the file itself: written into a clip or picture without touching its pixels.
+
+An mp4 carries it as the `comment` entry of its metadata, a PNG as the text chunk `receipt`, so a
+file that has left the studio can still say how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from webui.storage.files import writing
+
+_MP4_KEY = "comment"
+_PNG_KEY = "receipt"
+_MAX_CHARACTERS = 1_000_000
+"""A receipt has a few thousand; anything far past that is not ours."""
+
+
+def embed_metadata(path: Path, data: Mapping[str, Any]) -> bool:
+    """Writes `data` into the file, in one step (the old file stays until the new one is whole).
+
+    Args:
+        path: an mp4 or PNG file; others are left as they are.
+        data: plain data, as `Receipt.to_json` gives it.
+
+    Returns:
+        Whether the file can carry it (a damaged one cannot).
+
+    Raises:
+        NotEnoughDisk: the disk is full; the file is as it was.
+    """
+    writers: dict[str, Callable[[Path, Path, str], None]] = {".mp4": _embed_mp4, ".png": _embed_png}
+    write = writers.get(path.suffix.lower())
+    if write is None:
+        return False
+    try:
+        with writing(path) as part:
+            write(path, part, json.dumps(data, ensure_ascii=False))
+    except ValueError:  # PyAV's InvalidDataError among them: not what its name says
+        return False
+    return True
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """What `embed_metadata` wrote, or None when the file carries nothing of ours.
+
+    The file may come from anywhere: nothing is decoded but its headers.
+    """
+    readers = {".mp4": _read_mp4, ".png": _read_png}
+    read = readers.get(path.suffix.lower())
+    try:
+        text = read(path) if read else None
+        if not text or len(text) > _MAX_CHARACTERS:
+            return None
+        data = json.loads(text)
+    except (OSError, ValueError, SyntaxError, RecursionError):  # Pillow: SyntaxError on bad PNG
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _embed_mp4(source: Path, target: Path, text: str) -> None:
+    """Copies the packets into a new container (no decoding, so no loss)."""
+    import av
+
+    with av.open(str(source)) as old, av.open(str(target), "w", format="mp4") as new:
+        new.metadata.update(old.metadata)
+        new.metadata[_MP4_KEY] = text
+        streams = {
+            stream.index: new.add_stream_from_template(stream)
+            for stream in old.streams
+            if stream.type in ("video", "audio")
+        }
+        for packet in old.demux():
+            if packet.dts is None or packet.stream.index not in streams:
+                continue
+            packet.stream = streams[packet.stream.index]
+            new.mux(packet)
+
+
+def _read_mp4(path: Path) -> str | None:
+    import av
+
+    with av.open(str(path), format="mp4") as container:
+        return container.metadata.get(_MP4_KEY)
+
+
+def _embed_png(source: Path, target: Path, text: str) -> None:
+    from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt(_PNG_KEY, text)
+    try:
+        with Image.open(source, formats=["PNG"]) as picture:
+            picture.save(target, format="PNG", pnginfo=chunks)
+    except UnidentifiedImageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_png(path: Path) -> str | None:
+    from PIL import Image
+
+    with Image.open(path, formats=["PNG"]) as picture:
+        found = picture.info.get(_PNG_KEY)
+    return str(found) if found is not None else None

@@ -1,0 +1,224 @@
+"""Finds the weights of a model on this machine: embedded, a local folder, or the hub's cache.
+
+Only file names and small JSON files are read, so a check takes milliseconds. Two layouts are known:
+`diffusers` (model_index.json and a folder a component) and `original` (the files as the authors of
+Wan published them).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from webui.core.errors import MissingWeights
+from webui.core.model import ModelCard
+from webui.core.text import Text
+from webui.core.units import format_bytes
+from webui.storage.config import StudioConfig
+
+_EMBEDDED = Path(__file__).parents[1] / "demo" / "checkpoint"
+_WEIGHT_STEMS = {
+    "transformer": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+_ORIGINAL_FILES = ("Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth")
+_ORIGINAL_TOKENIZER = Path("google") / "umt5-xxl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSource:
+    """Where the weights of a model are, as the worker is told."""
+
+    kind: str
+    """embedded, diffusers or original."""
+    folder: str
+    """Absolute path."""
+    about: Text
+    """For people: "comes with the studio", "a local folder", "the hub's cache"."""
+
+    def to_json(self) -> dict[str, str]:
+        return {"kind": self.kind, "folder": self.folder}
+
+
+def find_weights(card: ModelCard, config: StudioConfig) -> WeightsSource | None:
+    """The weights of a model, or None when they are not on this machine.
+
+    Raises:
+        MissingWeights: the owner configured a folder, and it is not complete or of another model;
+            the message says what is wrong with it.
+    """
+    if card.embedded:
+        about = Text("comes with the studio", "随工作室附带")
+        return WeightsSource(kind="embedded", folder=str(_EMBEDDED), about=about)
+    if card.name in config.models:
+        return _configured(card, config.models[card.name])
+    for snapshot in _snapshots(card.hub, hub_cache(config)):
+        if _layout(snapshot) == "diffusers" and not missing_parts(snapshot):
+            about = Text("the hub's cache", "Hub 缓存")
+            return WeightsSource(kind="diffusers", folder=str(snapshot), about=about)
+    return None
+
+
+def missing_weights(card: ModelCard, config: StudioConfig) -> MissingWeights:
+    """The error for a model whose weights are not here: repository, size, place, alternative."""
+    size, cache = format_bytes(card.download_bytes), hub_cache(config)
+    return MissingWeights(
+        Text(
+            f"The weights of {card.title} are not on this machine.",
+            f"本机没有 {card.title} 的权重。",
+        ),
+        Text(
+            f"Download {card.hub} ({size}, into {cache}), or name a folder that has them under "
+            f"models: {card.name} in studio.yaml. Plans and estimates work without them.",
+            f"请下载 {card.hub}（{size}，存入 {cache}），或在 studio.yaml 的 models 下为 "
+            f"{card.name} 指定已有权重的文件夹。没有权重也可以规划和估算。",
+        ),
+        "model",
+    )
+
+
+def hub_cache(config: StudioConfig) -> Path:
+    """The hub's cache folder, by the hub library's own rules (which it is too heavy to ask)."""
+    if config.hub_cache is not None:
+        return config.hub_cache
+    environment = os.environ
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if environment.get(variable):
+            return Path(environment[variable]).expanduser().absolute()
+    base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    home = environment.get("HF_HOME") or str(Path(base) / "huggingface")
+    return (Path(home).expanduser() / "hub").absolute()
+
+
+def repository_folder(hub: str, cache: Path) -> Path:
+    """Where the hub's cache keeps a model repository."""
+    return cache / f"models--{hub.replace('/', '--')}"
+
+
+def missing_parts(folder: Path) -> list[str]:
+    """What a folder in the diffusers layout lacks; empty when it is complete."""
+    lacking = [
+        name
+        for name in ("model_index.json", "scheduler/scheduler_config.json")
+        if not (folder / name).is_file()
+    ]
+    tokenizer = folder / "tokenizer"
+    if not (tokenizer / "tokenizer.json").is_file() and not (tokenizer / "spiece.model").is_file():
+        lacking.append("tokenizer/tokenizer.json")
+    for component, stem in _WEIGHT_STEMS.items():
+        if not (folder / component / "config.json").is_file():
+            lacking.append(f"{component}/config.json")
+        lacking.extend(f"{component}/{name}" for name in _missing_shards(folder / component, stem))
+    return lacking
+
+
+def _missing_shards(folder: Path, stem: str) -> list[str]:
+    """Files of a component's weights that are not there: one file, or all that an index names."""
+    single = f"{stem}.safetensors"
+    if _has_bytes(folder / single):
+        return []
+    index = _read_json(folder / f"{single}.index.json")
+    if index is None:
+        return [single]
+    return [
+        name
+        for name in sorted(set(index.get("weight_map", {}).values()))
+        if not _has_bytes(folder / str(name))
+    ]
+
+
+def _configured(card: ModelCard, folder: Path) -> WeightsSource:
+    layout = _layout(folder)
+    if layout is None:
+        wrong = "it is not there" if not folder.is_dir() else "it has neither known layout"
+        wrong_zh = "文件夹不存在" if not folder.is_dir() else "不是已知的权重布局"
+        raise _bad_folder(card, folder, wrong, wrong_zh)
+    lacking = missing_parts(folder) if layout == "diffusers" else _missing_original(folder)
+    if lacking:
+        shown = ", ".join(lacking[:4]) + (", ..." if len(lacking) > 4 else "")
+        raise _bad_folder(card, folder, f"it lacks {shown}", f"缺少 {shown}")
+    if not _same_model(card, folder, layout):
+        raise _bad_folder(card, folder, "it is another model", "是另一个模型")
+    return WeightsSource(
+        kind=layout, folder=str(folder), about=Text("a local folder", "本地文件夹")
+    )
+
+
+def _layout(folder: Path) -> str | None:
+    if (folder / "model_index.json").is_file():
+        return "diffusers"
+    if any((folder / name).is_file() for name in _ORIGINAL_FILES):
+        return "original"
+    return None
+
+
+def _missing_original(folder: Path) -> list[str]:
+    lacking = [name for name in _ORIGINAL_FILES if not _has_bytes(folder / name)]
+    lacking += _missing_shards(folder, "diffusion_pytorch_model")
+    if not (folder / _ORIGINAL_TOKENIZER).is_dir():
+        lacking.append(_ORIGINAL_TOKENIZER.as_posix())
+    return lacking
+
+
+def _same_model(card: ModelCard, folder: Path, layout: str) -> bool:
+    """Compares the transformer's shape; a folder without one is believed."""
+    wanted = card.configs["transformer"]
+    if layout == "diffusers":
+        found = _read_json(folder / "transformer" / "config.json") or {}
+        keys = ("num_layers", "num_attention_heads", "in_channels")
+        return all(found.get(key, wanted.get(key)) == wanted.get(key) for key in keys)
+    found = _read_json(folder / "config.json") or {}
+    expected = {
+        "num_layers": wanted.get("num_layers"),
+        "num_heads": wanted.get("num_attention_heads"),
+        "in_dim": wanted.get("in_channels"),
+    }
+    return all(found.get(key, value) == value for key, value in expected.items())
+
+
+def _snapshots(hub: str, cache: Path) -> list[Path]:
+    """Snapshots of a repository in the hub's cache, the one that `main` means first."""
+    folder = repository_folder(hub, cache)
+    try:
+        main = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        main = ""
+    try:
+        snapshots = sorted((folder / "snapshots").iterdir())
+    except OSError:
+        return []
+    return sorted(snapshots, key=lambda snapshot: snapshot.name != main)
+
+
+def _has_bytes(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except OSError:  # a link of the cache whose blob is gone
+        return False
+
+
+def _read_json(path: Path) -> Mapping[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, Mapping) else None
+
+
+def _bad_folder(card: ModelCard, folder: Path, wrong: str, wrong_zh: str) -> MissingWeights:
+    return MissingWeights(
+        Text(
+            f"The folder for {card.name}, {folder}, cannot be used: {wrong}.",
+            f"{card.name} 的文件夹 {folder} 无法使用：{wrong_zh}。",
+        ),
+        Text(
+            f"Give the folder of {card.hub} as downloaded, or remove it from the configuration.",
+            f"请指定下载好的 {card.hub} 文件夹，或从配置中删去。",
+        ),
+        "model",
+    )

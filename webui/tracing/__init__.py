@@ -1,0 +1,1 @@
+"""Makes the estimator's templates: runs the real pipeline loop on the meta device."""

@@ -1,0 +1,71 @@
+"""`python -m webui.tracing [MODEL ...]`: writes the estimator's templates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from webui.catalogue import load_models
+from webui.core.model import ModelCard
+from webui.estimator.templates import FOLDER, template_name
+
+REPRESENTATIVE = {"half": "bf16", "full": "fp32"}
+"""The precision that is traced for each width."""
+
+
+def trace_model(card: ModelCard, folder: Path) -> list[Path]:
+    """Writes the templates of all parts of a model at both widths.
+
+    Args:
+        card: the model.
+        folder: where the files go.
+
+    Returns:
+        The files that were written; parts that another model shares are written once.
+    """
+    import diffusers
+    import torch
+    import transformers
+
+    from webui.tracing import wan
+
+    versions = {
+        "torch": torch.__version__.split("+")[0],
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+    }
+    parts = {"text": wan.trace_text, "transformer": wan.trace_transformer, "vae": wan.trace_vae}
+    written = []
+    for part, trace in parts.items():
+        for width, precision in REPRESENTATIVE.items():
+            about = {"model": card.name, "part": part, "precision": precision, "versions": versions}
+            path = folder / template_name(card, part, width)
+            np.savez_compressed(
+                path, about=np.array(json.dumps(about)), **trace(card, precision)
+            )
+            written.append(path)
+    return written
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m webui.tracing", description=__doc__)
+    parser.add_argument("models", nargs="*", help="catalogue names; none: all of them")
+    parser.add_argument("--output", type=Path, default=FOLDER)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    cards = load_models()
+    for name in arguments.models or list(cards):
+        begun = time.perf_counter()
+        for path in trace_model(cards[name], arguments.output):
+            print(f"{path.name}  {path.stat().st_size / 1024:.0f} KiB")
+        print(f"{name}: {time.perf_counter() - begun:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Turns recordings at several shapes into one tape whose sizes are functions of the shape.
+
+Every storage's size is a product of dimensions plus paddings, so it is multilinear in the
+latent's frames, height and width. The recordings must show the same events in the same order;
+what does not fit exactly is refused, never smoothed.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from webui.estimator.tape import COSTS, RELEASE, SCRATCH, Tape, cost_monomials, monomials
+from webui.tracing.recorder import MARK, Event
+
+Shape = dict[str, int]
+"""Values of the variables, e.g. {'f': 3, 'h': 8, 'w': 12}."""
+
+
+class NotOneTape(Exception):
+    """The recordings do not follow one pattern."""
+
+
+def grid(**values: tuple[int, int]) -> list[Shape]:
+    """All combinations of two values a variable: what a multilinear fit needs."""
+    return [dict(zip(values, point, strict=True)) for point in product(*values.values())]
+
+
+def fit_tape(recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, ...]) -> Tape:
+    """One tape from events at several shapes; MARK events are left out.
+
+    Raises:
+        NotOneTape: the events differ between the shapes, or a size is not multilinear.
+    """
+    runs = [[event for event in events if event.kind != MARK] for _, events in recordings]
+    first = runs[0]
+    numbered = [_number_slots(run) for run in runs]
+    for run, slots in zip(runs, numbered, strict=True):
+        if len(run) != len(first) or slots != numbered[0]:
+            raise NotOneTape("the events differ between the shapes")
+        if any(a.kind != b.kind for a, b in zip(run, first, strict=True)):
+            raise NotOneTape("the kinds of events differ between the shapes")
+    basis = np.array([monomials(shape, variables) for shape, _ in recordings])
+    sizes = np.array([[event.size_bytes for event in run] for run in runs], dtype=np.float64)
+    coefficients = _solve(basis, sizes)
+    return Tape(
+        variables=variables,
+        kind=np.array([event.kind for event in first], dtype=np.int8),
+        slot=np.array(numbered[0], dtype=np.int32),
+        coefficients=coefficients,
+    )
+
+
+def fit_costs(
+    recordings: list[tuple[Shape, dict[str, float]]], variables: tuple[str, ...]
+) -> np.ndarray:
+    """Coefficients of each cost: rows as in COSTS, columns as `cost_monomials` gives them."""
+    basis = np.array([cost_monomials(shape, variables) for shape, _ in recordings])
+    values = np.array([[costs[name] for name in COSTS] for _, costs in recordings])
+    return _solve(basis, values).astype(np.float64)
+
+
+def _solve(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Least squares that must be exact: rows of the result belong to columns of `values`."""
+    scale = np.abs(basis).max(axis=0)
+    solution = np.linalg.lstsq(basis / scale, values, rcond=None)[0] / scale[:, None]
+    error = np.abs(basis @ solution - values)
+    allowed = 0.5 + 1e-9 * np.abs(values)
+    if (error > allowed).any():
+        worst = np.unravel_index((error - allowed).argmax(), error.shape)
+        raise NotOneTape(f"not multilinear: off by {error[worst]:.0f} of {values[worst]:.0f}")
+    solution[np.abs(solution * scale[:, None]) < 1e-6] = 0.0
+    return np.ascontiguousarray(solution.T)
+
+
+def _number_slots(events: list[Event]) -> list[int]:
+    """Slots by order of appearance; -1 - k for the k-th one that lived before the recording."""
+    names: dict[int, int] = {}
+    outside: dict[int, int] = {}
+    numbers = []
+    for event in events:
+        if event.kind == SCRATCH:
+            numbers.append(0)
+        elif event.slot in names:
+            numbers.append(names[event.slot])
+        elif event.kind == RELEASE:
+            numbers.append(outside.setdefault(event.slot, -1 - len(outside)))
+        else:
+            names[event.slot] = len(names)
+            numbers.append(names[event.slot])
+    return numbers

@@ -1,0 +1,233 @@
+"""What is traced of the Wan family: its text encoder, its transformer's loop, its decoder."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from webui.core.model import ModelCard
+from webui.core.request import SOLVERS, Request
+from webui.core.settings import Settings
+from webui.pipelines import wan
+from webui.pipelines.wan.components import owned_tensors
+from webui.tracing.fit import Shape, fit_costs, fit_tape, grid
+from webui.tracing.meta_kernels import cuda_kernels
+from webui.tracing.recorder import Recorder, Recording
+from webui.tracing.slicing import DECODER_CALL, cut_calls
+from webui.tracing.streaming import recorded_streaming
+
+Arrays = dict[str, np.ndarray]
+
+STEPS = 3
+"""Enough for the solvers' history to fill: the third step is like all later ones."""
+BLOCKS = 3
+"""Transformer blocks that are run: the third is like all later ones, also when streamed."""
+VARIABLES = ("f", "h", "w")
+"""Latent frames, height and width."""
+DECODER_CALLS = 4
+"""Calls of the decoder that differ: the fourth is like all later ones."""
+
+_SHAPES = [*grid(f=(3, 5), h=(8, 12), w=(16, 22)), {"f": 7, "h": 14, "w": 26}]
+"""Eight corners for the fit and one more point that must lie on it."""
+_FLAT_SHAPES = [*grid(h=(8, 12), w=(16, 22)), {"h": 14, "w": 26}]
+
+
+def weight_sizes(module: nn.Module) -> np.ndarray:
+    """Bytes of each parameter and buffer, in the order of the module; tied ones once."""
+    return np.array([tensor.nbytes for tensor in owned_tensors(module)], dtype=np.int64)
+
+
+def request_of(card: ModelCard, shape: Shape, **changes: Any) -> Request:
+    """A request whose latent has this shape."""
+    defaults = card.defaults
+    ratio = card.configs["vae"].get("scale_factor_spatial") or 8
+    values: dict[str, Any] = {
+        "prompt": "a",
+        "negative_prompt": "b",
+        "frames": (shape["f"] - 1) * card.frame_step + 1,
+        "height": shape["h"] * ratio,
+        "width": shape["w"] * ratio,
+        "steps": STEPS,
+        "guidance": 5.0,
+        "flow_shift": defaults.flow_shift,
+        "solver": "unipc",
+        "fps": defaults.fps,
+        "seed": 0,
+    }
+    return Request(task="generate", model=card.name, **(values | changes))
+
+
+def _settings(precision: str, **changes: Any) -> Settings:
+    settings: Settings = {
+        "precision": precision,
+        "vae_precision": precision,
+        "text_encoder": "gpu",
+        "offload": "none",
+        "vae_tiling": False,
+        "vae_tile": 256,
+        "vae_tile_overlap": 64,
+        "channels_last": False,
+    }
+    return settings | changes
+
+
+def trace_text(card: ModelCard, precision: str) -> Arrays:
+    """Weights, the encode phase (resident and streamed), and its cost. No variables."""
+    arrays: Arrays = {}
+    for mode in ("resident", "leaf"):
+        pipe = wan.build_meta(card, _settings(precision))
+        encoder = pipe.text_encoder
+        arrays["weights"] = weight_sizes(encoder)
+        request = request_of(card, _SHAPES[0])
+        recording = _record(
+            encoder, mode, lambda p=pipe, r=request: wan.encode(p, r, _settings(precision))
+        )
+        arrays |= fit_tape([({}, recording.events)], ()).to_arrays(f"encode.{mode}")
+        arrays["costs"] = fit_costs([({}, recording.costs)], ())
+        if mode == "leaf":
+            arrays["streamed_bytes"] = np.array(recording.transfer_bytes)
+    return arrays
+
+
+def trace_transformer(card: ModelCard, precision: str) -> Arrays:
+    """Weights, the denoising loop for each way of offloading, guided or not, by solver."""
+    settings = _settings(precision, text_encoder="absent")
+    pipe = wan.build_meta(card, settings)
+    arrays: Arrays = {"weights": weight_sizes(pipe.transformer)}
+    arrays["costs"] = fit_costs(
+        [(shape, _forward_costs(pipe, shape)) for shape in [*_SHAPES, {"f": 9, "h": 10, "w": 12}]],
+        VARIABLES,
+    )
+    arrays["block_count"] = np.array(len(pipe.transformer.blocks))
+    for mode in ("resident", "block", "leaf"):
+        for guidance, guided in ((5.0, "guided"), (1.0, "single")):
+            for solver in SOLVERS:
+                recordings = []
+                for shape in _SHAPES:
+                    pipe = wan.build_meta(card, settings)
+                    del pipe.transformer.blocks[BLOCKS:]
+                    request = request_of(card, shape, guidance=guidance, solver=solver)
+                    embeddings = wan.encode(pipe, request, settings)
+
+                    def run(pipe: Any = pipe, embeddings: Any = embeddings, request: Any = request):
+                        return wan.denoise(pipe, embeddings, request)
+
+                    recordings.append((shape, _record(pipe.transformer, mode, run).events))
+                tape = fit_tape(recordings, VARIABLES)
+                arrays |= tape.to_arrays(f"denoise.{mode}.{guided}.{solver}")
+    return arrays
+
+
+def _forward_costs(pipe: Any, shape: Shape) -> dict[str, float]:
+    """Cost of one pass through all blocks."""
+    transformer = pipe.transformer
+    channels = int(transformer.config.in_channels)
+    recorder = Recorder()
+    meta = torch.device("meta")
+    latent = torch.empty(
+        (1, channels, shape["f"], shape["h"], shape["w"]), dtype=transformer.dtype, device=meta
+    )
+    text = torch.empty(
+        (1, pipe.card.max_sequence_length, int(transformer.config.text_dim)),
+        dtype=transformer.dtype,
+        device=meta,
+    )
+    time = torch.empty((1,), dtype=torch.int64, device=meta)
+    with torch.no_grad(), cuda_kernels(), recorder:
+        transformer(hidden_states=latent, timestep=time, encoder_hidden_states=text)
+    return recorder.recording.costs
+
+
+def trace_vae(card: ModelCard, precision: str) -> Arrays:
+    """Weights and the decoder's calls, with contiguous and with channels-last weights."""
+    arrays: Arrays = {}
+    for name, channels_last in (("contiguous", False), ("channels_last", True)):
+        settings = _settings(precision, channels_last=channels_last)
+        pipe = wan.build_meta(card, settings | {"text_encoder": "absent"})
+        arrays["weights"] = weight_sizes(pipe.vae)
+        runs = []
+        for flat in _FLAT_SHAPES:
+            shape = {"f": DECODER_CALLS, **flat}
+            runs.append((flat, cut_calls(record_decode(pipe, shape, settings))))
+        for index in range(DECODER_CALLS):
+            calls = [(flat, run[index]) for flat, run in runs]
+            tape = fit_tape([(flat, call.events) for flat, call in calls], ("h", "w"))
+            prefix = f"decode.{name}.{index}"
+            arrays |= tape.to_arrays(prefix)
+            arrays[f"{prefix}.outside"] = np.array(calls[0][1].outside, dtype=np.int32)
+            arrays[f"{prefix}.output"] = np.array(calls[0][1].output)
+            arrays[f"{prefix}.costs"] = fit_costs(
+                [(flat, call.costs) for flat, call in calls], ("h", "w")
+            )
+    return arrays
+
+
+def record_decode(pipe: Any, shape: Shape, settings: Settings) -> Recording:
+    """One decode phase, with a mark around each call of the decoder."""
+    card: ModelCard = pipe.card
+    channels = int(card.configs["vae"]["z_dim"])
+    latents = torch.empty(
+        (1, channels, shape["f"], shape["h"], shape["w"]), dtype=torch.float32, device="meta"
+    )
+
+    def run(recorder: Recorder) -> Any:
+        with _marked_calls(pipe.vae.decoder, recorder):
+            return wan.decode(pipe, latents, settings)
+
+    return _record(pipe.vae, "resident", run, before=(latents,), wants_recorder=True)
+
+
+@contextmanager
+def _marked_calls(module: nn.Module, recorder: Recorder) -> Iterator[None]:
+    def before(*_: Any) -> None:
+        recorder.mark(f"{DECODER_CALL} begins")
+
+    def after(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        recorder.mark(f"{DECODER_CALL} ends", recorder.slot_of(output))
+
+    handles = (module.register_forward_pre_hook(before), module.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _record(
+    module: nn.Module,
+    mode: str,
+    run: Callable[..., Any],
+    before: tuple[torch.Tensor, ...] = (),
+    wants_recorder: bool = False,
+) -> Recording:
+    """Runs with the module resident or streamed and returns what happened meanwhile."""
+    recorder = Recorder()
+    for tensor in before:
+        recorder.track(tensor)
+    if mode == "resident":
+        recorder.track_module(module)
+    recorder.recording.events.clear()
+    streaming = (
+        nullcontext() if mode == "resident" else recorded_streaming(module, mode, recorder)
+    )
+    gc.collect()
+    # A collection in the middle would free cycles at a moment that no other run repeats.
+    gc.disable()
+    try:
+        with cuda_kernels(), streaming, recorder:
+            result = run(recorder) if wants_recorder else run()
+    finally:
+        gc.enable()
+    # A copy: what dies later, the result among it, is not part of the phase.
+    recording = replace(recorder.recording, events=list(recorder.recording.events))
+    del result
+    return recording
+
+

@@ -1,0 +1,261 @@
+"""The API: named endpoints with the request's keys as parameters, for gradio_client and scripts.
+
+A question (`/plan`, `/estimate`) about bad input is answered with the contract's error element;
+an action (`/generate`, `/cancel`) that cannot be done raises `gr.Error` with message and hint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio.to_thread
+import gradio as gr
+
+from webui.core.errors import BadInput, StudioError
+from webui.core.job import JobState, JobView
+from webui.core.text import Text
+from webui.ui.page import Page, Visit
+from webui.ui.words import common as words
+
+POLL_S = 0.25
+MAX_RUNS = 200
+
+
+def build_api(page: Page) -> None:
+    """Adds the endpoints to the current `gr.Blocks`."""
+    endpoints = Endpoints(page)
+    # Waiting calls hold no thread and no slot: the service's queue alone decides what runs.
+    for name, function in (
+        ("plan", endpoints.plan),
+        ("estimate", endpoints.estimate),
+        ("generate", endpoints.generate),
+        ("devices", endpoints.devices),
+        ("runs", endpoints.runs),
+        ("cancel", endpoints.cancel),
+    ):
+        gr.api(function, api_name=name, concurrency_limit=None)
+
+
+class Endpoints:
+    """One method an endpoint; parameters left out take the model's defaults."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def plan(
+        self,
+        model: str | None = None,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        flow_shift: float | None = None,
+        solver: str | None = None,
+        fps: int | None = None,
+        seed: int | None = None,
+        card: str | None = None,
+        vram_gib: float | None = None,
+        platform: str | None = None,
+        settings: dict[str, Any] | None = None,
+        task: str | None = None,
+    ) -> dict[str, Any]:
+        """Chooses the fastest settings that fit, and says what they take and why."""
+        return self._answer(_keys(locals()), self.page.studio.plan)
+
+    def estimate(
+        self,
+        model: str | None = None,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        flow_shift: float | None = None,
+        solver: str | None = None,
+        fps: int | None = None,
+        seed: int | None = None,
+        card: str | None = None,
+        vram_gib: float | None = None,
+        platform: str | None = None,
+        settings: dict[str, Any] | None = None,
+        task: str | None = None,
+    ) -> dict[str, Any]:
+        """Memory and time of the given settings; what is left out takes its default."""
+        return self._answer(_keys(locals()), self.page.studio.estimate)
+
+    async def generate(
+        self,
+        prompt: str,
+        model: str | None = None,
+        negative_prompt: str | None = None,
+        frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        flow_shift: float | None = None,
+        solver: str | None = None,
+        fps: int | None = None,
+        seed: int | None = None,
+        card: str | None = None,
+        vram_gib: float | None = None,
+        platform: str | None = None,
+        settings: dict[str, Any] | None = None,
+        task: str | None = None,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Plans, runs and measures.
+
+        The first answers carry the job's id and state; the last one is
+        `{"id", "state", "video": file, "outputs": [files], "receipt": {...}}`. Progress is in
+        `job.status().progress_data`. Cancelling the call cancels the job.
+        """
+        keys = _keys({key: value for key, value in locals().items() if key != "request"})
+        studio, visit = self.page.studio, self._visit(request)
+        try:
+            parsed = studio.parse(keys)
+            job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
+        except StudioError as error:
+            raise _refusal(error, visit) from error
+        progress = gr.Progress()
+        try:
+            seen: tuple[Any, ...] = ()
+            while True:
+                job = studio.view(job_id, visit.visitor)
+                if job.state.final:
+                    break
+                _report(progress, job, visit)
+                if seen != (job.state, job.place):
+                    seen = (job.state, job.place)
+                    yield {"id": job_id, "state": str(job.state), "place": job.place}
+                await asyncio.sleep(POLL_S)
+        except asyncio.CancelledError:
+            # The client's own cancel() arrives here; a client that merely goes away does not,
+            # and its job goes on.
+            studio.cancel(job_id, visit.visitor)
+            raise
+        except StudioError as error:
+            raise _refusal(error, visit) from error
+        if job.state is not JobState.DONE:
+            raise _refusal(job.error or _ended(job), visit)
+        yield self._result(job_id, visit)
+
+    def devices(self, request: gr.Request = None) -> dict[str, Any]:  # type: ignore[assignment]
+        """The card, its live readings, and the worker."""
+        visit = self._visit(request)
+        devices = self.page.studio.devices()
+        return devices if visit.owner else _without_processes(devices)
+
+    def runs(
+        self, limit: int = 50, request: gr.Request = None  # type: ignore[assignment]
+    ) -> list[dict[str, Any]]:
+        """This visitor's runs, the newest first, each with its receipt."""
+        visit = self._visit(request)
+        count = max(1, min(int(limit), MAX_RUNS))
+        return [_entry(run) for run in self.page.studio.runs(visit.visitor, limit=count)]
+
+    def cancel(
+        self, id: str, request: gr.Request = None  # type: ignore[assignment]
+    ) -> dict[str, Any]:
+        """Cancels a job of this visitor by its id."""
+        visit = self._visit(request)
+        try:
+            self.page.studio.cancel(str(id), visit.visitor)
+            job = self.page.studio.view(str(id), visit.visitor)
+        except StudioError as error:
+            raise _refusal(error, visit) from error
+        return {"id": job.id, "state": str(job.state)}
+
+    def _visit(self, request: gr.Request) -> Visit:
+        try:
+            return self.page.visit(request)
+        except StudioError as error:
+            raise gr.Error(f"{error.message} {error.hint}", print_exception=False) from error
+
+    def _answer(self, keys: dict[str, Any], ask: Callable[[Any], Any]) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = ask(self.page.studio.parse(keys)).to_json()
+        except BadInput as error:
+            return {"error": error.to_contract()}
+        except StudioError as error:
+            raise gr.Error(f"{error.message} {error.hint}", print_exception=False) from error
+        return answer
+
+    def _result(self, job_id: str, visit: Visit) -> dict[str, Any]:
+        run = self.page.studio.run(job_id, visit.visitor)
+        files = [_file(str(path)) for path in run.outputs]
+        return {
+            "id": job_id,
+            "state": str(run.state),
+            "video": files[0] if files else None,
+            "outputs": files,
+            "receipt": run.receipt.to_json() if run.receipt else None,
+        }
+
+
+def _keys(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The request's keys that were given."""
+    return {key: value for key, value in arguments.items() if key != "self" and value is not None}
+
+
+def _file(path: str) -> dict[str, Any]:
+    """What gradio turns into a file that the client downloads."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def _report(progress: gr.Progress, job: JobView, visit: Visit) -> None:
+    if job.state is JobState.QUEUED:
+        progress(0, desc=visit.say(words.AHEAD, count=job.place), unit="jobs")
+        return
+    phase = words.PHASES.get(job.phase, Text(job.phase, job.phase))
+    if job.steps:
+        progress((job.step, job.steps), desc=visit.say(phase), unit="steps")
+    else:
+        progress(job.fraction, desc=visit.say(phase))
+
+
+def _refusal(error: StudioError, visit: Visit) -> gr.Error:
+    """Message and hint in one, without a traceback in the log: the user did nothing strange."""
+    sentence = visit.say(error.message)
+    hint = visit.say(error.hint)
+    return gr.Error(f"{sentence} {hint}".strip(), print_exception=False)
+
+
+def _ended(job: JobView) -> StudioError:
+    state = words.STATES[job.state]
+    return StudioError(Text(f"The job ended: {state.en}.", f"任务已结束：{state.zh}。"))
+
+
+def _entry(run: Any) -> dict[str, Any]:
+    receipt = run.receipt.to_json() if run.receipt else {}
+    return {
+        "request": run.request,
+        "plan": {},
+        "measurement": None,
+        "outputs": [],
+        **receipt,
+        "id": run.id,
+        "created": run.created,
+        "state": str(run.state),
+        "error": run.error.to_json() if run.error else None,
+    }
+
+
+def _without_processes(devices: dict[str, Any]) -> dict[str, Any]:
+    """Process names belong to the owner of the machine."""
+    readings = [
+        {key: value for key, value in reading.items() if key != "processes"}
+        for reading in devices.get("readings", ())
+        if isinstance(reading, dict)
+    ]
+    worker = devices.get("worker")
+    if isinstance(worker, dict):
+        worker = {key: value for key, value in worker.items() if key != "pid"}
+    return {**devices, "readings": readings, "worker": worker}

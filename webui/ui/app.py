@@ -1,0 +1,129 @@
+"""Puts the tabs into one `gr.Blocks`, and says how it is launched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from webui.core.units import format_bytes
+from webui.service.access import Access
+from webui.ui import api, generate, history
+from webui.ui.page import Page
+from webui.ui.results import say
+from webui.ui.theme import STYLESHEET, build_theme
+from webui.ui.web import DoorMiddleware, build_file_route
+from webui.ui.words import common as words
+from webui.ui.words import generate as generate_words
+from webui.ui.words import history as history_words
+
+if TYPE_CHECKING:
+    from webui.service import Studio
+
+CACHE_CHECK_S = 3600
+CACHE_AGE_S = 24 * 3600
+"""Copies of outputs that API clients fetch are gradio's; they go after a day."""
+
+_SWITCH_LANGUAGE = """() => {
+  const next = document.documentElement.lang.startsWith('zh') ? 'en' : 'zh';
+  document.cookie = `studio_lang=${next}; path=/; max-age=31536000; samesite=lax`;
+  setTimeout(() => location.reload(), 150);
+}"""
+
+_KEYS = """() => {
+  document.addEventListener('keydown', event => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+      document.activeElement?.blur();
+      document.querySelector('#generate-run')?.click();
+    }
+  });
+  document.addEventListener('click', event => {
+    const summary = event.target.closest('[data-panel-toggle]');
+    summary?.closest('.vs-aside')?.toggleAttribute('data-open');
+  });
+}"""
+
+
+def build_app(studio: Studio, access: Access) -> gr.Blocks:
+    """The whole page and its API.
+
+    Args:
+        studio: the one door to planning and running.
+        access: how the app is reached, which decides whose runs a visitor sees.
+    """
+    page = Page(studio=studio, access=access)
+    with gr.Blocks(
+        title="VRAM Studio", fill_width=True, analytics_enabled=False,
+        delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
+    ) as demo:  # fmt: skip
+        header = gr.HTML(elem_id="studio-header", js_on_load=_HEADER_CLICKS)
+        with gr.Tabs(elem_id="studio-tabs") as tabs:
+            with gr.Tab(page.labels(generate_words.TAB), id="generate"):
+                first = generate.build_tab(page)
+            with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
+                past = history.build_tab(page, tabs, first)
+        history_tab.select(
+            past.on_select, [past.count], [past.cards], queue=False, show_progress="hidden",
+            api_visibility="private",
+        )  # fmt: skip
+
+        def on_header(request: gr.Request) -> str:
+            return _render_header(page, page.visit(request).language)
+
+        hidden: dict[str, Any] = {
+            "queue": False, "show_progress": "hidden", "api_visibility": "private",
+        }  # fmt: skip
+        demo.load(on_header, None, [header], js=_KEYS, **hidden)
+        demo.load(first.on_load, first.load_inputs(), first.outputs, **hidden)
+        header.click(
+            lambda data: {first.areas.memory: first.form_of(data)},
+            set(first.controls.fields.values()), [first.areas.memory], **hidden,
+        ).then(None, js=_SWITCH_LANGUAGE)  # fmt: skip
+        api.build_api(page)
+    demo.queue(default_concurrency_limit=None, api_open=False)
+    # Kept on the app for `launch_options`: gradio takes them at launch, not when it is built.
+    demo.studio_page = page
+    return demo
+
+
+def launch_options(demo: gr.Blocks) -> dict[str, Any]:
+    """Everything that `demo.launch` needs besides the address."""
+    page: Page = demo.studio_page
+    return {
+        "theme": build_theme(),
+        "css_paths": [STYLESHEET],
+        "i18n": page.labels.i18n(),
+        "footer_links": ["api"],
+        "run_history": False,
+        "show_error": False,
+        "ssr_mode": False,
+        "enable_monitoring": False,
+        "pwa": False,
+        "mcp_server": False,
+        "max_file_size": "50mb",
+        "app_kwargs": {
+            "middleware": [Middleware(DoorMiddleware, access=page.access)],
+            "routes": [build_file_route(page.studio, page.access)],
+        },
+    }
+
+
+_HEADER_CLICKS = """
+element.addEventListener('click', event => {
+  if (event.target.closest('#studio-language')) trigger('click', {});
+});
+"""
+
+
+def _render_header(page: Page, language: str) -> str:
+    card = page.detected()
+    return (
+        '<header class="vs-header"><div><h1>VRAM Studio</h1>'
+        f"<p>{say(words.TAGLINE, language)}</p></div>"
+        f'<div class="vs-header-side"><span class="vs-device" id="studio-device">'
+        f"{card.title} · {format_bytes(card.vram_bytes)}</span>"
+        f'<button type="button" class="vs-button vs-quiet" id="studio-language" '
+        f'title="{say(words.SWITCH_LANGUAGE, language)}">{say(words.OTHER_LANGUAGE, language)}'
+        "</button></div></header>"
+    )

@@ -1,0 +1,206 @@
+"""Between the controls of the page and a request: values by name, in both directions."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from webui.core.errors import BadInput
+from webui.core.model import ModelCard
+from webui.core.request import DETECTED, MAX_SEED, SOLVERS
+from webui.core.settings import SETTINGS, SettingSpec, SettingValue
+
+AUTO = "auto"
+CUSTOM_SIZE = "custom"
+SETTING = "set_"
+"""Prefix of the controls of memory settings."""
+HIDDEN_CHOICES = {"text_encoder": ("absent",)}
+"""Values that make sense in estimates only: a run needs its prompt encoded."""
+
+
+def encode_setting(value: SettingValue) -> str:
+    """A setting's value as a choice of a dropdown (booleans and numbers become words)."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def decode_setting(spec: SettingSpec, choice: Any) -> SettingValue:
+    """The value behind a dropdown's choice; what is none stays as it is and is refused later."""
+    for value in setting_values(spec):
+        if encode_setting(value) == choice:
+            return value
+    return str(choice)
+
+
+def setting_values(spec: SettingSpec) -> list[SettingValue]:
+    """All values that the page offers for a setting."""
+    if not spec.choices:
+        step = spec.multiple
+        return list(range(math.ceil(spec.low / step) * step, spec.high + 1, step))
+    hidden = HIDDEN_CHOICES.get(spec.name, ())
+    return [choice for choice in spec.choices if choice not in hidden]
+
+
+def size_name(width: int, height: int) -> str:
+    return f"{width}x{height}"
+
+
+def defaults_of(model: ModelCard) -> dict[str, Any]:
+    """The controls' values for a model that was just picked: the authors' settings, all auto."""
+    defaults = model.defaults
+    size = (defaults.width, defaults.height)
+    return {
+        "model": model.name,
+        "negative_prompt": defaults.negative_prompt,
+        "size": size_name(*size) if size in model.sizes else CUSTOM_SIZE,
+        "width": defaults.width,
+        "height": defaults.height,
+        "frames": defaults.frames,
+        "steps": defaults.steps,
+        "guidance": defaults.guidance,
+        "flow_shift": defaults.flow_shift,
+        "solver": defaults.solver,
+        "fps": defaults.fps,
+        "seed": -1,
+        **{SETTING + name: AUTO for name in SETTINGS},
+    }
+
+
+def size_of(form: Mapping[str, Any], model: ModelCard) -> tuple[int, int]:
+    """Width and height as the model takes them; free entry is snapped."""
+    for width, height in model.sizes:
+        if form.get("size") == size_name(width, height):
+            return width, height
+    defaults = model.defaults
+    return (
+        model.snap_side(_number(form.get("width"), defaults.width)),
+        model.snap_side(_number(form.get("height"), defaults.height)),
+    )
+
+
+def request_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
+    """What `Studio.parse` takes, from the controls' values.
+
+    Settings that the model does not have are left out: their controls are hidden, and what they
+    were for another model must not stand in the way.
+    """
+    width, height = size_of(form, model)
+    limit = _number(form.get("vram_gib"), 0.0)
+    settings = {
+        name: decode_setting(SETTINGS[name], form[SETTING + name])
+        for name in model.settings
+        if form.get(SETTING + name) not in (None, "", AUTO)
+    }
+    data = {
+        "task": model.task,
+        "model": model.name,
+        "prompt": form.get("prompt") or "",
+        "negative_prompt": form.get("negative_prompt") or "",
+        "frames": model.snap_frames(_number(form.get("frames"), model.defaults.frames)),
+        "height": height,
+        "width": width,
+        "steps": form.get("steps"),
+        "guidance": form.get("guidance"),
+        "flow_shift": form.get("flow_shift"),
+        "solver": form.get("solver"),
+        "fps": form.get("fps"),
+        "seed": form.get("seed"),
+        "card": form.get("card") or DETECTED,
+        "settings": settings,
+    }
+    if limit > 0:
+        data["vram_gib"] = limit
+    return data
+
+
+def form_of(request: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
+    """The controls' values for a request of the past ("use these settings again")."""
+    form = defaults_of(model)
+    for key in ("prompt", "negative_prompt", "frames", "steps", "guidance", "flow_shift",
+                "solver", "fps", "seed", "width", "height", "card"):  # fmt: skip
+        if request.get(key) is not None:
+            form[key] = request[key]
+    form["vram_gib"] = request.get("vram_gib") or 0
+    name = size_name(form["width"], form["height"])
+    known = [size_name(*size) for size in model.sizes]
+    form["size"] = name if name in known else CUSTOM_SIZE
+    for setting, value in (request.get("settings") or {}).items():
+        if setting in SETTINGS:
+            form[SETTING + setting] = encode_setting(value)
+    return form
+
+
+def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The form after an offered alternative: workload keys replaced, settings merged.
+
+    Raises:
+        BadInput: the changes name something that is no control.
+    """
+    changed = dict(form)
+    for key, value in changes.items():
+        if key == "settings" and isinstance(value, Mapping):
+            for name, setting in value.items():
+                if name not in SETTINGS:
+                    raise _unknown(name)
+                changed[SETTING + name] = AUTO if setting is None else encode_setting(setting)
+        elif key in changed and not isinstance(value, Mapping | list):
+            changed[key] = value
+            if key in ("width", "height"):
+                changed["size"] = CUSTOM_SIZE
+        else:
+            raise _unknown(key)
+    return changed
+
+
+def restored(saved: Any, models: Mapping[str, ModelCard], cards: set[str]) -> dict[str, Any] | None:
+    """The form that this browser remembers, or None; nothing in it is taken on trust."""
+    if not isinstance(saved, Mapping) or saved.get("model") not in models:
+        return None
+    model = models[saved["model"]]
+    form = defaults_of(model)
+    defaults = model.defaults
+    for key in ("prompt", "negative_prompt"):
+        if isinstance(saved.get(key), str):
+            form[key] = saved[key][:4000]
+    form["card"] = saved["card"] if saved.get("card") in cards else DETECTED
+    if saved.get("solver") in SOLVERS:
+        form["solver"] = saved["solver"]
+    limits: dict[str, tuple[float, float, float]] = {
+        "steps": (1, 200, defaults.steps),
+        "guidance": (1, 30, defaults.guidance),
+        "flow_shift": (0.1, 30, defaults.flow_shift),
+        "fps": (1, 120, defaults.fps),
+        "seed": (-1, MAX_SEED, -1),
+        "vram_gib": (0, 4096, 0),
+        "frames": (1, model.max_frames, defaults.frames),
+    }
+    for key, (low, high, default) in limits.items():
+        form[key] = min(high, max(low, _number(saved.get(key), default)))
+    form["frames"] = model.snap_frames(form["frames"])
+    if saved.get("size") in [CUSTOM_SIZE, *(size_name(*size) for size in model.sizes)]:
+        form["size"] = saved["size"]
+    form["width"], form["height"] = size_of({**form, **_sides(saved)}, model)
+    for name, spec in SETTINGS.items():
+        choice = saved.get(SETTING + name)
+        if choice in [encode_setting(value) for value in setting_values(spec)]:
+            form[SETTING + name] = choice
+    return form
+
+
+def _sides(saved: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: saved.get(key) for key in ("width", "height")}
+
+
+def _number(value: Any, default: float) -> float:
+    with contextlib.suppress(TypeError, ValueError):
+        number = float(value)
+        if math.isfinite(number):
+            return number
+    return default
+
+
+def _unknown(name: object) -> BadInput:
+    from webui.core.text import Text
+
+    return BadInput(str(name), Text("That offer is not valid any more.", "该建议已失效。"))

@@ -1,0 +1,409 @@
+"""The generation tab: form -> plan on every change; Generate -> job -> result beside its estimate.
+
+The page never waits inside an event: a job is submitted, and a timer asks how it stands. A closed
+tab therefore loses nothing, and a page that is opened again finds its job through the same door.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.errors import StudioError
+from webui.core.model import ModelCard
+from webui.core.plan import Plan
+from webui.core.request import DETECTED
+from webui.core.settings import SETTINGS
+from webui.core.text import Text
+from webui.ui import form as forms
+from webui.ui import memory_panel, results, weights
+from webui.ui.generate_form import (
+    Controls,
+    build_controls,
+    card_choices,
+    setting_choices,
+    size_choices,
+)
+from webui.ui.page import Page, Visit
+from webui.ui.results import CLICKS, say
+from webui.ui.words import common
+from webui.ui.words import generate as words
+
+POLL_S = 0.6
+RECENT = 8
+SAME_WORK = ("model", "frames", "height", "width", "steps", "guidance", "flow_shift", "solver",
+             "card", "vram_gib", "settings")  # fmt: skip
+"""Keys that decide memory and time: a run with these measured what the form plans."""
+
+Updates = dict[Any, Any]
+Form = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Areas:
+    """What stands beside the form."""
+
+    panel: gr.HTML
+    jobs: gr.HTML
+    result: gr.HTML
+    recent: gr.HTML
+    timer: gr.Timer
+    following: gr.State
+    """The job whose result this page waits for."""
+    shown: gr.State
+    """The run in the player."""
+    memory: gr.BrowserState
+    """The form, as this browser remembers it."""
+
+
+class GenerateTab:
+    """Builds the tab and handles its events; other tabs apply a run's settings through it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        with gr.Row(elem_id="generate-layout", elem_classes="vs-layout", equal_height=False):
+            self.controls: Controls = build_controls(page)
+            self.areas = self._build_areas()
+        self._fields = self.controls.fields
+        self._wire()
+
+    @property
+    def outputs(self) -> list[Component | gr.Column | gr.Row]:
+        """Everything that an event of this tab may change."""
+        areas, controls = self.areas, self.controls
+        return [
+            *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
+            controls.custom_size, controls.frames_hint, controls.size_hint, controls.weights,
+            controls.examples, controls.message, areas.panel, areas.jobs, areas.result,
+            areas.recent, areas.timer, areas.following, areas.shown, areas.memory,
+        ]  # fmt: skip
+
+    def _build_areas(self) -> Areas:
+        with gr.Column(elem_id="generate-output", elem_classes="vs-area"):
+            jobs = gr.HTML(elem_id="generate-jobs", js_on_load=CLICKS)
+            result = gr.HTML(elem_id="generate-result", js_on_load=CLICKS)
+            recent = gr.HTML(elem_id="generate-recent", js_on_load=CLICKS)
+        with gr.Column(elem_id="generate-aside", elem_classes="vs-area vs-aside"):
+            panel = gr.HTML(elem_id="generate-panel", js_on_load=CLICKS)
+        return Areas(
+            panel=panel, jobs=jobs, result=result, recent=recent,
+            timer=gr.Timer(POLL_S, active=False), following=gr.State(None),
+            shown=gr.State(None),
+            memory=gr.BrowserState(None, storage_key="vram-studio-form", secret="vram-studio"),
+        )  # fmt: skip
+
+    # Events
+
+    def _wire(self) -> None:
+        fields, areas, controls = self._fields, self.areas, self.controls
+        inputs = {*fields.values(), areas.shown, areas.following}
+        quiet: dict[str, Any] = {
+            "inputs": inputs, "outputs": self.outputs, "queue": False,
+            "show_progress": "hidden", "api_visibility": "private",
+        }  # fmt: skip
+        replan = self._event(lambda form, visit, state: self.plan_updates(form, visit, state))
+        for name, component in fields.items():
+            if name == "model":
+                component.input(self._event(self._on_model), **quiet)
+            elif name in ("prompt", "negative_prompt"):
+                component.blur(self._event(self._on_text), **quiet)
+            else:
+                component.input(replan, trigger_mode="always_last", **quiet)
+        for name in ("width", "height"):
+            gr.on([fields[name].blur, fields[name].submit], self._event(self._on_snap), **quiet)
+        fields["frames"].release(self._event(self._on_snap), **quiet)
+        controls.generate.click(
+            self._event(self._on_generate), trigger_mode="multiple", **quiet
+        )
+        areas.timer.tick(self._event(self._on_tick), **quiet)
+        for clickable in (controls.examples, controls.weights, areas.panel, areas.jobs,
+                          areas.result, areas.recent):  # fmt: skip
+            clickable.click(self._action_event(), **quiet)
+
+    def load_inputs(self) -> list[Component]:
+        return [self.areas.memory]
+
+    def on_load(self, saved: Any, request: gr.Request) -> Updates:
+        """A page was opened: its language, the remembered form, and the jobs under way."""
+        visit = self.page.visit(request)
+        models = self.page.models()
+        cards = {card.name for card in self.page.studio.cards()}
+        form = forms.restored(saved, models, cards)
+        if form is None:
+            form = {**forms.defaults_of(next(iter(models.values()))), "prompt": "",
+                    "card": DETECTED, "vram_gib": 0}  # fmt: skip
+        updates = self.form_updates(form, visit, {"shown": None})
+        updates[self._fields["card"]] = gr.update(
+            choices=card_choices(self.page, visit.language), value=form["card"]
+        )
+        updates |= self._poll(form, visit, {"shown": None, "following": None})
+        updates.setdefault(
+            self.areas.result, f'<p class="vs-empty">{visit.say(words.RESULT_EMPTY)}</p>'
+        )
+        updates[self.areas.recent] = self._recent(visit)
+        return updates
+
+    def _event(self, handle: Callable[[Form, Visit, dict[str, Any]], Updates]) -> Callable[..., Any]:
+        """Gives a handler the form by name, the visitor, and the page's state."""
+
+        def on_event(data: dict[Any, Any], request: gr.Request) -> Updates:
+            visit = self.page.visit(request)
+            return handle(self.form_of(data), visit, self._state(data))
+
+        return on_event
+
+    def _action_event(self) -> Callable[..., Any]:
+        def on_action(data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
+            visit = self.page.visit(request)
+            asked = {str(key): str(value) for key, value in (event._data or {}).items()}
+            try:
+                return self._act(asked, self.form_of(data), visit, self._state(data))
+            except StudioError as error:
+                return {self.controls.message: memory_panel.render_error(error, visit.language)}
+
+        return on_action
+
+    def form_of(self, data: Mapping[Any, Any]) -> Form:
+        return {name: data[component] for name, component in self._fields.items()}
+
+    def _state(self, data: Mapping[Any, Any]) -> dict[str, Any]:
+        return {"shown": data[self.areas.shown], "following": data[self.areas.following]}
+
+    # What the page shows of a form
+
+    def plan_updates(self, form: Form, visit: Visit, state: Mapping[str, Any]) -> Updates:
+        """The panel, the hints and the settings' notes for the form as it stands."""
+        model = self._model(form)
+        updates = self._hints(form, model, visit)
+        updates[self.areas.memory] = form
+        try:
+            request = self.page.studio.parse(forms.request_data(form, model))
+            plan = self.page.studio.plan(request)
+        except StudioError as error:
+            updates[self.areas.panel] = memory_panel.render_error(error, visit.language)
+            return updates
+        card = self.page.card(plan.estimate.card)
+        content = memory_panel.content_of_plan(
+            plan, card.title, card.kind == "cpu", self._receipt_for(plan, visit, state)
+        )
+        updates[self.areas.panel] = memory_panel.render_panel(content, visit.language)
+        return updates | self._settings(plan, visit)
+
+    def form_updates(self, form: Form, visit: Visit, state: Mapping[str, Any]) -> Updates:
+        """Puts a whole form into the controls, and everything that follows from it."""
+        model = self._model(form)
+        updates: Updates = self.plan_updates(form, visit, state)
+        for name, component in self._fields.items():
+            updates[component] = gr.update(value=form[name])
+        updates[self._fields["frames"]] = gr.update(
+            value=form["frames"], maximum=model.max_frames, step=model.frame_step
+        )
+        updates[self._fields["size"]] = gr.update(
+            choices=size_choices(model, visit.language), value=form["size"]
+        )
+        updates[self.controls.examples] = _examples(model, visit)
+        updates[self.controls.weights] = self._weights(model, visit)
+        return updates
+
+    def run_updates(self, run_id: str, form_visit: Visit) -> Updates:
+        """The settings of a run of the past, back in the form."""
+        run = self.page.studio.run(run_id, form_visit.visitor)
+        model = self.page.models()[run.request["model"]]
+        return self.form_updates(
+            forms.form_of(run.request, model), form_visit, {"shown": run_id}
+        )
+
+    def _hints(self, form: Form, model: ModelCard, visit: Visit) -> Updates:
+        width, height = forms.size_of(form, model)
+        frames = model.snap_frames(float(form.get("frames") or 1))
+        fps = float(form.get("fps") or model.defaults.fps)
+        length = (
+            visit.say(words.ONE_FRAME)
+            if frames == 1
+            else f"{frames} = "
+            + visit.say(words.FRAMES_ARE, seconds=f"{frames / fps:.1f}", fps=f"{fps:g}")
+        )
+        custom = form.get("size") == forms.CUSTOM_SIZE
+        snapped = custom and (form.get("width"), form.get("height")) != (width, height)
+        size = visit.say(
+            words.SIZE_SNAPPED, multiple=model.size_multiple, width=width, height=height
+        )
+        return {
+            self.controls.frames_hint: f'<p class="vs-hint">{length}</p>',
+            self.controls.size_hint: f'<p class="vs-hint">{size}</p>' if snapped else "",
+            self.controls.custom_size: gr.update(visible=custom),
+        }
+
+    def _settings(self, plan: Plan, visit: Visit) -> Updates:
+        """Shows the settings that change something here, with what was chosen and why."""
+        updates: Updates = {}
+        untiled = plan.settings.get("vae_tiling") is False
+        for name, column in self.controls.columns.items():
+            choice = plan.choices.get(name)
+            shown = choice is not None and not (untiled and name.startswith("vae_tile"))
+            updates[column] = gr.update(visible=shown)
+            if choice is not None:
+                updates[self.controls.notes[name]] = _note(name, choice, visit)
+        return updates
+
+    def _receipt_for(self, plan: Plan, visit: Visit, state: Mapping[str, Any]) -> Any:
+        """The receipt of the shown run, when it measured what is planned now."""
+        if not state.get("shown"):
+            return None
+        try:
+            run = self.page.studio.run(state["shown"], visit.visitor)
+        except StudioError:
+            return None
+        now = plan.request.to_json()
+        same = all(run.request.get(key) == now.get(key) for key in SAME_WORK)
+        return run.receipt if same else None
+
+    def _model(self, form: Form) -> ModelCard:
+        models = self.page.models()
+        return models.get(str(form.get("model")), next(iter(models.values())))
+
+    def _weights(self, model: ModelCard, visit: Visit) -> str:
+        state = self.page.studio.model_state(model.name)
+        return weights.render_weights(model, state, visit.language, owner=visit.owner)
+
+    def _recent(self, visit: Visit) -> str:
+        runs = self.page.finished_runs(visit.visitor, RECENT)
+        return results.render_strip(runs, visit.language, words.RECENT)
+
+    # What the user does
+
+    def _on_model(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
+        kept = {key: form[key] for key in ("prompt", "card", "vram_gib", "seed")}
+        return self.form_updates(
+            {**forms.defaults_of(self._model(form)), **kept}, visit, state
+        )
+
+    def _on_text(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
+        return {self.areas.memory: form}
+
+    def _on_snap(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
+        model = self._model(form)
+        width, height = forms.size_of(form, model)
+        snapped: dict[str, Any] = {"frames": model.snap_frames(float(form["frames"] or 1))}
+        if form["size"] == forms.CUSTOM_SIZE:
+            snapped |= {"width": width, "height": height}
+        updates = self.plan_updates({**form, **snapped}, visit, state)
+        return updates | {self._fields[name]: value for name, value in snapped.items()}
+
+    def _on_generate(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
+        studio = self.page.studio
+        try:
+            request = studio.parse(forms.request_data(form, self._model(form)))
+            job = studio.submit(request, visit.visitor)
+        except StudioError as error:
+            return {
+                self.controls.message: memory_panel.render_error(error, visit.language),
+                self.areas.memory: form,
+            }
+        updates = self._poll(form, visit, {**state, "following": job})
+        return updates | {self.controls.message: "", self.areas.memory: form}
+
+    def _on_tick(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
+        return self._poll(form, visit, state)
+
+    def _poll(self, form: Form, visit: Visit, state: Mapping[str, Any]) -> Updates:
+        """How the visitor's jobs stand; the result of the followed one once it has ended."""
+        jobs = self.page.live_jobs(visit.visitor)
+        model = self._model(form)
+        downloading = weights.is_running(self.page.studio.model_state(model.name))
+        following = state.get("following")
+        updates: Updates = {
+            self.areas.jobs: results.render_jobs(jobs, visit.language),
+            self.areas.timer: gr.Timer(active=bool(jobs) or downloading),
+        }
+        if downloading:
+            updates[self.controls.weights] = self._weights(model, visit)
+        if following and following not in [job.id for job in jobs]:
+            updates |= self._show(following, form, visit)
+            updates[self.areas.recent] = self._recent(visit)
+            following = None
+        updates[self.areas.following] = following or (jobs[0].id if jobs else None)
+        return updates
+
+    def _show(self, run_id: str, form: Form, visit: Visit) -> Updates:
+        try:
+            run = self.page.studio.run(run_id, visit.visitor)
+        except StudioError as error:
+            return {self.areas.result: memory_panel.render_error(error, visit.language)}
+        return {
+            **self.plan_updates(form, visit, {"shown": run_id}),
+            self.areas.result: results.render_result(run, visit.language),
+            self.areas.shown: run_id,
+        }
+
+    def _act(
+        self, asked: Mapping[str, str], form: Form, visit: Visit, state: dict[str, Any]
+    ) -> Updates:
+        """A button in one of the HTML areas.
+
+        Raises:
+            StudioError: what the service refuses, e.g. a run of somebody else.
+        """
+        studio = self.page.studio
+        match asked.get("action"):
+            case "example":
+                form["prompt"] = asked.get("prompt", "")[:4000]
+                return {self._fields["prompt"]: form["prompt"], self.areas.memory: form}
+            case "apply":
+                changes = json.loads(asked.get("changes", "{}"))
+                changed = forms.with_changes(form, changes)
+                return self.form_updates(changed, visit, state) | {self.controls.message: ""}
+            case "cancel":
+                studio.cancel(asked.get("job", ""), visit.visitor)
+                return self._poll(form, visit, state)
+            case "show":
+                return self._show(asked.get("run", ""), form, visit)
+            case "again":
+                return self.run_updates(asked.get("run", ""), visit)
+            case "delete":
+                studio.delete(asked.get("run", ""), visit.visitor)
+                empty = f'<p class="vs-empty">{visit.say(words.RESULT_EMPTY)}</p>'
+                gone = {self.areas.result: empty, self.areas.shown: None}
+                return gone | {self.areas.recent: self._recent(visit)}
+            case "download" | "stop-download" as action:
+                model = self._model(form)
+                weights.change_download(self.page, visit, model.name, start=action == "download")
+                updates = self._poll(form, visit, state)
+                return updates | {self.controls.weights: self._weights(model, visit)}
+        return {}
+
+
+def build_tab(page: Page) -> GenerateTab:
+    """Builds the tab inside the current `gr.Tab`."""
+    return GenerateTab(page)
+
+
+def _examples(model: ModelCard, visit: Visit) -> str:
+    # The visitor's own language first: a click must give a prompt that they can read and change.
+    chips = "".join(
+        results.button("example", Text(shown, shown), visit.language, kind="vs-chip", prompt=shown)
+        for shown in (example.in_language(visit.language) for example in model.examples)
+    )
+    return f'<div class="vs-chips"><span>{say(words.EXAMPLES, visit.language)}</span>{chips}</div>'
+
+
+def _note(name: str, choice: Any, visit: Visit) -> str:
+    """Under a setting: what it is set to and why, and what the setting means."""
+    spec, language = SETTINGS[name], visit.language
+    if choice.by_user:
+        chosen = say(words.FIXED, language)
+    else:
+        label = spec.choice_labels.get(choice.value, Text(str(choice.value), str(choice.value)))
+        chosen = say(words.CHOSEN, language, value=label.in_language(language).split(":")[0])
+        chosen = f"<b>{chosen}</b>"
+    why = say(choice.why, language)
+    about = say(spec.info, language)
+    return (
+        f'<details class="vs-note"><summary title="{say(words.WHAT_IS_IT, language)}">{chosen}'
+        f'{" · " + why if why else ""}</summary><p>{about}</p></details>'
+    )

@@ -1,0 +1,197 @@
+"""The controls of the generation tab, built once; every one has a stable `elem_id`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.model import ModelCard
+from webui.core.request import DETECTED, MAX_SEED, SOLVERS
+from webui.core.settings import SETTINGS, SettingSpec
+from webui.core.text import Text
+from webui.core.units import GIB
+from webui.ui.form import (
+    AUTO,
+    CUSTOM_SIZE,
+    SETTING,
+    defaults_of,
+    encode_setting,
+    setting_values,
+    size_name,
+)
+from webui.ui.page import Page
+from webui.ui.results import CLICKS
+from webui.ui.words import generate as words
+
+PREFIX = "generate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controls:
+    """The components of the form and what stands beside them."""
+
+    fields: dict[str, Component]
+    """Form values by name (`form.py`)."""
+    columns: dict[str, gr.Column]
+    """Around each memory setting; shown when the setting does something."""
+    notes: dict[str, gr.HTML]
+    """Under each memory setting: what was chosen, and why."""
+    custom_size: gr.Row
+    frames_hint: gr.HTML
+    size_hint: gr.HTML
+    weights: gr.HTML
+    examples: gr.HTML
+    generate: gr.Button
+    message: gr.HTML
+
+
+def build_controls(page: Page) -> Controls:
+    """Two columns of the page's grid: what is wanted, and with which settings."""
+    label = page.labels
+    model = next(iter(page.models().values()))
+    start = defaults_of(model)
+    fields: dict[str, Component] = {}
+    with gr.Column(elem_id="generate-compose", elem_classes="vs-area"):
+        with gr.Group():
+            fields["prompt"] = gr.Textbox(
+                label=label(words.PROMPT), placeholder=label(words.PROMPT_PLACEHOLDER), lines=3,
+                max_lines=8, elem_id="generate-prompt",
+            )  # fmt: skip
+            fields["negative_prompt"] = gr.Textbox(
+                start["negative_prompt"], label=label(words.NEGATIVE), lines=1, max_lines=4,
+                elem_id="generate-negative-prompt",
+            )  # fmt: skip
+        examples = gr.HTML(elem_id="generate-examples", js_on_load=CLICKS)
+        generate = gr.Button(
+            label(words.GENERATE), variant="primary", size="lg", elem_id="generate-run"
+        )
+        message = gr.HTML(elem_id="generate-message")
+    with gr.Column(elem_id="generate-settings", elem_classes="vs-area"):
+        with gr.Group():
+            fields["model"] = gr.Dropdown(
+                [(entry.title, entry.name) for entry in page.models().values()],
+                value=model.name, label=label(words.MODEL), elem_id="generate-model",
+                filterable=False,
+            )  # fmt: skip
+            weights = gr.HTML(elem_id="generate-weights", js_on_load=CLICKS, padding=True)
+            fields["card"] = gr.Dropdown(
+                card_choices(page, "en"), value=DETECTED, label=label(words.CARD),
+                info=label(words.CARD_INFO), elem_id="generate-card",
+            )  # fmt: skip
+            fields["vram_gib"] = gr.Number(
+                0, label=label(words.VRAM), info=label(words.VRAM_INFO), minimum=0,
+                maximum=4096, elem_id="generate-vram-gib",
+            )  # fmt: skip
+        with gr.Group():
+            fields["size"] = gr.Dropdown(
+                size_choices(model, "en"), value=start["size"], label=label(words.SIZE),
+                elem_id="generate-size", filterable=False,
+            )  # fmt: skip
+            with gr.Row(visible=start["size"] == CUSTOM_SIZE) as custom_size:
+                fields["width"] = _side(page, words.WIDTH, "width", start["width"])
+                fields["height"] = _side(page, words.HEIGHT, "height", start["height"])
+            size_hint = gr.HTML(elem_id="generate-size-hint", padding=True)
+            fields["frames"] = gr.Slider(
+                1, model.max_frames, value=start["frames"], step=model.frame_step,
+                label=label(words.FRAMES), elem_id="generate-frames",
+            )  # fmt: skip
+            frames_hint = gr.HTML(elem_id="generate-frames-hint", padding=True)
+            fields["steps"] = gr.Slider(
+                1, 200, value=start["steps"], step=1, label=label(words.STEPS),
+                elem_id="generate-steps",
+            )  # fmt: skip
+            fields["guidance"] = gr.Slider(
+                1, 30, value=start["guidance"], step=0.1, label=label(words.GUIDANCE),
+                info=label(words.GUIDANCE_OFF), elem_id="generate-guidance",
+            )  # fmt: skip
+            fields["seed"] = gr.Number(
+                -1, label=label(words.SEED), precision=0, minimum=-1, maximum=MAX_SEED,
+                elem_id="generate-seed",
+            )  # fmt: skip
+        with gr.Accordion(label(words.MEMORY_SETTINGS), elem_id="generate-memory-settings"):
+            columns, notes = _build_settings(page, fields)
+        with gr.Accordion(label(words.SAMPLING), open=False, elem_id="generate-sampling"):
+            _build_sampling(page, fields, start)
+    return Controls(
+        fields=fields, columns=columns, notes=notes, custom_size=custom_size,
+        frames_hint=frames_hint, size_hint=size_hint, weights=weights, examples=examples,
+        generate=generate, message=message,
+    )  # fmt: skip
+
+
+def card_choices(page: Page, language: str) -> list[tuple[str, str]]:
+    """The detected card first, then every card to plan for, the smallest first."""
+    detected = page.detected()
+    mine = words.THIS_MACHINE.in_language(language).format(card=detected.title)
+    others = sorted(page.studio.cards(), key=lambda card: (card.vram_bytes, card.title))
+    return [
+        (f"{mine} · {detected.vram_bytes / GIB:.0f} GiB", DETECTED),
+        *((f"{card.title} · {card.vram_bytes / GIB:.0f} GiB", card.name) for card in others),
+    ]
+
+
+def size_choices(model: ModelCard, language: str) -> list[tuple[str, str]]:
+    """The authors' sizes, then free entry."""
+    return [
+        *((f"{width} x {height}", size_name(width, height)) for width, height in model.sizes),
+        (words.CUSTOM_SIZE.in_language(language), CUSTOM_SIZE),
+    ]
+
+
+def setting_choices(spec: SettingSpec, text: Any) -> list[tuple[Any, str]]:
+    """`auto`, then the setting's values; `text` turns a Text into what is shown."""
+    return [
+        (text(words.AUTO), AUTO),
+        *(
+            (text(spec.choice_labels.get(value, Text(str(value), str(value)))),
+             encode_setting(value))
+            for value in setting_values(spec)
+        ),
+    ]  # fmt: skip
+
+
+def _side(page: Page, text: Text, name: str, value: int) -> gr.Number:
+    return gr.Number(
+        value, label=page.labels(text), precision=0, minimum=1, elem_id=f"generate-{name}",
+        min_width=100,
+    )  # fmt: skip
+
+
+def _build_settings(
+    page: Page, fields: dict[str, Component]
+) -> tuple[dict[str, gr.Column], dict[str, gr.HTML]]:
+    columns: dict[str, gr.Column] = {}
+    notes: dict[str, gr.HTML] = {}
+    used = {name for model in page.models().values() for name in model.settings}
+    with gr.Row(elem_classes="vs-settings"):
+        for name, spec in SETTINGS.items():
+            if name not in used:
+                continue
+            elem_id = f"generate-{name.replace('_', '-')}"
+            with gr.Column(min_width=160, elem_classes="vs-setting") as columns[name]:
+                fields[SETTING + name] = gr.Dropdown(
+                    setting_choices(spec, page.labels), value=AUTO,
+                    label=page.labels(spec.label), elem_id=elem_id, filterable=False,
+                )  # fmt: skip
+                notes[name] = gr.HTML(elem_id=f"{elem_id}-note")
+    return columns, notes
+
+
+def _build_sampling(page: Page, fields: dict[str, Component], start: dict[str, Any]) -> None:
+    label = page.labels
+    with gr.Row():
+        fields["solver"] = gr.Dropdown(
+            [(label(words.SOLVERS[name]), name) for name in SOLVERS], value=start["solver"],
+            label=label(words.SOLVER), elem_id="generate-solver", filterable=False, min_width=120,
+        )  # fmt: skip
+        fields["flow_shift"] = gr.Slider(
+            0.1, 30, value=start["flow_shift"], step=0.1, label=label(words.FLOW_SHIFT),
+            elem_id="generate-flow-shift", min_width=160,
+        )  # fmt: skip
+        fields["fps"] = gr.Number(
+            start["fps"], label=label(words.FPS), precision=0, minimum=1, maximum=120,
+            elem_id="generate-fps", min_width=100,
+        )  # fmt: skip

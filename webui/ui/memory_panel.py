@@ -1,0 +1,322 @@
+"""The memory panel: a bar per phase against the card's limit, estimated and measured.
+
+It draws the contract's form of a plan (`Plan.to_json()`), so that a plan of now and the plan in a
+receipt look the same. Every figure also stands there as text; colour never carries it alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from webui.core.errors import StudioError
+from webui.core.plan import Alternative, Plan
+from webui.core.receipt import Receipt
+from webui.core.text import Text
+from webui.core.units import format_bytes, format_seconds
+from webui.ui.words import common as words
+
+_ZOOM_BELOW = 0.3
+"""When the peak is below this share of the limit, the bars are drawn on a scale of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelContent:
+    """What the panel shows."""
+
+    estimate: Mapping[str, Any]
+    """`Plan.to_json()`."""
+    processor: bool
+    """The figures are live tensor bytes in host memory."""
+    card_title: str
+    measurement: Mapping[str, Any] | None = None
+    """`Measurement.to_json()`, once there is one."""
+    reasons: Sequence[Text] = ()
+    notes: Sequence[Text] = ()
+    offers: Sequence[Alternative] = field(default_factory=tuple)
+
+
+def content_of_plan(
+    plan: Plan, card_title: str, processor: bool, receipt: Receipt | None = None
+) -> PanelContent:
+    """The panel for a plan of now, with the measurement of a run of the same request."""
+    measured = receipt.measurement.to_json() if receipt and receipt.measurement else None
+    return PanelContent(
+        estimate=plan.to_json(),
+        processor=processor,
+        card_title=card_title,
+        measurement=measured,
+        reasons=plan.reasons,
+        notes=plan.estimate.notes,
+        offers=plan.alternatives,
+    )
+
+
+def content_of_receipt(receipt: Receipt, card_title: str) -> PanelContent:
+    """The panel for a run of the past."""
+    plan = receipt.plan
+    return PanelContent(
+        estimate=plan,
+        processor=not plan.get("context_bytes"),
+        card_title=card_title,
+        measurement=receipt.measurement.to_json() if receipt.measurement else None,
+        reasons=[Text(reason, reason) for reason in plan.get("reasons", ())],
+    )
+
+
+def render_error(error: StudioError, language: str) -> str:
+    """One clear sentence and its hint."""
+    hint = error.hint.in_language(language)
+    return (
+        '<div class="vs-alert" role="alert"><strong>'
+        + escape(error.message.in_language(language))
+        + "</strong>"
+        + (f"<span>{escape(hint)}</span>" if hint else "")
+        + "</div>"
+    )
+
+
+def render_panel(content: PanelContent, language: str) -> str:
+    """The whole panel as HTML."""
+    return (
+        f'<section class="vs-panel" aria-label="{_say(words.MEMORY, language)}">'
+        + _summary(content, language)
+        + '<div class="vs-body">'
+        + _offers(content.offers, language)
+        + _phases(content, language)
+        + _legend(content, language)
+        + _sentences(words.WHY, content.reasons, language)
+        + _sentences(words.ASSUMPTIONS, content.notes, language)
+        + _host(content, language)
+        + "</div></section>"
+    )
+
+
+def render_waiting(language: str) -> str:
+    """Before the first plan."""
+    return f'<section class="vs-panel">{_say(words.PANEL_EMPTY, language)}</section>'
+
+
+def format_error(measured: float, estimated: float) -> str:
+    """How far the measured figure is from the estimate, signed: '+1.8 %'."""
+    if not estimated:
+        return ""
+    off = (measured - estimated) / estimated * 100
+    return f"{off:+.1f} %" if abs(off) < 99.5 else f"{off:+.0f} %"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration for people; below a second with two digits, where 0.0 s would say nothing."""
+    return f"{seconds:.2g} s" if 0.001 <= seconds < 0.95 else format_seconds(seconds)
+
+
+def _say(text: Text, language: str, **values: object) -> str:
+    sentence = text.in_language(language)
+    return escape(sentence.format(**values) if values else sentence)
+
+
+def _time(estimate: Mapping[str, Any], language: str) -> str:
+    low, high = estimate.get("seconds_range") or (estimate["seconds"], estimate["seconds"])
+    if high - low > 0.02 * max(high, 1e-9):
+        return _say(
+            words.BETWEEN_SECONDS, language, low=seconds_text(low), high=seconds_text(high)
+        )
+    return _say(words.ABOUT_SECONDS, language, time=seconds_text(estimate["seconds"]))
+
+
+def _summary(content: PanelContent, language: str) -> str:
+    estimate = content.estimate
+    fits = bool(estimate["fits"])
+    used, limit = estimate["peak_device_bytes"], estimate["limit_bytes"]
+    share = min(100.0, 100 * used / limit) if limit else 100.0
+    sizes = _say(
+        words.OF,
+        language,
+        used=format_bytes(used),
+        limit=format_bytes(limit),
+    )
+    state = "vs-fits" if fits else "vs-over"
+    verdict = _say(words.FITS if fits else words.DOES_NOT_FIT, language)
+    counted = _say(words.PEAK_ON_HOST if content.processor else words.PEAK_ON_CARD, language)
+    load = estimate.get("load_seconds") or 0
+    return (
+        f'<button type="button" class="vs-summary {state}" data-panel-toggle '
+        f'title="{_say(words.SHOW_DETAILS, language)}">'
+        f'<span class="vs-verdict"><i aria-hidden="true">{"✓" if fits else "✕"}</i> {verdict}'
+        f"</span>"
+        f'<span class="vs-sizes">{sizes}</span>'
+        f'<span class="vs-time">{_time(estimate, language)}</span>'
+        f'<span class="vs-gauge" aria-hidden="true"><b style="width:{share:.1f}%"></b></span>'
+        '<span class="vs-chevron" aria-hidden="true">⌃</span>'
+        "</button>"
+        f'<p class="vs-fine"><b>{escape(content.card_title)}</b> · {counted}'
+        + (
+            " · " + _say(words.PLUS_LOADING, language, time=seconds_text(load))
+            if load >= 0.1
+            else ""
+        )
+        + "</p>"
+    )
+
+
+def _scale(content: PanelContent) -> float:
+    """Bytes at the right end of the bars."""
+    estimate = content.estimate
+    peak = estimate["peak_device_bytes"] + estimate["margin_bytes"]
+    if content.measurement:
+        context = estimate.get("context_bytes", 0)
+        peak = max(
+            peak,
+            *(
+                max(phase["allocated_bytes"], phase["reserved_bytes"]) + context
+                for phase in content.measurement["phases"]
+            ),
+        )
+    limit = estimate["limit_bytes"]
+    if estimate["peak_device_bytes"] < _ZOOM_BELOW * limit:
+        return max(1.0, estimate["peak_device_bytes"] * 1.25)
+    return float(max(1.0, limit, peak) * 1.04)
+
+
+def _phases(content: PanelContent, language: str) -> str:
+    scale = _scale(content)
+    measured = {
+        phase["name"]: phase for phase in (content.measurement or {}).get("phases", ())
+    }
+    rows = "".join(
+        _phase(phase, measured.get(phase["name"]), content, scale, language)
+        for phase in content.estimate["phases"]
+    )
+    return f'<div class="vs-phases">{rows}</div>'
+
+
+def _phase(
+    phase: Mapping[str, Any],
+    measured: Mapping[str, Any] | None,
+    content: PanelContent,
+    scale: float,
+    language: str,
+) -> str:
+    estimate = content.estimate
+    context = estimate.get("context_bytes", 0)
+    beyond = max(0, phase["reserved_bytes"] - phase["allocated_bytes"])
+    total = context + max(phase["reserved_bytes"], phase["allocated_bytes"])
+    name = words.PHASES.get(phase["name"], Text(phase["name"], phase["name"]))
+    parts = [
+        ("context", context),
+        ("resident", phase["resident_bytes"]),
+        ("activation", phase["activation_bytes"]),
+        ("reserved", beyond),
+        ("margin", estimate["margin_bytes"] if scale >= estimate["limit_bytes"] else 0),
+    ]
+    spoken = _say(
+        words.BAR,
+        language,
+        phase=name.in_language(language),
+        total=format_bytes(total),
+        resident=format_bytes(phase["resident_bytes"]),
+        activation=format_bytes(phase["activation_bytes"]),
+    )
+    bars = _bar(parts, scale, estimate["limit_bytes"], spoken)
+    text = f"{format_bytes(total)} · {seconds_text(phase['seconds'])}"
+    row = (
+        f'<div class="vs-phase" data-phase="{escape(phase["name"])}">'
+        f'<div class="vs-phase-head"><span>{_say(name, language)}</span>'
+        f'<span class="vs-figure">{text}</span></div>{bars}'
+    )
+    if measured is not None:
+        row += _measured(phase, measured, context, scale, estimate["limit_bytes"], language)
+    return row + "</div>"
+
+
+def _measured(
+    phase: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    context: int,
+    scale: float,
+    limit: int,
+    language: str,
+) -> str:
+    # A processor has no reserved figure; then allocated is compared with allocated.
+    reserved = bool(measured["reserved_bytes"])
+    key = "reserved_bytes" if reserved else "allocated_bytes"
+    estimated = max(phase["reserved_bytes"], phase["allocated_bytes"]) if reserved else phase[key]
+    total = measured[key] + (context if reserved else 0)
+    parts = [
+        ("context", context if reserved else 0),
+        ("measured", measured["allocated_bytes"]),
+        ("measured-reserved", max(0, measured[key] - measured["allocated_bytes"])),
+    ]
+    error = format_error(measured[key], estimated)
+    slower = format_error(measured["seconds"], phase["seconds"])
+    text = (
+        f"{_say(words.MEASURED, language)} {format_bytes(total)} ({error}) · "
+        f"{seconds_text(measured['seconds'])} ({slower})"
+    )
+    return _bar(parts, scale, limit, text) + f'<div class="vs-measured-text">{text}</div>'
+
+
+def _bar(parts: Sequence[tuple[str, int]], scale: float, limit: int, spoken: str) -> str:
+    pieces = "".join(
+        f'<b class="vs-{kind}" style="width:{100 * size / scale:.2f}%"></b>'
+        for kind, size in parts
+        if size > 0
+    )
+    line = (
+        f'<s class="vs-limit" style="left:{100 * limit / scale:.2f}%"></s>'
+        if limit <= scale
+        else ""
+    )
+    return f'<div class="vs-bar" role="img" aria-label="{spoken}">{pieces}{line}</div>'
+
+
+def _legend(content: PanelContent, language: str) -> str:
+    estimate = content.estimate
+    zoomed = _scale(content) < estimate["limit_bytes"]
+    phases = estimate["phases"]
+    kinds = [("resident", words.RESIDENT), ("activation", words.ACTIVATION)]
+    if any(phase["reserved_bytes"] > phase["allocated_bytes"] for phase in phases):
+        kinds.append(("reserved", words.RESERVED_BEYOND))
+    if estimate.get("context_bytes"):
+        kinds.insert(0, ("context", words.CONTEXT))
+    if not zoomed:
+        kinds.append(("margin", words.MARGIN))
+    if content.measurement:
+        kinds.append(("measured", words.MEASURED))
+    entries = "".join(
+        f'<span><b class="vs-{kind}" aria-hidden="true"></b>{_say(text, language)}</span>'
+        for kind, text in kinds
+    )
+    limit = _say(words.LIMIT_IS, language, size=format_bytes(estimate["limit_bytes"]))
+    mark = '<b class="vs-limit-key" aria-hidden="true"></b>' if not zoomed else ""
+    return f'<div class="vs-legend">{entries}<span>{mark}{limit}{" →" if zoomed else ""}</span></div>'
+
+
+def _sentences(title: Text, sentences: Sequence[Text], language: str) -> str:
+    if not sentences:
+        return ""
+    items = "".join(f"<li>{_say(sentence, language)}</li>" for sentence in sentences)
+    return f'<div class="vs-why"><h4>{_say(title, language)}</h4><ul>{items}</ul></div>'
+
+
+def _offers(offers: Sequence[Alternative], language: str) -> str:
+    if not offers:
+        return ""
+    apply = _say(words.APPLY, language)
+    buttons = "".join(
+        '<button type="button" class="vs-offer" data-action="apply" '
+        f'data-changes="{escape(json.dumps(offer.changes))}">'
+        f"<span>{_say(offer.text, language)}</span><b>{apply}</b></button>"
+        for offer in offers
+    )
+    return f'<div class="vs-offers"><h4>{_say(words.OFFERS, language)}</h4>{buttons}</div>'
+
+
+def _host(content: PanelContent, language: str) -> str:
+    host = content.estimate.get("host_bytes")
+    if not host or content.processor:
+        return ""
+    return f'<p class="vs-fine">{_say(words.HOST_MEMORY, language)}: {format_bytes(host)}</p>'

@@ -1,0 +1,78 @@
+"""What every tab is given: the studio, who asks in which language, and the labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from webui.core.card import Card
+from webui.core.job import JobView
+from webui.core.model import ModelCard
+from webui.core.text import Text
+from webui.service.access import Access
+from webui.ui import identity, language
+
+if TYPE_CHECKING:
+    from webui.service import RunSummary, Studio
+
+LIVE_RUNS = 30
+"""How many of the newest runs are searched for jobs under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One event: who asks, and in which language the answer goes."""
+
+    visitor: str
+    language: str
+    owner: bool
+    """Whether the visitor owns the machine."""
+
+    def say(self, text: Text, **values: object) -> str:
+        sentence = text.in_language(self.language)
+        return sentence.format(**values) if values else sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The studio behind the page."""
+
+    studio: Studio
+    access: Access
+    labels: language.Labels = field(default_factory=language.Labels)
+
+    def visit(self, request: gr.Request) -> Visit:
+        """Who sent this event.
+
+        Raises:
+            NotAllowed: nobody that we know.
+        """
+        visitor = identity.visitor_of_event(request, self.access)
+        return Visit(
+            visitor=visitor,
+            language=language.language_of(request.headers),
+            owner=self.access.is_owner(visitor),
+        )
+
+    def models(self) -> dict[str, ModelCard]:
+        """Models that this page offers, by name."""
+        return {model.name: model for model in self.studio.models() if model.task == "generate"}
+
+    def card(self, name: str) -> Card:
+        """The card that a plan names, the detected one when the catalogue has none such."""
+        return next((card for card in self.studio.cards() if card.name == name), self.detected())
+
+    def detected(self) -> Card:
+        return self.studio.detected()
+
+    def live_jobs(self, visitor: str) -> list[JobView]:
+        """The visitor's jobs that wait or run, the oldest first."""
+        runs = self.studio.runs(visitor, limit=LIVE_RUNS)
+        return [self.studio.view(run.id, visitor) for run in reversed(runs) if not run.state.final]
+
+    def finished_runs(self, visitor: str, limit: int) -> list[RunSummary]:
+        """The visitor's runs that have ended, the newest first."""
+        runs = self.studio.runs(visitor, limit=limit + LIVE_RUNS)
+        return [run for run in runs if run.state.final][:limit]

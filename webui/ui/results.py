@@ -1,0 +1,213 @@
+"""Runs as HTML: the player, the strip of jobs under way, thumbnails and history cards."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from webui.core.job import JobState, JobView
+from webui.core.text import Text
+from webui.core.units import format_bytes
+from webui.ui.memory_panel import format_error, render_error, seconds_text
+from webui.ui.web import THUMBNAIL, file_address
+from webui.ui.words import common as words
+
+if TYPE_CHECKING:
+    from webui.service import RunSummary
+
+CLICKS = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('[data-action]');
+  if (!button || button.disabled) return;
+  if (button.dataset.confirm && !window.confirm(button.dataset.confirm)) return;
+  trigger('click', {...button.dataset});
+});
+"""
+"""For `gr.HTML(js_on_load=...)`: a button with `data-action` becomes a click event with its data."""
+
+
+def say(text: Text, language: str, **values: object) -> str:
+    """A sentence, filled in and escaped."""
+    sentence = text.in_language(language)
+    return escape(sentence.format(**values) if values else sentence)
+
+
+def button(
+    action: str, text: Text, language: str, *, kind: str = "", confirm: Text | None = None,
+    **data: str,
+) -> str:
+    """A button that `CLICKS` turns into an event."""
+    attributes = "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
+    if confirm:
+        attributes += f' data-confirm="{say(confirm, language)}"'
+    return (
+        f'<button type="button" class="vs-button {kind}" data-action="{action}"{attributes}>'
+        f"{say(text, language)}</button>"
+    )
+
+
+def render_jobs(jobs: Sequence[JobView], language: str) -> str:
+    """The jobs of this visitor that wait or run, each with its cancel button."""
+    return "".join(_job(job, language) for job in jobs)
+
+
+def _job(job: JobView, language: str) -> str:
+    request = job.request or {}
+    if job.state is JobState.QUEUED:
+        place = {0: words.NEXT, 1: words.AHEAD_ONE}.get(job.place, words.AHEAD)
+        status = f"{say(words.STATES['queued'], language)} · " + say(
+            place, language, count=job.place
+        )
+        fraction = 0.0
+    else:
+        phase = words.PHASES.get(job.phase, Text(job.phase, job.phase))
+        status = say(phase, language)
+        if job.phase in ("denoise", "denoise_high", "denoise_low", "decode") and job.steps:
+            status += " · " + say(words.STEP_OF, language, step=job.step, steps=job.steps)
+        if job.seconds_left is not None:
+            status += " · " + say(
+                words.TIME_LEFT, language, time=seconds_text(max(0.0, job.seconds_left))
+            )
+        fraction = min(1.0, max(0.0, job.fraction))
+    preview = ""
+    if job.preview:
+        data = base64.b64encode(job.preview).decode()
+        preview = (
+            f'<img class="vs-preview" alt="{say(words.PREVIEW, language)}" '
+            f'src="data:image/jpeg;base64,{data}">'
+        )
+    percent = f"{100 * fraction:.0f}"
+    return (
+        f'<div class="vs-job vs-{job.state}" data-job="{escape(job.id)}">{preview}'
+        f'<div class="vs-job-head"><span class="vs-status" role="status">{status}</span>'
+        + button("cancel", words.CANCEL, language, kind="vs-quiet", job=job.id)
+        + "</div>"
+        f'<div class="vs-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{percent}"><b style="width:{percent}%"></b></div>'
+        f'<p class="vs-fine">{escape(str(request.get("prompt", ""))[:160])}</p></div>'
+    )
+
+
+def render_result(run: RunSummary, language: str) -> str:
+    """A finished run: the player, what it is, and what can be done with it."""
+    media = "".join(_media(run.id, path.name, language) for path in run.outputs)
+    failed = (
+        f'<p class="vs-state">{say(words.STATES[run.state], language)}</p>'
+        + render_error(run.error, language)
+        if run.error
+        else ""
+    )
+    return (
+        f'<div class="vs-result" data-run="{escape(run.id)}">{media}{failed}'
+        f'<p class="vs-prompt">{_prompt(run.request, language)}</p>'
+        f'<p class="vs-fine">{describe(run, language)}</p>'
+        f'<div class="vs-actions">{_actions(run, language)}</div></div>'
+    )
+
+
+def describe(run: RunSummary, language: str) -> str:
+    """Size, frames, steps, seed, and the time it took beside the estimate."""
+    request = run.request
+    parts = [escape(str(request.get("model", "")))]
+    frames, fps = int(request.get("frames", 1)), float(request.get("fps", 1) or 1)
+    parts.append(f"{request.get('width')}x{request.get('height')}")
+    parts.append(
+        say(words.PICTURE, language)
+        if frames == 1
+        else say(words.FRAMES, language, count=frames, seconds=f"{frames / fps:.1f}")
+    )
+    parts.append(say(words.STEPS, language, count=request.get("steps")))
+    parts.append(f"{say(words.SEED, language)} <b>{escape(str(request.get('seed')))}</b>")
+    measured = run.receipt.measurement if run.receipt else None
+    if measured and run.receipt:
+        parts.append(
+            say(
+                words.TOOK,
+                language,
+                time=seconds_text(measured.seconds),
+                estimate=seconds_text(float(run.receipt.plan.get("seconds", 0))),
+            )
+        )
+    return " · ".join(parts)
+
+
+def render_strip(runs: Iterable[RunSummary], language: str, title: Text) -> str:
+    """The newest results as a row of thumbnails."""
+    buttons = "".join(
+        f'<button type="button" class="vs-thumb" data-action="show" data-run="{escape(run.id)}" '
+        f'title="{_prompt(run.request, language)}">{_thumbnail(run, language)}</button>'
+        for run in runs
+        if run.state is JobState.DONE
+    )
+    if not buttons:
+        return ""
+    return f'<h4 class="vs-title">{say(title, language)}</h4><div class="vs-strip">{buttons}</div>'
+
+
+def render_card(run: RunSummary, language: str) -> str:
+    """A card of the history."""
+    state = say(words.STATES[run.state], language)
+    badge = "" if run.state is JobState.DONE else f'<span class="vs-badge">{state}</span>'
+    error = render_error(run.error, language) if run.error and run.state == "failed" else ""
+    return (
+        f'<article class="vs-card" data-run="{escape(run.id)}">'
+        f'<button type="button" class="vs-thumb" data-action="show" data-run="{escape(run.id)}" '
+        f'aria-label="{say(words.OPEN, language)}">{_thumbnail(run, language)}{badge}</button>'
+        f'<p class="vs-prompt">{_prompt(run.request, language)}</p>'
+        f'<p class="vs-fine">{describe(run, language)}</p>'
+        f'<p class="vs-fine">{_memory(run, language)}</p>{error}'
+        f'<div class="vs-actions">{_actions(run, language)}</div></article>'
+    )
+
+
+def _memory(run: RunSummary, language: str) -> str:
+    if not run.receipt or not run.receipt.measurement:
+        return ""
+    measured, plan = run.receipt.measurement, run.receipt.plan
+    key = "peak_reserved_bytes" if measured.peak_reserved_bytes else "peak_allocated_bytes"
+    real, estimated = getattr(measured, key), int(plan.get(key, 0))
+    return (
+        f"{say(words.MEASURED, language)} {format_bytes(real)} · "
+        f"{say(words.ESTIMATED, language)} {format_bytes(estimated)} "
+        f"({format_error(real, estimated)})"
+    )
+
+
+def _prompt(request: Mapping[str, Any], language: str) -> str:
+    prompt = str(request.get("prompt", ""))
+    return escape(prompt) if prompt.strip() else say(words.NO_PROMPT, language)
+
+
+def _media(run_id: str, name: str, language: str) -> str:
+    address = escape(file_address(run_id, name))
+    if name.endswith(".mp4"):
+        return (
+            f'<video class="vs-media" src="{address}" controls autoplay loop muted playsinline '
+            f'aria-label="{say(words.NO_SOUND_VIDEO, language)}"></video>'
+        )
+    alt = say(words.GENERATED_PICTURE, language)
+    return f'<img class="vs-media" src="{address}" alt="{alt}">'
+
+
+def _thumbnail(run: RunSummary, language: str) -> str:
+    if run.thumbnail is None:
+        return '<span class="vs-nothing" aria-hidden="true">–</span>'
+    address = escape(file_address(run.id, THUMBNAIL))
+    return f'<img src="{address}" alt="{_prompt(run.request, language)}" loading="lazy">'
+
+
+def _actions(run: RunSummary, language: str) -> str:
+    saved = "".join(
+        f'<a class="vs-button" href="{escape(file_address(run.id, path.name, download=True))}" '
+        f'download>{say(words.DOWNLOAD, language)}</a>'
+        for path in run.outputs[:1]
+    )
+    delete = (
+        button("delete", words.DELETE, language, kind="vs-danger", run=run.id,
+               confirm=words.CONFIRM_DELETE)
+        if run.state.final
+        else ""
+    )
+    return saved + button("again", words.USE_AGAIN, language, run=run.id) + delete

@@ -1,0 +1,158 @@
+"""Around gradio's pages: the visitor's cookie, the page's language, our files, and who may knock.
+
+Gradio serves whatever it has cached to whoever knows the address; outputs are therefore served
+here, by run, to those who may see the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from webui.core.errors import NotAllowed, StudioError
+from webui.core.text import LANGUAGES
+from webui.service.access import Access
+from webui.ui import identity, language
+
+if TYPE_CHECKING:
+    from webui.service import Studio
+
+THUMBNAIL = "thumbnail"
+_YEAR_S = 365 * 24 * 3600
+_MEDIA = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
+
+
+def file_address(run_id: str, name: str, download: bool = False) -> str:
+    """Where the page finds a file of a run, relative to the page."""
+    return f"studio/files/{run_id}/{name}" + ("?download=1" if download else "")
+
+
+def build_file_route(studio: Studio, access: Access) -> Route:
+    """Serves outputs and thumbnails of the visitor's own runs, with byte ranges."""
+
+    def on_file(request: Request) -> Response:
+        run_id, name = request.path_params["run_id"], request.path_params["name"]
+        try:
+            run = studio.run(run_id, identity.visitor_of_download(request, access))
+        except NotAllowed:
+            # The same answer as for a run that does not exist: ids cannot be probed.
+            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
+        except StudioError:
+            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
+        path = run.thumbnail if name == THUMBNAIL else None
+        for output in run.outputs:
+            if output.name == name:
+                path = output
+        if path is None or path.suffix not in _MEDIA or not path.is_file():
+            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
+        download = "download" in request.query_params
+        return FileResponse(
+            path,
+            media_type=_MEDIA[path.suffix],
+            filename=f"{run_id}{path.suffix}" if download else None,
+            headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
+        )
+
+    return Route("/studio/files/{run_id}/{name}", on_file)
+
+
+class DoorMiddleware:
+    """Refuses foreign sites on loopback, names the visitor, and tells the page its language."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app = app
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if self.access.loopback and not _is_local_page(headers):
+            refusal = PlainTextResponse(
+                "VRAM Studio answers only this machine's own pages here. Open it as "
+                "http://127.0.0.1, or start it with --host to let others in.",
+                HTTPStatus.FORBIDDEN,
+            )
+            await refusal(scope, receive, send)
+        elif scope["method"] == "GET" and _is_page(scope):
+            await _PageSender(scope, headers, send).run(self.app, receive)
+        else:
+            await self.app(scope, receive, send)
+
+
+def _is_local_page(headers: Headers) -> bool:
+    """Against DNS rebinding (a foreign Host) and forged requests (a foreign Origin)."""
+    if identity.host_name(headers.get("host", "")) not in identity.LOOPBACK_HOSTS:
+        return False
+    origin = headers.get("origin")
+    return origin is None or identity.host_name(origin) in identity.LOOPBACK_HOSTS
+
+
+def _is_page(scope: Scope) -> bool:
+    root = scope.get("root_path", "")
+    return scope["path"].removeprefix(root) in ("", "/")
+
+
+class _PageSender:
+    """Adds the language script to the page and the cookies to its answer."""
+
+    def __init__(self, scope: Scope, headers: Headers, send: Send) -> None:
+        self.scope, self.headers, self.send = scope, headers, send
+        asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("lang", [""])[0]
+        self.chosen = asked if asked in LANGUAGES else ""
+        self.language = self.chosen or language.language_of(headers)
+        self.start: Message | None = None
+        self.body = b""
+
+    async def run(self, app: ASGIApp, receive: Receive) -> None:
+        await app(self.scope, receive, self._on_message)
+
+    async def _on_message(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.start = message
+            return
+        if message["type"] != "http.response.body" or self.start is None:
+            await self.send(message)
+            return
+        self.body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        headers = MutableHeaders(scope=self.start)
+        if headers.get("content-type", "").startswith("text/html"):
+            self.body = self.body.replace(b"<head>", b"<head>" + self._script(), 1)
+            headers["content-length"] = str(len(self.body))
+            headers["cache-control"] = "no-store"
+            if self.chosen:
+                headers.append(
+                    "set-cookie",
+                    f"{language.COOKIE}={self.chosen}; Path=/; Max-Age={_YEAR_S}; SameSite=Lax",
+                )
+            if not identity.visitor_id(self.headers):
+                headers.append("set-cookie", _visitor_cookie())
+        await self.send(self.start)
+        await self.send({"type": "http.response.body", "body": self.body})
+
+    def _script(self) -> bytes:
+        locale = json.dumps(language.BROWSER_LOCALES[self.language])
+        return (
+            f"<script>document.documentElement.lang={locale};"
+            f'Object.defineProperty(navigator,"language",{{get:()=>{locale}}});</script>'
+        ).encode()
+
+
+def _visitor_cookie() -> str:
+    # A Space is shown in a frame of another site, where only a partitioned cookie is sent back.
+    framed = "SPACE_ID" in os.environ
+    where = "SameSite=None; Secure; Partitioned" if framed else "SameSite=Lax"
+    new = identity.new_visitor_id()
+    return f"{identity.COOKIE}={new}; Path=/; Max-Age={_YEAR_S}; HttpOnly; {where}"

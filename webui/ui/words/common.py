@@ -1,0 +1,91 @@
+"""Sentences that several tabs share: phases, states, the memory panel, results."""
+
+from __future__ import annotations
+
+from webui.core.text import Text
+
+TITLE = Text("VRAM Studio", "VRAM Studio")
+TAGLINE = Text(
+    "Know the memory and the time before you run.",
+    "运行之前，先知道要用多少显存、多少时间。",
+)
+OTHER_LANGUAGE = Text("中文", "English")
+SWITCH_LANGUAGE = Text("切换到中文", "Switch to English")
+API_LINK = Text("API", "API")
+
+PHASES = {
+    "starting": Text("Starting the worker", "启动工作进程"),
+    "loading": Text("Loading the model", "加载模型"),
+    "load": Text("Load", "加载"),
+    "encode": Text("Encode", "编码提示词"),
+    "image_encode": Text("Encode image", "编码图像"),
+    "denoise": Text("Denoise", "去噪"),
+    "denoise_high": Text("Denoise (high noise)", "去噪（高噪声）"),
+    "denoise_low": Text("Denoise (low noise)", "去噪（低噪声）"),
+    "decode": Text("Decode", "解码"),
+    "save": Text("Saving the file", "保存文件"),
+}
+STATES = {
+    "queued": Text("Waiting", "排队中"),
+    "running": Text("Running", "运行中"),
+    "done": Text("Done", "已完成"),
+    "failed": Text("Failed", "失败"),
+    "cancelled": Text("Cancelled", "已取消"),
+    "interrupted": Text("Interrupted", "已中断"),
+}
+
+# Memory panel
+MEMORY = Text("Memory and time", "显存与时间")
+FITS = Text("Fits", "放得下")
+DOES_NOT_FIT = Text("Does not fit", "放不下")
+OF = Text("{used} of {limit}", "{used} / {limit}")
+PEAK_ON_CARD = Text("peak on the card, CUDA included", "显卡峰值占用，含 CUDA 环境")
+PEAK_ON_HOST = Text("live tensor bytes in host memory", "主机内存中的活动张量字节数")
+ABOUT_SECONDS = Text("about {time}", "约 {time}")
+BETWEEN_SECONDS = Text("{low} to {high}", "{low} 至 {high}")
+PLUS_LOADING = Text("+ {time} to load the model the first time", "首次加载模型另需 {time}")
+RESIDENT = Text("resident", "常驻")
+ACTIVATION = Text("activation", "激活")
+RESERVED_BEYOND = Text("reserved beyond", "额外预留")
+CONTEXT = Text("CUDA context", "CUDA 环境")
+MARGIN = Text("margin", "余量")
+LIMIT = Text("limit", "上限")
+LIMIT_IS = Text("limit {size}", "上限 {size}")
+MEASURED = Text("measured", "实测")
+ESTIMATED = Text("estimated", "预计")
+HOST_MEMORY = Text("Host memory", "主机内存")
+WHY = Text("Why these settings", "为什么这样设置")
+ASSUMPTIONS = Text("Less sure because", "不确定因素")
+OFFERS = Text("What would fit", "怎样才放得下")
+APPLY = Text("Apply", "采用")
+SHOW_DETAILS = Text("Show memory details", "显示显存详情")
+BAR = Text(
+    "{phase}: {total}, of which resident {resident}, activation {activation}",
+    "{phase}：{total}，其中常驻 {resident}、激活 {activation}",
+)
+PANEL_EMPTY = Text("Working out the plan ...", "正在计算方案……")
+PLANNED_ELSEWHERE = Text("Planned for {card}", "为 {card} 规划")
+
+# Results and runs
+SEED = Text("seed", "种子")
+STEPS = Text("{count} steps", "{count} 步")
+FRAMES = Text("{count} frames, {seconds} s", "{count} 帧，{seconds} 秒")
+PICTURE = Text("picture", "图片")
+TOOK = Text("{time}, estimated {estimate}", "用时 {time}，预计 {estimate}")
+DOWNLOAD = Text("Download", "下载")
+USE_AGAIN = Text("Use these settings again", "再次使用这些设置")
+DELETE = Text("Delete", "删除")
+CONFIRM_DELETE = Text(
+    "Delete this run and its files for good?", "确定要永久删除这次运行及其文件吗？"
+)
+OPEN = Text("Open", "打开")
+NO_SOUND_VIDEO = Text("Generated clip", "生成的视频")
+GENERATED_PICTURE = Text("Generated picture", "生成的图片")
+CANCEL = Text("Cancel", "取消")
+AHEAD_ONE = Text("1 job ahead", "前面还有 1 个任务")
+AHEAD = Text("{count} jobs ahead", "前面还有 {count} 个任务")
+NEXT = Text("next in line", "下一个就是")
+TIME_LEFT = Text("{time} left", "剩余 {time}")
+STEP_OF = Text("step {step} of {steps}", "第 {step} / {steps} 步")
+PREVIEW = Text("Preview of the latents", "潜变量预览")
+NO_PROMPT = Text("(no prompt)", "（无提示词）")

@@ -1,0 +1,55 @@
+"""`python -m webui.worker`: opens the device, says that it is ready, and takes commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from webui.worker.protocol import Channel
+
+BROKEN_DEVICE = 3
+"""Exit code after a fault that only a new process can clear."""
+
+
+def main() -> int:
+    channel = Channel.on_standard_streams()
+    # Ctrl-C in a terminal reaches the whole group; the app decides when the worker ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel.start()
+    # Heavy imports only now: a command to exit is heard meanwhile.
+    from webui.pipelines import FAMILIES, load_family
+    from webui.worker.device import open_device, read_versions
+    from webui.worker.runner import Runner
+
+    device = open_device()
+    for name in FAMILIES:
+        load_family(name)
+    runner = Runner(device, channel)
+    channel.emit(
+        "ready",
+        pid=os.getpid(),
+        device=device.name,
+        kind=device.kind,
+        versions=read_versions(),
+    )
+    for command in channel.commands():
+        op = command["op"]
+        if op == "run":
+            if not runner.run(command.get("job", {})):
+                return BROKEN_DEVICE
+        elif op == "unload":
+            runner.unload()
+            channel.emit("unloaded")
+        elif op == "empty_cache":
+            runner.empty_cache()
+        else:
+            channel.emit("log", text=f"unknown command: {op}")
+    return 0
+
+
+if __name__ == "__main__":
+    # os._exit: nothing is left to save, and tearing CUDA down can hang.
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)
