@@ -5,11 +5,12 @@
 
 import sys
 
-from webui.ui.app import build_app, launch_options
+from webui.ui.app import build_app
 from webui.ui.launch import build_studio, read_arguments
 
 arguments = read_arguments(sys.argv[1:] if __name__ == "__main__" else [])
-demo = build_app(build_studio(arguments), arguments.access)
+studio, language = build_studio(arguments)
+demo, options = build_app(studio, arguments.access, language)
 
 if __name__ == "__main__":
-    demo.launch(**arguments.address(), **launch_options(demo))
+    demo.launch(**arguments.address(), **options)

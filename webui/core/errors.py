@@ -1,17 +1,17 @@
 """What can go wrong, as one tree. Each error is one clear sentence and a hint, in both languages.
 
-    StudioError
-    ├── BadInput            a field is wrong: which one, and what is allowed
-    ├── DoesNotFit          needed and available bytes, and the nearest request that fits
-    ├── NotFound            no such run, job, file
-    ├── NotAllowed          belongs to the owner of the machine, or to another user
-    ├── MissingDependency   the extra that brings it
-    ├── MissingWeights      the repository, its size, where the files would go
-    ├── NotEnoughDisk       needed and free bytes
-    ├── OutOfMemory         the device or the host ran out while running
-    ├── WorkerLost          the worker process died
-    ├── Cancelled           the user stopped it
-    └── RunFailed           anything else that a model did
+StudioError
+├── BadInput            a field is wrong: which one, and what is allowed
+├── DoesNotFit          needed and available bytes, and the nearest request that fits
+├── NotFound            no such run, job, file
+├── NotAllowed          belongs to the owner of the machine, or to another user
+├── MissingDependency   the extra that brings it
+├── MissingWeights      the repository, its size, where the files would go
+├── NotEnoughDisk       needed and free bytes
+├── OutOfMemory         the device or the host ran out while running
+├── WorkerLost          the worker process died
+├── Cancelled           the user stopped it
+└── RunFailed           anything else that a model did
 """
 
 from __future__ import annotations
@@ -107,9 +107,8 @@ class RunFailed(StudioError):
     """A model failed in a way that has no name of its own."""
 
 
-_TREE: dict[str, type[StudioError]] = {
-    kind.__name__: kind for kind in (StudioError, *StudioError.__subclasses__())
-}
+_KINDS: tuple[type[StudioError], ...] = (StudioError, *StudioError.__subclasses__())
+_TREE = {kind.__name__: kind for kind in _KINDS}
 
 
 def error_from_json(data: Mapping[str, Any]) -> StudioError:

@@ -240,5 +240,3 @@ def _side(given: Mapping[str, Any], key: str, default: int, model: ModelCard) ->
             Text(f"Use {below} or {above}.", f"请用 {below} 或 {above}。"),
         )
     return side
-
-

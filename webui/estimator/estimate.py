@@ -16,7 +16,7 @@ from webui.core.units import GIB, MIB
 from webui.estimator.events import Replay
 from webui.estimator.rules import Rules, rules_for
 from webui.estimator.templates import find_template, width_of
-from webui.estimator.wan import WanMemory
+from webui.estimator.wan import WanMemory, relevant_settings
 from webui.estimator.wan_seconds import phase_seconds
 
 PROCESS_HOST_BYTES = int(1.2 * GIB)
@@ -59,11 +59,12 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
     phases = []
     fits = True
     for name in phase_names(model, request, settings, rules):
-        replay = _replay(_Key(model, request, settings, rules), name, max(room, 0))
+        key = _Key(model, request, relevant_settings(name, settings), rules)
+        replay = _replay(key, name, max(room, 0))
         fits = fits and replay.fits
         if not replay.fits:
             # What it would take on a card large enough.
-            replay = _replay(_Key(model, request, settings, rules), name, None)
+            replay = _replay(key, name, None)
         phases.append(
             PhaseEstimate(
                 name=name,
@@ -100,7 +101,7 @@ def peak_bytes(
 ) -> int:
     """A phase's live bytes, without a replay: a lower bound of what it reserves."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    return _peak(_Key(model, request, settings, rules), phase)
+    return _peak(_Key(model, request, relevant_settings(phase, settings), rules), phase)
 
 
 def seconds(
@@ -108,8 +109,8 @@ def seconds(
 ) -> float:
     """A phase's seconds, corrected by what this machine showed."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    memory = WanMemory(model, request, settings, rules)
-    raw = phase_seconds(phase, memory, target.card, target.host)
+    key = _Key(model, request, relevant_settings(phase, settings), rules)
+    raw = _seconds(key, phase, request.steps, target.card, target.host)
     return raw * target.speed.get(phase, 1.0)
 
 
@@ -117,7 +118,7 @@ def phase_names(
     model: ModelCard, request: Request, settings: Settings, rules: Rules
 ) -> tuple[str, ...]:
     """The phases that the request has, in order."""
-    return WanMemory(model, request, settings, rules).phase_names()
+    return _memory(_Key(model, request, settings, rules)).phase_names()
 
 
 def margin_bytes(target: Target, rules: Rules) -> int:
@@ -190,14 +191,23 @@ class _Key:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Key) and self._parts == other._parts and self.model is other.model
-        )
+        return isinstance(other, _Key) and self._parts == other._parts and self.model is other.model
+
+
+def _memory(key: _Key) -> WanMemory:
+    return WanMemory(key.model, key.request, key.settings, key.rules)
+
+
+@lru_cache(maxsize=4096)
+def _seconds(key: _Key, phase: str, steps: int, card: Card, host: Card) -> float:
+    request = key.request.with_changes(steps=steps)
+    memory = WanMemory(key.model, request, key.settings, key.rules)
+    return phase_seconds(phase, memory, card, host)
 
 
 @lru_cache(maxsize=512)
 def _replay(key: _Key, phase: str, room_bytes: int | None) -> Replay:
-    events = WanMemory(key.model, key.request, key.settings, key.rules).phase(phase)
+    events = _memory(key).phase(phase)
     if key.rules.kind == "cuda":
         return events.replay(key.rules.expandable, room_bytes)
     live = events.peak_live_bytes(with_scratch=False)
@@ -212,7 +222,7 @@ def _replay(key: _Key, phase: str, room_bytes: int | None) -> Replay:
 
 @lru_cache(maxsize=2048)
 def _peak(key: _Key, phase: str) -> int:
-    events = WanMemory(key.model, key.request, key.settings, key.rules).phase(phase)
+    events = _memory(key).phase(phase)
     return events.peak_live_bytes(with_scratch=key.rules.has_scratch)
 
 

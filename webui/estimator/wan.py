@@ -50,6 +50,34 @@ class LatentShape:
         return {"f": self.f, "h": self.h, "w": self.w}
 
 
+def relevant_settings(phase: str, settings: Settings) -> Settings:
+    """The settings that a phase's memory and time depend on; the others get a fixed value.
+
+    What is not on the card in a phase cannot change it, so that many settings share one answer.
+    """
+    relevant = dict(settings)
+    offloaded = settings["offload"] != "none"
+    if phase == "decode":
+        if offloaded:
+            relevant |= {"offload": "model", "text_encoder": "cpu"}
+            relevant["precision"] = settings["vae_precision"]
+        if not settings["vae_tiling"]:
+            relevant |= {"vae_tile": 256, "vae_tile_overlap": 64}
+    else:
+        relevant |= {"vae_tiling": False, "vae_tile": 256, "vae_tile_overlap": 64}
+        relevant["channels_last"] = False
+        if offloaded:
+            relevant["vae_precision"] = "fp32"
+            if phase == "denoise":
+                relevant["text_encoder"] = "cpu"
+            else:
+                relevant["offload"] = "model"
+    # Both halves take two bytes a value.
+    for name in ("precision", "vae_precision"):
+        relevant[name] = "bf16" if width_of(str(relevant[name])) == "half" else "fp32"
+    return relevant
+
+
 class WanMemory:
     """Events of each phase of one request under one choice of settings, on one kind of device."""
 
@@ -80,8 +108,8 @@ class WanMemory:
         return {"encode": self._encode, "denoise": self._denoise, "decode": self._decode}[name]()
 
     def _always(self, *parts: str) -> list[np.ndarray]:
-        """Weights that stay on the card through all phases, and the libraries' workspace."""
-        resident = [np.array([size]) for size in self.rules.workspace_bytes]
+        """Weights on the card when a phase starts: all of them, or those that it needs."""
+        resident = []
         weights = {
             "text": self._text.array("weights") if self.encoder == "gpu" else None,
             "transformer": self._transformer.array("weights"),
@@ -91,6 +119,11 @@ class WanMemory:
             if sizes is not None and (self.offload == "none" or part in parts):
                 resident.append(sizes)
         return resident
+
+    def _start_matmul(self, events: PhaseEvents) -> None:
+        """The workspace of the matrix library, which the worker gives back between phases."""
+        for size in self.rules.workspace_bytes:
+            events.allocate(size)
 
     @property
     def _embedding_bytes(self) -> int:
@@ -109,6 +142,8 @@ class WanMemory:
 
     def _encode(self) -> PhaseEvents:
         events = PhaseEvents(self._always("text"))
+        if self.encoder != "cpu":
+            self._start_matmul(events)
         if self.encoder in ("gpu", "stream"):
             mode = "resident" if self.encoder == "gpu" else "leaf"
             events.play(self._text.tape(f"encode.{mode}"), {})
@@ -121,6 +156,7 @@ class WanMemory:
         mode = self.offload if self.offload in ("block", "leaf") else "resident"
         parts = ("transformer",) if mode == "resident" else ()
         events = PhaseEvents([*self._always(*parts), self._embeddings])
+        self._start_matmul(events)
         guided = "guided" if self.request.guidance > 1 else "single"
         tape = self._transformer.tape(f"denoise.{mode}.{guided}.{self.request.solver}")
         events.play(tape, self.shape.to_dict())
@@ -228,9 +264,7 @@ class _Calls:
         """One more call; returns the key of its frames."""
         index = len(self._made)
         segment = self._segments[min(index, len(self._segments) - 1)]
-        outside = tuple(
-            self._made[index - back].pop(slot) for back, slot in segment.outside
-        )
+        outside = tuple(self._made[index - back].pop(slot) for back, slot in segment.outside)
         survivors = self._events.play(segment.tape, self._shape, outside)
         output = survivors.pop(segment.output)
         self._made.append(survivors)

@@ -17,9 +17,7 @@ from webui.estimator.wan import LatentShape, WanMemory
 _VARIABLES = ("f", "h", "w")
 
 
-def phase_seconds(
-    name: str, memory: WanMemory, card: Card, host: Card
-) -> float:
+def phase_seconds(name: str, memory: WanMemory, card: Card, host: Card) -> float:
     """Seconds of one phase, the weights' way to the card included.
 
     Args:

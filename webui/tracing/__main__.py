@@ -45,9 +45,7 @@ def trace_model(card: ModelCard, folder: Path) -> list[Path]:
         for width, precision in REPRESENTATIVE.items():
             about = {"model": card.name, "part": part, "precision": precision, "versions": versions}
             path = folder / template_name(card, part, width)
-            np.savez_compressed(
-                path, about=np.array(json.dumps(about)), **trace(card, precision)
-            )
+            np.savez_compressed(path, about=np.array(json.dumps(about)), **trace(card, precision))
             written.append(path)
     return written
 

@@ -60,12 +60,23 @@ class Recorder(LiveBytes):
         super().__init__(device_types=("meta",))
         self.recording = Recording()
         self._loads = 0
+        self._not_counted: set[int] = set()
 
     def on_alloc(self, number: int, size_bytes: int) -> None:
         self.recording.events.append(Event(ALLOCATE, number, size_bytes))
 
     def on_free(self, number: int) -> None:
         self.recording.events.append(Event(RELEASE, number))
+
+    def leave_out(self, module: torch.nn.Module) -> None:
+        """A module whose weights come and go: they are counted as loads, not as tensors."""
+        for tensor in (*module.parameters(), *module.buffers()):
+            self._not_counted.add(tensor.untyped_storage()._cdata)
+
+    def track(self, tensor: Any) -> None:
+        on_meta = isinstance(tensor, torch.Tensor) and tensor.device.type == "meta"
+        if on_meta and tensor.untyped_storage()._cdata not in self._not_counted:
+            super().track(tensor)
 
     def mark(self, name: str, slot: int = -1) -> None:
         """Notes a place in the recording, and the storage that it is about."""
@@ -91,7 +102,11 @@ class Recorder(LiveBytes):
             self.recording.events.append(Event(RELEASE, slot))
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].device.type == "meta":
             return False if args[0].dtype is torch.bool else 0

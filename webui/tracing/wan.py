@@ -213,10 +213,10 @@ def _record(
         recorder.track(tensor)
     if mode == "resident":
         recorder.track_module(module)
+    else:
+        recorder.leave_out(module)
     recorder.recording.events.clear()
-    streaming = (
-        nullcontext() if mode == "resident" else recorded_streaming(module, mode, recorder)
-    )
+    streaming = nullcontext() if mode == "resident" else recorded_streaming(module, mode, recorder)
     gc.collect()
     # A collection in the middle would free cycles at a moment that no other run repeats.
     gc.disable()
@@ -229,5 +229,3 @@ def _record(
     recording = replace(recorder.recording, events=list(recorder.recording.events))
     del result
     return recording
-
-

@@ -1,1 +1,1 @@
-"""The pages: forms in, plans and results out. Alone imports gradio; all work goes through `Studio`."""
+"""The pages: forms in, plans and results out. Alone imports gradio; `Studio` does the work."""

@@ -12,11 +12,14 @@ from typing import Any
 
 import anyio.to_thread
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 
 from webui.core.errors import BadInput, StudioError
 from webui.core.job import JobState, JobView
 from webui.core.text import Text
 from webui.ui.page import Page, Visit
+from webui.ui.results import made_by
 from webui.ui.words import common as words
 
 POLL_S = 0.25
@@ -123,7 +126,7 @@ class Endpoints:
             parsed = studio.parse(keys)
             job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
         except StudioError as error:
-            raise _refusal(error, visit) from error
+            raise _refusal(error, visit.language) from error
         progress = gr.Progress()
         try:
             seen: tuple[Any, ...] = ()
@@ -142,9 +145,9 @@ class Endpoints:
             studio.cancel(job_id, visit.visitor)
             raise
         except StudioError as error:
-            raise _refusal(error, visit) from error
+            raise _refusal(error, visit.language) from error
         if job.state is not JobState.DONE:
-            raise _refusal(job.error or _ended(job), visit)
+            raise _refusal(job.error or _ended(job), visit.language)
         yield self._result(job_id, visit)
 
     def devices(self, request: gr.Request = None) -> dict[str, Any]:  # type: ignore[assignment]
@@ -154,7 +157,9 @@ class Endpoints:
         return devices if visit.owner else _without_processes(devices)
 
     def runs(
-        self, limit: int = 50, request: gr.Request = None  # type: ignore[assignment]
+        self,
+        limit: int = 50,
+        request: gr.Request = None,  # type: ignore[assignment]
     ) -> list[dict[str, Any]]:
         """This visitor's runs, the newest first, each with its receipt."""
         visit = self._visit(request)
@@ -162,7 +167,9 @@ class Endpoints:
         return [_entry(run) for run in self.page.studio.runs(visit.visitor, limit=count)]
 
     def cancel(
-        self, id: str, request: gr.Request = None  # type: ignore[assignment]
+        self,
+        id: str,
+        request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict[str, Any]:
         """Cancels a job of this visitor by its id."""
         visit = self._visit(request)
@@ -170,14 +177,14 @@ class Endpoints:
             self.page.studio.cancel(str(id), visit.visitor)
             job = self.page.studio.view(str(id), visit.visitor)
         except StudioError as error:
-            raise _refusal(error, visit) from error
+            raise _refusal(error, visit.language) from error
         return {"id": job.id, "state": str(job.state)}
 
     def _visit(self, request: gr.Request) -> Visit:
         try:
             return self.page.visit(request)
         except StudioError as error:
-            raise gr.Error(f"{error.message} {error.hint}", print_exception=False) from error
+            raise _refusal(error, "en") from error
 
     def _answer(self, keys: dict[str, Any], ask: Callable[[Any], Any]) -> dict[str, Any]:
         try:
@@ -185,12 +192,12 @@ class Endpoints:
         except BadInput as error:
             return {"error": error.to_contract()}
         except StudioError as error:
-            raise gr.Error(f"{error.message} {error.hint}", print_exception=False) from error
+            raise _refusal(error, "en") from error
         return answer
 
     def _result(self, job_id: str, visit: Visit) -> dict[str, Any]:
         run = self.page.studio.run(job_id, visit.visitor)
-        files = [_file(str(path)) for path in run.outputs]
+        files = [_file(str(path)) for path in made_by(run)]
         return {
             "id": job_id,
             "state": str(run.state),
@@ -206,7 +213,12 @@ def _keys(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _file(path: str) -> dict[str, Any]:
-    """What gradio turns into a file that the client downloads."""
+    """What gradio turns into a file that the client downloads.
+
+    Copied to gradio's cache first: gradio refuses paths outside the working directory, and the
+    home folder may be anywhere.
+    """
+    path = save_file_to_cache(path, cache_dir=get_upload_folder())
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
@@ -221,16 +233,17 @@ def _report(progress: gr.Progress, job: JobView, visit: Visit) -> None:
         progress(job.fraction, desc=visit.say(phase))
 
 
-def _refusal(error: StudioError, visit: Visit) -> gr.Error:
+def _refusal(error: StudioError, language: str) -> gr.Error:
     """Message and hint in one, without a traceback in the log: the user did nothing strange."""
-    sentence = visit.say(error.message)
-    hint = visit.say(error.hint)
+    sentence = error.message.in_language(language)
+    hint = error.hint.in_language(language)
     return gr.Error(f"{sentence} {hint}".strip(), print_exception=False)
 
 
 def _ended(job: JobView) -> StudioError:
     state = words.STATES[job.state]
-    return StudioError(Text(f"The job ended: {state.en}.", f"任务已结束：{state.zh}。"))
+    ended = words.JOB_ENDED
+    return StudioError(Text(ended.en.format(state=state.en), ended.zh.format(state=state.zh)))
 
 
 def _entry(run: Any) -> dict[str, Any]:

@@ -45,14 +45,17 @@ _KEYS = """() => {
 }"""
 
 
-def build_app(studio: Studio, access: Access) -> gr.Blocks:
-    """The whole page and its API.
+def build_app(
+    studio: Studio, access: Access, language: str | None = None
+) -> tuple[gr.Blocks, dict[str, Any]]:
+    """The whole page and its API, and what `launch` needs besides the address.
 
     Args:
         studio: the one door to planning and running.
         access: how the app is reached, which decides whose runs a visitor sees.
+        language: for visitors who have not chosen one; None follows their browser.
     """
-    page = Page(studio=studio, access=access)
+    page = Page(studio=studio, access=access, default_language=language)
     with gr.Blocks(
         title="VRAM Studio", fill_width=True, analytics_enabled=False,
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
@@ -82,14 +85,10 @@ def build_app(studio: Studio, access: Access) -> gr.Blocks:
         ).then(None, js=_SWITCH_LANGUAGE)  # fmt: skip
         api.build_api(page)
     demo.queue(default_concurrency_limit=None, api_open=False)
-    # Kept on the app for `launch_options`: gradio takes them at launch, not when it is built.
-    demo.studio_page = page
-    return demo
+    return demo, _launch_options(page)
 
 
-def launch_options(demo: gr.Blocks) -> dict[str, Any]:
-    """Everything that `demo.launch` needs besides the address."""
-    page: Page = demo.studio_page
+def _launch_options(page: Page) -> dict[str, Any]:
     return {
         "theme": build_theme(),
         "css_paths": [STYLESHEET],
@@ -103,8 +102,8 @@ def launch_options(demo: gr.Blocks) -> dict[str, Any]:
         "mcp_server": False,
         "max_file_size": "50mb",
         "app_kwargs": {
-            "middleware": [Middleware(DoorMiddleware, access=page.access)],
-            "routes": [build_file_route(page.studio, page.access)],
+            "middleware": [Middleware(DoorMiddleware, page=page)],
+            "routes": [build_file_route(page)],
         },
     }
 

@@ -11,6 +11,7 @@ from webui.core.errors import BadInput
 from webui.core.model import ModelCard
 from webui.core.request import DETECTED, MAX_SEED, SOLVERS
 from webui.core.settings import SETTINGS, SettingSpec, SettingValue
+from webui.ui.words import common as words
 
 AUTO = "auto"
 CUSTOM_SIZE = "custom"
@@ -201,6 +202,5 @@ def _number(value: Any, default: float) -> float:
 
 
 def _unknown(name: object) -> BadInput:
-    from webui.core.text import Text
 
-    return BadInput(str(name), Text("That offer is not valid any more.", "该建议已失效。"))
+    return BadInput(str(name), words.STALE_OFFER)

@@ -18,20 +18,18 @@ from webui.core.errors import StudioError
 from webui.core.model import ModelCard
 from webui.core.plan import Plan
 from webui.core.request import DETECTED
-from webui.core.settings import SETTINGS
-from webui.core.text import Text
 from webui.ui import form as forms
 from webui.ui import memory_panel, results, weights
 from webui.ui.generate_form import (
     Controls,
     build_controls,
     card_choices,
-    setting_choices,
+    render_examples,
+    render_note,
     size_choices,
 )
 from webui.ui.page import Page, Visit
-from webui.ui.results import CLICKS, say
-from webui.ui.words import common
+from webui.ui.results import CLICKS
 from webui.ui.words import generate as words
 
 POLL_S = 0.6
@@ -42,6 +40,7 @@ SAME_WORK = ("model", "frames", "height", "width", "steps", "guidance", "flow_sh
 
 Updates = dict[Any, Any]
 Form = dict[str, Any]
+Handler = Callable[[Form, Visit, dict[str, Any]], Updates]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ class GenerateTab:
         self._wire()
 
     @property
-    def outputs(self) -> list[Component | gr.Column | gr.Row]:
+    def outputs(self) -> list[Any]:
         """Everything that an event of this tab may change."""
         areas, controls = self.areas, self.controls
         return [
@@ -117,9 +116,7 @@ class GenerateTab:
         for name in ("width", "height"):
             gr.on([fields[name].blur, fields[name].submit], self._event(self._on_snap), **quiet)
         fields["frames"].release(self._event(self._on_snap), **quiet)
-        controls.generate.click(
-            self._event(self._on_generate), trigger_mode="multiple", **quiet
-        )
+        controls.generate.click(self._event(self._on_generate), trigger_mode="multiple", **quiet)
         areas.timer.tick(self._event(self._on_tick), **quiet)
         for clickable in (controls.examples, controls.weights, areas.panel, areas.jobs,
                           areas.result, areas.recent):  # fmt: skip
@@ -148,7 +145,9 @@ class GenerateTab:
         updates[self.areas.recent] = self._recent(visit)
         return updates
 
-    def _event(self, handle: Callable[[Form, Visit, dict[str, Any]], Updates]) -> Callable[..., Any]:
+    def _event(
+        self, handle: Callable[[Form, Visit, dict[str, Any]], Updates]
+    ) -> Callable[..., Any]:
         """Gives a handler the form by name, the visitor, and the page's state."""
 
         def on_event(data: dict[Any, Any], request: gr.Request) -> Updates:
@@ -206,7 +205,7 @@ class GenerateTab:
         updates[self._fields["size"]] = gr.update(
             choices=size_choices(model, visit.language), value=form["size"]
         )
-        updates[self.controls.examples] = _examples(model, visit)
+        updates[self.controls.examples] = render_examples(model, visit)
         updates[self.controls.weights] = self._weights(model, visit)
         return updates
 
@@ -214,9 +213,15 @@ class GenerateTab:
         """The settings of a run of the past, back in the form."""
         run = self.page.studio.run(run_id, form_visit.visitor)
         model = self.page.models()[run.request["model"]]
-        return self.form_updates(
-            forms.form_of(run.request, model), form_visit, {"shown": run_id}
-        )
+        return self.form_updates(forms.form_of(run.request, model), form_visit, {"shown": run_id})
+
+    def forget(self, run_id: str, shown: str | None, visit: Visit) -> Updates:
+        """A run was deleted: it leaves the player and the row of recent runs."""
+        updates: Updates = {self.areas.recent: self._recent(visit)}
+        if run_id == shown:
+            empty = f'<p class="vs-empty">{visit.say(words.RESULT_EMPTY)}</p>'
+            updates |= {self.areas.result: empty, self.areas.shown: None}
+        return updates
 
     def _hints(self, form: Form, model: ModelCard, visit: Visit) -> Updates:
         width, height = forms.size_of(form, model)
@@ -248,7 +253,7 @@ class GenerateTab:
             shown = choice is not None and not (untiled and name.startswith("vae_tile"))
             updates[column] = gr.update(visible=shown)
             if choice is not None:
-                updates[self.controls.notes[name]] = _note(name, choice, visit)
+                updates[self.controls.notes[name]] = render_note(name, choice, visit)
         return updates
 
     def _receipt_for(self, plan: Plan, visit: Visit, state: Mapping[str, Any]) -> Any:
@@ -279,9 +284,7 @@ class GenerateTab:
 
     def _on_model(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
         kept = {key: form[key] for key in ("prompt", "card", "vram_gib", "seed")}
-        return self.form_updates(
-            {**forms.defaults_of(self._model(form)), **kept}, visit, state
-        )
+        return self.form_updates({**forms.defaults_of(self._model(form)), **kept}, visit, state)
 
     def _on_text(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
         return {self.areas.memory: form}
@@ -367,9 +370,7 @@ class GenerateTab:
                 return self.run_updates(asked.get("run", ""), visit)
             case "delete":
                 studio.delete(asked.get("run", ""), visit.visitor)
-                empty = f'<p class="vs-empty">{visit.say(words.RESULT_EMPTY)}</p>'
-                gone = {self.areas.result: empty, self.areas.shown: None}
-                return gone | {self.areas.recent: self._recent(visit)}
+                return self.forget(asked.get("run", ""), state["shown"], visit)
             case "download" | "stop-download" as action:
                 model = self._model(form)
                 weights.change_download(self.page, visit, model.name, start=action == "download")
@@ -381,29 +382,3 @@ class GenerateTab:
 def build_tab(page: Page) -> GenerateTab:
     """Builds the tab inside the current `gr.Tab`."""
     return GenerateTab(page)
-
-
-def _examples(model: ModelCard, visit: Visit) -> str:
-    # The visitor's own language first: a click must give a prompt that they can read and change.
-    chips = "".join(
-        results.button("example", Text(shown, shown), visit.language, kind="vs-chip", prompt=shown)
-        for shown in (example.in_language(visit.language) for example in model.examples)
-    )
-    return f'<div class="vs-chips"><span>{say(words.EXAMPLES, visit.language)}</span>{chips}</div>'
-
-
-def _note(name: str, choice: Any, visit: Visit) -> str:
-    """Under a setting: what it is set to and why, and what the setting means."""
-    spec, language = SETTINGS[name], visit.language
-    if choice.by_user:
-        chosen = say(words.FIXED, language)
-    else:
-        label = spec.choice_labels.get(choice.value, Text(str(choice.value), str(choice.value)))
-        chosen = say(words.CHOSEN, language, value=label.in_language(language).split(":")[0])
-        chosen = f"<b>{chosen}</b>"
-    why = say(choice.why, language)
-    about = say(spec.info, language)
-    return (
-        f'<details class="vs-note"><summary title="{say(words.WHAT_IS_IT, language)}">{chosen}'
-        f'{" · " + why if why else ""}</summary><p>{about}</p></details>'
-    )

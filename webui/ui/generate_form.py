@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from webui.core.model import ModelCard
+from webui.core.plan import Choice
 from webui.core.request import DETECTED, MAX_SEED, SOLVERS
 from webui.core.settings import SETTINGS, SettingSpec
 from webui.core.text import Text
@@ -22,8 +22,8 @@ from webui.ui.form import (
     setting_values,
     size_name,
 )
-from webui.ui.page import Page
-from webui.ui.results import CLICKS
+from webui.ui.page import Page, Visit
+from webui.ui.results import CLICKS, button, say
 from webui.ui.words import generate as words
 
 PREFIX = "generate"
@@ -33,8 +33,8 @@ PREFIX = "generate"
 class Controls:
     """The components of the form and what stands beside them."""
 
-    fields: dict[str, Component]
-    """Form values by name (`form.py`)."""
+    fields: dict[str, Any]
+    """Gradio components by the name of their value in the form (`form.py`)."""
     columns: dict[str, gr.Column]
     """Around each memory setting; shown when the setting does something."""
     notes: dict[str, gr.HTML]
@@ -53,7 +53,7 @@ def build_controls(page: Page) -> Controls:
     label = page.labels
     model = next(iter(page.models().values()))
     start = defaults_of(model)
-    fields: dict[str, Component] = {}
+    fields: dict[str, Any] = {}
     with gr.Column(elem_id="generate-compose", elem_classes="vs-area"):
         with gr.Group():
             fields["prompt"] = gr.Textbox(
@@ -61,7 +61,7 @@ def build_controls(page: Page) -> Controls:
                 max_lines=8, elem_id="generate-prompt",
             )  # fmt: skip
             fields["negative_prompt"] = gr.Textbox(
-                start["negative_prompt"], label=label(words.NEGATIVE), lines=1, max_lines=4,
+                start["negative_prompt"], label=label(words.NEGATIVE), lines=1, max_lines=2,
                 elem_id="generate-negative-prompt",
             )  # fmt: skip
         examples = gr.HTML(elem_id="generate-examples", js_on_load=CLICKS)
@@ -125,7 +125,8 @@ def build_controls(page: Page) -> Controls:
 def card_choices(page: Page, language: str) -> list[tuple[str, str]]:
     """The detected card first, then every card to plan for, the smallest first."""
     detected = page.detected()
-    mine = words.THIS_MACHINE.in_language(language).format(card=detected.title)
+    this = words.THIS_PROCESSOR if detected.kind == "cpu" else words.THIS_MACHINE
+    mine = this.in_language(language).format(card=detected.title)
     others = sorted(page.studio.cards(), key=lambda card: (card.vram_bytes, card.title))
     return [
         (f"{mine} · {detected.vram_bytes / GIB:.0f} GiB", DETECTED),
@@ -161,7 +162,7 @@ def _side(page: Page, text: Text, name: str, value: int) -> gr.Number:
 
 
 def _build_settings(
-    page: Page, fields: dict[str, Component]
+    page: Page, fields: dict[str, Any]
 ) -> tuple[dict[str, gr.Column], dict[str, gr.HTML]]:
     columns: dict[str, gr.Column] = {}
     notes: dict[str, gr.HTML] = {}
@@ -180,7 +181,7 @@ def _build_settings(
     return columns, notes
 
 
-def _build_sampling(page: Page, fields: dict[str, Component], start: dict[str, Any]) -> None:
+def _build_sampling(page: Page, fields: dict[str, Any], start: dict[str, Any]) -> None:
     label = page.labels
     with gr.Row():
         fields["solver"] = gr.Dropdown(
@@ -195,3 +196,30 @@ def _build_sampling(page: Page, fields: dict[str, Component], start: dict[str, A
             start["fps"], label=label(words.FPS), precision=0, minimum=1, maximum=120,
             elem_id="generate-fps", min_width=100,
         )  # fmt: skip
+
+
+def render_examples(model: ModelCard, visit: Visit) -> str:
+    """Prompts to click on."""
+    # The visitor's own language first: a click must give a prompt that they can read and change.
+    chips = "".join(
+        button("example", Text(shown, shown), visit.language, kind="vs-chip", prompt=shown)
+        for shown in (example.in_language(visit.language) for example in model.examples)
+    )
+    return f'<div class="vs-chips"><span>{say(words.EXAMPLES, visit.language)}</span>{chips}</div>'
+
+
+def render_note(name: str, choice: Choice, visit: Visit) -> str:
+    """Under a setting: what it is set to and why, and what the setting means."""
+    spec, language = SETTINGS[name], visit.language
+    if choice.by_user:
+        chosen = say(words.FIXED, language)
+    else:
+        label = spec.choice_labels.get(choice.value, Text(str(choice.value), str(choice.value)))
+        chosen = say(words.CHOSEN, language, value=label.in_language(language).split(":")[0])
+        chosen = f"<b>{chosen}</b>"
+    why = say(choice.why, language)
+    about = say(spec.info, language)
+    return (
+        f'<details class="vs-note"><summary title="{say(words.WHAT_IS_IT, language)}">{chosen}'
+        f"{' · ' + why if why else ''}</summary><p>{about}</p></details>"
+    )

@@ -30,8 +30,8 @@ class HistoryTab:
         outputs = [self.detail, self.cards, self.count, tabs, *generate.outputs]
         for clickable in (self.detail, self.cards):
             clickable.click(
-                self._on_action, [self.count], outputs, queue=False, show_progress="hidden",
-                api_visibility="private",
+                self._on_action, [self.count, generate.areas.shown], outputs, queue=False,
+                show_progress="hidden", api_visibility="private",
             )  # fmt: skip
 
     def on_select(self, count: int, request: gr.Request) -> str:
@@ -43,13 +43,11 @@ class HistoryTab:
         if not runs:
             return f'<p class="vs-empty">{say(words.EMPTY, visit.language)}</p>'
         cards = "".join(results.render_card(run, visit.language) for run in runs[:count])
-        more = (
-            results.button("more", words.MORE, visit.language) if len(runs) > count else ""
-        )
+        more = results.button("more", words.MORE, visit.language) if len(runs) > count else ""
         return f'<div class="vs-grid">{cards}</div>{more}'
 
     def _on_action(
-        self, count: int, event: gr.EventData, request: gr.Request
+        self, count: int, shown: str | None, event: gr.EventData, request: gr.Request
     ) -> dict[Any, Any]:
         visit = self.page.visit(request)
         asked: Mapping[str, Any] = event._data or {}
@@ -65,7 +63,8 @@ class HistoryTab:
                     return {self.count: count, self.cards: self._cards(visit, count)}
                 case "delete":
                     self.page.studio.delete(run_id, visit.visitor)
-                    return {self.detail: "", self.cards: self._cards(visit, count)}
+                    forgotten = self.generate.forget(run_id, shown, visit)
+                    return {self.detail: "", self.cards: self._cards(visit, count), **forgotten}
                 case "again":
                     applied = self.generate.run_updates(run_id, visit)
                     return {self.tabs: gr.Tabs(selected="generate"), **applied}

@@ -16,9 +16,9 @@ import gradio as gr
 from starlette.requests import Request as HttpRequest
 
 from webui.core.errors import NotAllowed
-from webui.core.text import Text
 from webui.service.access import LOCAL, Access
 from webui.ui.language import read_cookies
+from webui.ui.words import common as words
 
 COOKIE = "studio_visitor"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -67,17 +67,12 @@ def visitor(
             return f"browser:{known}"
         if session:
             return f"session:{session}"
-    raise NotAllowed(
-        Text("Nobody is signed in.", "尚未登录。"),
-        Text("Load the page again.", "请重新加载页面。"),
-    )
+    raise NotAllowed(words.NOBODY, words.LOAD_AGAIN)
 
 
 def visitor_of_event(request: gr.Request, access: Access) -> str:
     """The visitor behind an event or an API call."""
-    return visitor(
-        request.headers, access, username=request.username, session=request.session_hash
-    )
+    return visitor(request.headers, access, username=request.username, session=request.session_hash)
 
 
 def visitor_of_download(request: HttpRequest, access: Access) -> str:

@@ -31,11 +31,18 @@ def read_cookies(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: morsel.value for name, morsel in jar.items()}
 
 
-def language_of(headers: Mapping[str, str]) -> str:
-    """`en` or `zh` for the headers of a request."""
+def language_of(headers: Mapping[str, str], default: str | None = None) -> str:
+    """`en` or `zh` for the headers of a request.
+
+    Args:
+        headers: of the request.
+        default: for visitors who have not chosen; None follows the browser.
+    """
     chosen = read_cookies(headers).get(COOKIE, "")
     if chosen in LANGUAGES:
         return chosen
+    if default in LANGUAGES:
+        return str(default)
     ranked: list[tuple[float, int, str]] = []
     for place, part in enumerate(headers.get("accept-language", "").split(",")):
         tag, _, weight = part.strip().partition(";q=")
@@ -50,7 +57,7 @@ def language_of(headers: Mapping[str, str]) -> str:
 
 
 class Labels:
-    """Collects the static labels of the page; gradio's i18n shows them in the browser's language."""
+    """Collects the page's static labels; gradio's i18n shows them in the browser's language."""
 
     def __init__(self) -> None:
         self._keys: dict[Text, str] = {}

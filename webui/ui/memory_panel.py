@@ -49,7 +49,7 @@ def content_of_plan(
         processor=processor,
         card_title=card_title,
         measurement=measured,
-        reasons=plan.reasons,
+        reasons=[reason for reason in plan.reasons if reason not in plan.estimate.notes],
         notes=plan.estimate.notes,
         offers=plan.alternatives,
     )
@@ -58,12 +58,14 @@ def content_of_plan(
 def content_of_receipt(receipt: Receipt, card_title: str) -> PanelContent:
     """The panel for a run of the past."""
     plan = receipt.plan
+    notes = plan.get("notes", ())
     return PanelContent(
         estimate=plan,
         processor=not plan.get("context_bytes"),
         card_title=card_title,
         measurement=receipt.measurement.to_json() if receipt.measurement else None,
-        reasons=[Text(reason, reason) for reason in plan.get("reasons", ())],
+        reasons=[Text(reason, reason) for reason in plan.get("reasons", ()) if reason not in notes],
+        notes=[Text(note, note) for note in notes],
     )
 
 
@@ -121,9 +123,7 @@ def _say(text: Text, language: str, **values: object) -> str:
 def _time(estimate: Mapping[str, Any], language: str) -> str:
     low, high = estimate.get("seconds_range") or (estimate["seconds"], estimate["seconds"])
     if high - low > 0.02 * max(high, 1e-9):
-        return _say(
-            words.BETWEEN_SECONDS, language, low=seconds_text(low), high=seconds_text(high)
-        )
+        return _say(words.BETWEEN_SECONDS, language, low=seconds_text(low), high=seconds_text(high))
     return _say(words.ABOUT_SECONDS, language, time=seconds_text(estimate["seconds"]))
 
 
@@ -183,9 +183,7 @@ def _scale(content: PanelContent) -> float:
 
 def _phases(content: PanelContent, language: str) -> str:
     scale = _scale(content)
-    measured = {
-        phase["name"]: phase for phase in (content.measurement or {}).get("phases", ())
-    }
+    measured = {phase["name"]: phase for phase in (content.measurement or {}).get("phases", ())}
     rows = "".join(
         _phase(phase, measured.get(phase["name"]), content, scale, language)
         for phase in content.estimate["phases"]
@@ -292,7 +290,8 @@ def _legend(content: PanelContent, language: str) -> str:
     )
     limit = _say(words.LIMIT_IS, language, size=format_bytes(estimate["limit_bytes"]))
     mark = '<b class="vs-limit-key" aria-hidden="true"></b>' if not zoomed else ""
-    return f'<div class="vs-legend">{entries}<span>{mark}{limit}{" →" if zoomed else ""}</span></div>'
+    beyond = " →" if zoomed else ""
+    return f'<div class="vs-legend">{entries}<span>{mark}{limit}{beyond}</span></div>'
 
 
 def _sentences(title: Text, sentences: Sequence[Text], language: str) -> str:

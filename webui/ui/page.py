@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ class Page:
 
     studio: Studio
     access: Access
+    default_language: str | None = None
+    """For visitors who have not chosen one; None follows their browser."""
     labels: language.Labels = field(default_factory=language.Labels)
 
     def visit(self, request: gr.Request) -> Visit:
@@ -52,9 +55,13 @@ class Page:
         visitor = identity.visitor_of_event(request, self.access)
         return Visit(
             visitor=visitor,
-            language=language.language_of(request.headers),
+            language=self.language(request.headers),
             owner=self.access.is_owner(visitor),
         )
+
+    def language(self, headers: Mapping[str, str]) -> str:
+        """The language of whoever sent these headers."""
+        return language.language_of(headers, self.default_language)
 
     def models(self) -> dict[str, ModelCard]:
         """Models that this page offers, by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from webui.core.job import JobState, JobView
@@ -25,7 +26,7 @@ element.addEventListener('click', event => {
   trigger('click', {...button.dataset});
 });
 """
-"""For `gr.HTML(js_on_load=...)`: a button with `data-action` becomes a click event with its data."""
+"""For `gr.HTML(js_on_load=...)`: a button with `data-action` becomes an event with its data."""
 
 
 def say(text: Text, language: str, **values: object) -> str:
@@ -35,7 +36,12 @@ def say(text: Text, language: str, **values: object) -> str:
 
 
 def button(
-    action: str, text: Text, language: str, *, kind: str = "", confirm: Text | None = None,
+    action: str,
+    text: Text,
+    language: str,
+    *,
+    kind: str = "",
+    confirm: Text | None = None,
     **data: str,
 ) -> str:
     """A button that `CLICKS` turns into an event."""
@@ -92,7 +98,7 @@ def _job(job: JobView, language: str) -> str:
 
 def render_result(run: RunSummary, language: str) -> str:
     """A finished run: the player, what it is, and what can be done with it."""
-    media = "".join(_media(run.id, path.name, language) for path in run.outputs)
+    media = "".join(_media(run.id, path.name, language) for path in made_by(run))
     failed = (
         f'<p class="vs-state">{say(words.STATES[run.state], language)}</p>'
         + render_error(run.error, language)
@@ -105,6 +111,11 @@ def render_result(run: RunSummary, language: str) -> str:
         f'<p class="vs-fine">{describe(run, language)}</p>'
         f'<div class="vs-actions">{_actions(run, language)}</div></div>'
     )
+
+
+def made_by(run: RunSummary) -> list[Path]:
+    """What the run made, without the thumbnail that the studio adds."""
+    return [path for path in run.outputs if path != run.thumbnail]
 
 
 def describe(run: RunSummary, language: str) -> str:
@@ -201,12 +212,18 @@ def _thumbnail(run: RunSummary, language: str) -> str:
 def _actions(run: RunSummary, language: str) -> str:
     saved = "".join(
         f'<a class="vs-button" href="{escape(file_address(run.id, path.name, download=True))}" '
-        f'download>{say(words.DOWNLOAD, language)}</a>'
-        for path in run.outputs[:1]
+        f"download>{say(words.DOWNLOAD, language)}</a>"
+        for path in made_by(run)[:1]
     )
     delete = (
-        button("delete", words.DELETE, language, kind="vs-danger", run=run.id,
-               confirm=words.CONFIRM_DELETE)
+        button(
+            "delete",
+            words.DELETE,
+            language,
+            kind="vs-danger",
+            run=run.id,
+            confirm=words.CONFIRM_DELETE,
+        )
         if run.state.final
         else ""
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,13 +17,10 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from webui.core.errors import NotAllowed, StudioError
+from webui.core.errors import StudioError
 from webui.core.text import LANGUAGES
-from webui.service.access import Access
 from webui.ui import identity, language
-
-if TYPE_CHECKING:
-    from webui.service import Studio
+from webui.ui.page import Page
 
 THUMBNAIL = "thumbnail"
 _YEAR_S = 365 * 24 * 3600
@@ -36,17 +32,16 @@ def file_address(run_id: str, name: str, download: bool = False) -> str:
     return f"studio/files/{run_id}/{name}" + ("?download=1" if download else "")
 
 
-def build_file_route(studio: Studio, access: Access) -> Route:
+def build_file_route(page: Page) -> Route:
     """Serves outputs and thumbnails of the visitor's own runs, with byte ranges."""
 
     def on_file(request: Request) -> Response:
         run_id, name = request.path_params["run_id"], request.path_params["name"]
         try:
-            run = studio.run(run_id, identity.visitor_of_download(request, access))
-        except NotAllowed:
-            # The same answer as for a run that does not exist: ids cannot be probed.
-            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
+            visitor = identity.visitor_of_download(request, page.access)
+            run = page.studio.run(run_id, visitor)
         except StudioError:
+            # One answer for what does not exist and what is somebody else's: ids cannot be probed.
             return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
         path = run.thumbnail if name == THUMBNAIL else None
         for output in run.outputs:
@@ -68,16 +63,16 @@ def build_file_route(studio: Studio, access: Access) -> Route:
 class DoorMiddleware:
     """Refuses foreign sites on loopback, names the visitor, and tells the page its language."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, page: Page) -> None:
         self.app = app
-        self.access = access
+        self.page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if self.access.loopback and not _is_local_page(headers):
+        if self.page.access.loopback and not _is_local_page(headers):
             refusal = PlainTextResponse(
                 "VRAM Studio answers only this machine's own pages here. Open it as "
                 "http://127.0.0.1, or start it with --host to let others in.",
@@ -85,7 +80,7 @@ class DoorMiddleware:
             )
             await refusal(scope, receive, send)
         elif scope["method"] == "GET" and _is_page(scope):
-            await _PageSender(scope, headers, send).run(self.app, receive)
+            await _PageSender(self.page, scope, headers, send).run(self.app, receive)
         else:
             await self.app(scope, receive, send)
 
@@ -106,11 +101,11 @@ def _is_page(scope: Scope) -> bool:
 class _PageSender:
     """Adds the language script to the page and the cookies to its answer."""
 
-    def __init__(self, scope: Scope, headers: Headers, send: Send) -> None:
+    def __init__(self, page: Page, scope: Scope, headers: Headers, send: Send) -> None:
         self.scope, self.headers, self.send = scope, headers, send
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("lang", [""])[0]
         self.chosen = asked if asked in LANGUAGES else ""
-        self.language = self.chosen or language.language_of(headers)
+        self.language = self.chosen or page.language(headers)
         self.start: Message | None = None
         self.body = b""
 

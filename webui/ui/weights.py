@@ -26,13 +26,7 @@ def change_download(page: Page, visit: Visit, model: str, *, start: bool) -> Non
         NotAllowed: the visitor does not own the machine.
     """
     if not visit.owner:
-        raise NotAllowed(
-            Text(
-                "Only the owner of this machine can download models.",
-                "只有本机的所有者可以下载模型。",
-            ),
-            Text("Ask them, or pick another model.", "请联系所有者，或换一个模型。"),
-        )
+        raise NotAllowed(words.OWNER_DOWNLOADS, words.ASK_OWNER)
     if start:
         page.studio.start_download(model)
     else:

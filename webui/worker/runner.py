@@ -24,7 +24,6 @@ from webui.worker.device import Device, read_versions
 from webui.worker.failures import is_out_of_memory, release_frames, to_studio_error
 from webui.worker.measure import Meter
 from webui.worker.protocol import Channel
-from webui.worker.video import save_outputs
 
 LOAD_SETTINGS = ("precision", "offload", "text_encoder", "vae_precision", "channels_last")
 """Settings that are part of the loaded pipeline; the others change between runs for nothing."""
@@ -107,6 +106,10 @@ class Runner:
         self._load(family, card, settings, job, state)
         check()
         frames = self._phases(family, card, request, settings, job, state, check)
+        if job["weights"]["kind"] == "random":
+            return []  # noise: it was run for its memory and its time
+        from webui.worker.video import save_outputs
+
         self._enter(state, "save")
         return save_outputs(frames, request.fps, Path(job["output_dir"]))
 

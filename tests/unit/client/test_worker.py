@@ -109,13 +109,13 @@ def test_one_frame_is_a_picture(worker: WorkerProcess, tmp_path: Path) -> None:
 
 def test_settings_that_mean_nothing_on_a_processor(worker: WorkerProcess, tmp_path: Path) -> None:
     clips = []
-    for offload in ("none", "leaf", "block", "model"):
+    for offload in ("none", "leaf"):
         folder = tmp_path / offload
         folder.mkdir()
         job = make_job(folder, offload=offload, text_encoder="stream", channels_last=True)
         assert worker.run(job)["event"] == "result"
         clips.append(clip(folder))
-    assert all(np.array_equal(clips[0], other) for other in clips[1:])
+    assert np.array_equal(*clips)
 
 
 def test_precision_changes_what_is_resident(worker: WorkerProcess, tmp_path: Path) -> None:

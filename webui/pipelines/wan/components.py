@@ -135,7 +135,7 @@ def owned_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 def new_pipeline(card: ModelCard, parts: Mapping[str, Any], device: torch.device) -> Any:
     """The pipeline around its parts; the scheduler is made anew for every request."""
-    pipe = PlacedWanPipeline(
+    pipe: Any = PlacedWanPipeline(
         tokenizer=None,
         text_encoder=parts.get("text_encoder"),
         vae=parts["vae"],

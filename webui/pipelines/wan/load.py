@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -150,13 +151,18 @@ def load_diffusers(
 
     def read(component: str) -> nn.Module:
         dtype = component_dtype(component, settings)
-        where = {"subfolder": component, "local_files_only": True, "use_safetensors": True}
+        where: dict[str, Any] = {
+            "subfolder": component,
+            "local_files_only": True,
+            "use_safetensors": True,
+        }
         if component == "text_encoder":
-            module, info = UMT5EncoderModel.from_pretrained(
+            encoder: Any = UMT5EncoderModel
+            module, info = encoder.from_pretrained(
                 str(folder), dtype=dtype, output_loading_info=True, **where
             )
         else:
-            kind = WanTransformer3DModel if component == "transformer" else AutoencoderKLWan
+            kind: Any = WanTransformer3DModel if component == "transformer" else AutoencoderKLWan
             module, info = kind.from_pretrained(
                 str(folder), torch_dtype=dtype, output_loading_info=True, **where
             )
@@ -220,7 +226,7 @@ def _assemble(
     for done, component in enumerate(COMPONENTS):
         if on_component:
             on_component(done, len(COMPONENTS))
-        module = _reading(component, lambda name=component: read(name))
+        module = _reading(component, partial(read, component))
         parts[component] = placement.add(component, module)
     parts["tokenizer"] = _reading(
         "tokenizer", lambda: AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from webui.core.text import Text
 
-TITLE = Text("VRAM Studio", "VRAM Studio")
 TAGLINE = Text(
     "Know the memory and the time before you run.",
     "运行之前，先知道要用多少显存、多少时间。",
 )
 OTHER_LANGUAGE = Text("中文", "English")
 SWITCH_LANGUAGE = Text("切换到中文", "Switch to English")
-API_LINK = Text("API", "API")
 
 PHASES = {
     "starting": Text("Starting the worker", "启动工作进程"),
@@ -49,7 +47,6 @@ ACTIVATION = Text("activation", "激活")
 RESERVED_BEYOND = Text("reserved beyond", "额外预留")
 CONTEXT = Text("CUDA context", "CUDA 环境")
 MARGIN = Text("margin", "余量")
-LIMIT = Text("limit", "上限")
 LIMIT_IS = Text("limit {size}", "上限 {size}")
 MEASURED = Text("measured", "实测")
 ESTIMATED = Text("estimated", "预计")
@@ -64,7 +61,6 @@ BAR = Text(
     "{phase}：{total}，其中常驻 {resident}、激活 {activation}",
 )
 PANEL_EMPTY = Text("Working out the plan ...", "正在计算方案……")
-PLANNED_ELSEWHERE = Text("Planned for {card}", "为 {card} 规划")
 
 # Results and runs
 SEED = Text("seed", "种子")
@@ -89,3 +85,9 @@ TIME_LEFT = Text("{time} left", "剩余 {time}")
 STEP_OF = Text("step {step} of {steps}", "第 {step} / {steps} 步")
 PREVIEW = Text("Preview of the latents", "潜变量预览")
 NO_PROMPT = Text("(no prompt)", "（无提示词）")
+
+# Refusals
+NOBODY = Text("Nobody is signed in.", "尚未登录。")
+LOAD_AGAIN = Text("Load the page again.", "请重新加载页面。")
+STALE_OFFER = Text("That offer is not valid any more.", "该建议已失效。")
+JOB_ENDED = Text("The job ended: {state}.", "任务已结束：{state}。")

@@ -12,6 +12,4 @@ EMPTY = Text(
 MORE = Text("Show more", "显示更多")
 RECEIPT = Text("Receipt", "回执")
 CLOSE = Text("Close", "关闭")
-ESTIMATE_WAS = Text("estimated {size}", "预计 {size}")
-MEASURED_WAS = Text("measured {size}", "实测 {size}")
 RUN_OF = Text("Run {id}", "运行 {id}")

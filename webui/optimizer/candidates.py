@@ -1,0 +1,108 @@
+"""What the optimizer may choose for the settings that the user left open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from webui.core.model import ModelCard
+from webui.core.request import Request
+from webui.core.settings import SETTINGS, Settings, SettingValue
+from webui.estimator.estimate import Target
+
+GPU_ONLY = ("offload", "text_encoder", "channels_last", "allocator")
+"""Settings that mean nothing on a processor."""
+_ON_PROCESSOR: Settings = {
+    "offload": "none",
+    "text_encoder": "gpu",
+    "channels_last": False,
+    "allocator": "expandable",
+}
+AUTO_TILES = (256, 128)
+"""Tile sides that are tried, the library's default first."""
+
+
+def effective_settings(model: ModelCard, request: Request, target: Target) -> tuple[str, ...]:
+    """The settings that change something for this request on this device."""
+    names = model.settings
+    if target.card.kind == "cpu":
+        names = tuple(name for name in names if name not in GPU_ONLY)
+    return names
+
+
+def open_values(
+    model: ModelCard, request: Request, target: Target
+) -> dict[str, list[SettingValue]]:
+    """For each setting the values to try; one value where the user or the device decides."""
+    card = target.card
+    half = "bf16" if card.bf16 else "fp16"
+    on_gpu = card.kind == "cuda"
+    values: dict[str, list[SettingValue]] = {
+        "precision": [half] if on_gpu else ["fp32", "bf16"],
+        "offload": ["none", "model", "leaf", "block"],
+        "text_encoder": ["gpu", "stream", "cpu"],
+        "vae_precision": ["fp32", half] if on_gpu else ["fp32"],
+        "vae_tiling": [False, True],
+        "vae_tile": list(AUTO_TILES),
+        "vae_tile_overlap": [64, 32],
+        "channels_last": [True],
+        "allocator": ["default" if request.platform == "windows" else "expandable"],
+    }
+    values = {name: values[name] for name in model.settings}
+    for name, value in request.settings.items():
+        values[name] = [value]
+    if not on_gpu:
+        values |= {name: [value] for name, value in _ON_PROCESSOR.items() if name in values}
+        if request.settings.get("text_encoder") == "absent":
+            values["text_encoder"] = ["absent"]
+    return values
+
+
+def candidates(model: ModelCard, request: Request, target: Target) -> Iterator[Settings]:
+    """All sensible combinations of the open values."""
+    values = open_values(model, request, target)
+    names = list(values)
+    seen: set[tuple[SettingValue, ...]] = set()
+    for combination in product(*values.values()):
+        settings = dict(zip(names, combination, strict=True))
+        if not _is_sensible(settings, request):
+            continue
+        key = tuple(settings.values())
+        if key not in seen:
+            seen.add(key)
+            yield settings
+
+
+def _is_sensible(settings: Settings, request: Request) -> bool:
+    """Leaves out combinations that repeat another one."""
+    if "vae_tile" not in settings:
+        return True
+    fixed = request.settings
+    tile, overlap = int(settings["vae_tile"]), int(settings["vae_tile_overlap"])
+    if "vae_tile_overlap" not in fixed and overlap != auto_overlap(tile):
+        return False
+    if overlap > tile // 2:
+        return False
+    if settings["vae_tiling"]:
+        # Tiles as large as the picture are no tiles.
+        return "vae_tile" in fixed or tile < max(request.height, request.width)
+    return "vae_tile" in fixed or tile == SETTINGS["vae_tile"].default
+
+
+def auto_overlap(tile: int) -> int:
+    """A quarter of the tile, as the library's default has it."""
+    return tile // 4
+
+
+def quality_cost(settings: Settings) -> float:
+    """How far the picture may differ from the authors' settings; 0 for lossless ones.
+
+    Means with a small known cost come after the lossless ones: each counts, and smaller tiles,
+    which have more borders, a little more.
+    """
+    cost = 0.0
+    if settings.get("vae_precision") != "fp32":
+        cost += 1.0
+    if settings.get("vae_tiling"):
+        cost += 1.0 if int(settings["vae_tile"]) >= AUTO_TILES[0] else 1.5
+    return cost

@@ -1,0 +1,64 @@
+"""Makes the plan: searches the open settings, and gives reasons or alternatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from webui.core.card import Card
+from webui.core.model import ModelCard
+from webui.core.plan import Choice, Plan
+from webui.core.request import Request
+from webui.core.settings import with_defaults
+from webui.core.text import Text
+from webui.estimator.estimate import Target, estimate
+from webui.optimizer.alternatives import find_alternatives
+from webui.optimizer.reasons import choice_of, does_not_fit, explain
+from webui.optimizer.search import find_best, find_leanest
+
+
+def make_estimate(model: ModelCard, request: Request, target: Target) -> Plan:
+    """The request's own settings with `estimate`'s defaults for the open ones; no search."""
+    settings = with_defaults(request.settings, model.settings)
+    found = estimate(model, request, settings, target)
+    choices = {
+        name: Choice(
+            value=value,
+            by_user=name in request.settings,
+            why=Text("Default of estimate.", "estimate 的默认值。"),
+        )
+        for name, value in settings.items()
+    }
+    reasons = () if found.fits else (does_not_fit(found),)
+    return Plan(request=request, estimate=found, choices=choices, reasons=reasons)
+
+
+def make_plan(
+    model: ModelCard,
+    request: Request,
+    target: Target,
+    cards: Callable[[], tuple[tuple[Card, Target], ...]] = tuple,
+) -> Plan:
+    """The best settings for what the user left open, or the nearest where nothing fits.
+
+    Args:
+        model: the request's model.
+        request: fixed settings and workload.
+        target: the device.
+        cards: other cards to name when nothing fits, smallest first.
+    """
+    best = find_best(model, request, target)
+    if best is not None:
+        return Plan(
+            request=request,
+            estimate=best,
+            choices=choice_of(model, request, best, target),
+            reasons=explain(model, request, best, target),
+        )
+    found = find_leanest(model, request, target)
+    return Plan(
+        request=request,
+        estimate=found,
+        choices=choice_of(model, request, found, target),
+        reasons=(does_not_fit(found), *explain(model, request, found, target)),
+        alternatives=find_alternatives(model, request, target, cards),
+    )

@@ -1,0 +1,167 @@
+"""Says in words, with numbers, why the settings are what they are."""
+
+from __future__ import annotations
+
+from webui.core.model import ModelCard
+from webui.core.plan import Choice, Estimate
+from webui.core.request import Request
+from webui.core.settings import SETTINGS, Settings, SettingValue
+from webui.core.text import Text
+from webui.core.units import format_bytes, format_seconds
+from webui.estimator.estimate import Target, peak_bytes, phase_names, seconds
+from webui.estimator.rules import rules_for
+from webui.optimizer.candidates import effective_settings
+
+_PLAIN: Settings = {
+    "offload": "none",
+    "text_encoder": "gpu",
+    "vae_precision": "fp32",
+    "vae_tiling": False,
+    "channels_last": False,
+    "allocator": "default",
+}
+"""What each means of saving memory is compared with."""
+
+_PHASE_OF = {
+    "text_encoder": "encode",
+    "vae_precision": "decode",
+    "vae_tiling": "decode",
+    "channels_last": "decode",
+    "offload": "denoise",
+}
+
+_NAMES: dict[tuple[str, SettingValue], Text] = {
+    ("offload", "model"): Text("one component on the card at a time", "一次只放一个组件到显卡"),
+    ("offload", "leaf"): Text("leaf streaming", "逐层流式传输"),
+    ("offload", "block"): Text("block streaming", "逐块流式传输"),
+    ("text_encoder", "stream"): Text("streamed text encoder", "流式文本编码器"),
+    ("text_encoder", "cpu"): Text("text encoder on the processor", "文本编码器放在处理器上"),
+    ("vae_precision", "bf16"): Text("VAE in bf16", "VAE 用 bf16"),
+    ("vae_precision", "fp16"): Text("VAE in fp16", "VAE 用 fp16"),
+    ("vae_tiling", True): Text("VAE in tiles", "VAE 分块"),
+    ("channels_last", True): Text("VAE weights in channels-last", "VAE 权重用 channels-last"),
+}
+
+
+def explain(
+    model: ModelCard, request: Request, found: Estimate, target: Target
+) -> tuple[Text, ...]:
+    """One sentence for each means in use, with what it saves and costs; then the notes."""
+    sentences = []
+    for name in effective_settings(model, request, target):
+        value = found.settings[name]
+        if name in _PHASE_OF and value != _PLAIN[name]:
+            sentences.append(_saving(model, request, found, target, name))
+    if not sentences and found.fits:
+        sentences.append(
+            Text(
+                "Everything fits on the card at once: nothing is offloaded or tiled.",
+                "全部内容可同时放进显存：无需卸载或分块。",
+            )
+            if target.card.kind == "cuda"
+            else Text(
+                "It fits in this machine's memory as it is.",
+                "本机内存足够，无需任何节省手段。",
+            )
+        )
+    ignored = [
+        name for name in request.settings if name not in effective_settings(model, request, target)
+    ]
+    if ignored:
+        names = ", ".join(ignored)
+        sentences.append(
+            Text(
+                f"On a processor these settings change nothing: {names}.",
+                f"在处理器上，这些设置不起作用：{names}。",
+            )
+        )
+    return (*sentences, *found.notes)
+
+
+def _saving(model: ModelCard, request: Request, found: Estimate, target: Target, name: str) -> Text:
+    """'leaf streaming: -24.6 GiB, +0.1 s a step (in denoise)'."""
+    phase = _PHASE_OF[name]
+    settings = found.settings
+    without = settings | {name: _PLAIN[name]}
+    label = _NAMES[name, settings[name]]
+    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
+    if phase not in phase_names(model, request, settings, rules):
+        return label
+    bytes_difference = peak_bytes(model, request, settings, target, phase) - peak_bytes(
+        model, request, without, target, phase
+    )
+    time_difference = seconds(model, request, settings, target, phase) - seconds(
+        model, request, without, target, phase
+    )
+    per_en, per_zh = "", ""
+    if phase == "denoise":
+        time_difference /= request.steps
+        per_en, per_zh = " a step", "/步"
+    amount = format_bytes(bytes_difference)
+    sign = "" if bytes_difference < 0 else "+"
+    time_sign = "-" if time_difference < -0.05 else "+"
+    time = format_seconds(abs(time_difference))
+    return Text(
+        f"{label.en}: {sign}{amount} while {_PHASE_WORDS[phase].en}, {time_sign}{time}{per_en}.",
+        f"{label.zh}：{_PHASE_WORDS[phase].zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
+    )
+
+
+_PHASE_WORDS = {
+    "encode": Text("encoding", "编码"),
+    "denoise": Text("denoising", "去噪"),
+    "decode": Text("decoding", "解码"),
+}
+
+
+def choice_of(
+    model: ModelCard, request: Request, found: Estimate, target: Target
+) -> dict[str, Choice]:
+    """For each setting that has an effect: its value, who chose it, and why."""
+    choices = {}
+    for name in effective_settings(model, request, target):
+        value = found.settings[name]
+        if name in ("vae_tile", "vae_tile_overlap") and not found.settings.get("vae_tiling"):
+            continue
+        by_user = name in request.settings
+        if by_user:
+            why = Text("You chose it.", "由你指定。")
+        elif name in _PHASE_OF and value != _PLAIN[name]:
+            why = _saving(model, request, found, target, name)
+        else:
+            why = _plain_reason(name, value, target)
+        choices[name] = Choice(value=value, by_user=by_user, why=why)
+    return choices
+
+
+def _plain_reason(name: str, value: SettingValue, target: Target) -> Text:
+    if name == "precision":
+        if target.card.kind == "cpu":
+            return Text("Fastest on a processor.", "在处理器上最快。")
+        if value == "bf16":
+            return Text("The authors' precision.", "作者使用的精度。")
+        return Text("This card has no bf16.", "这张卡不支持 bf16。")
+    if name == "allocator":
+        return (
+            Text("Wastes the least memory.", "浪费的显存最少。")
+            if value == "expandable"
+            else Text("Windows has no expandable segments.", "Windows 没有 expandable segments。")
+        )
+    if name in ("vae_tile", "vae_tile_overlap"):
+        default = SETTINGS[name].default
+        return (
+            Text("The library's default.", "库的默认值。")
+            if value == default
+            else Text("Smaller tiles fit.", "更小的块才放得下。")
+        )
+    return Text("Not needed: it fits without.", "不需要：无需它也放得下。")
+
+
+def does_not_fit(found: Estimate) -> Text:
+    """How much is needed and how much there is."""
+    needed = format_bytes(found.peak_device_bytes + found.margin_bytes)
+    limit = format_bytes(found.limit_bytes)
+    return Text(
+        f"It does not fit: {needed} needed with the margin, {limit} there.",
+        f"放不下：含余量需要 {needed}，只有 {limit}。",
+    )

@@ -1,0 +1,8 @@
+"""The flow: request, plan, worker, receipt, ledger. The only door for the page and the command
+line."""
+
+from webui.service.access import Access
+from webui.service.runs import RunSummary
+from webui.service.studio import Studio, WeightsState
+
+__all__ = ["Access", "RunSummary", "Studio", "WeightsState"]

@@ -1,0 +1,112 @@
+"""The whole flow of one job, in one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from webui.core.errors import Cancelled, StudioError, error_from_json
+from webui.core.job import JobState
+from webui.core.plan import Plan
+from webui.core.receipt import Measurement, Receipt
+from webui.core.request import Request
+from webui.service.planner import Planner
+from webui.storage import JobRecord, Ledger, Outputs
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+class Worker(Protocol):
+    """What the flow needs of a worker process."""
+
+    def run(self, job: Mapping[str, Any], on_event: OnEvent | None = None) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """What the flow works with."""
+
+    planner: Planner
+    ledger: Ledger
+    outputs: Outputs
+
+
+def run_job(
+    studio: Studio,
+    job: JobRecord,
+    request: Request,
+    worker: Callable[[Plan], Worker],
+    weights: Mapping[str, str],
+    on_plan: Callable[[Plan], None],
+    on_event: OnEvent,
+) -> Receipt:
+    """Plan, run, measure, record.
+
+    Args:
+        studio: planner, ledger, outputs.
+        job: as it was recorded.
+        request: the job's request, parsed.
+        worker: gives the worker for a plan (another allocator needs another process).
+        weights: where the weights are.
+        on_plan: told the plan before the run.
+        on_event: told what the worker reports.
+
+    Returns:
+        The receipt, of a failed or cancelled run too.
+    """
+    plan = studio.planner.plan(request)
+    on_plan(plan)
+    error: StudioError | None = None
+    last: Mapping[str, Any] = {}
+    try:
+        last = worker(plan).run(
+            {
+                "id": job.id,
+                "request": request.to_json(),
+                "settings": dict(plan.settings),
+                "weights": dict(weights),
+                "limit_bytes": studio.planner.hard_limit(request),
+                "output_dir": str(studio.outputs.folder(job.folder)),
+                "preview": True,
+            },
+            on_event,
+        )
+        if last["event"] == "failed":
+            error = error_from_json(last["error"])
+    except StudioError as raised:
+        error = raised
+    measured = last.get("measurement")
+    receipt = Receipt(
+        id=job.id,
+        request=request.to_json(),
+        plan=plan.to_json(),
+        measurement=Measurement.from_json(measured) if measured else None,
+        outputs=tuple(f"outputs/{job.folder}/{name}" for name in last.get("outputs", ())),
+        versions=dict(last.get("versions", {})),
+        device=str(last.get("device", "")),
+        created=job.created,
+        error=error.to_json() if error else None,
+    )
+    if error is None:
+        try:
+            studio.outputs.finish(job.folder, receipt)
+        except StudioError as raised:
+            error = raised
+    base = studio.planner.estimate(
+        request.with_changes(settings=dict(plan.settings)), calibrated=False
+    )
+    studio.ledger.finish(
+        job.id,
+        _state(error),
+        receipt,
+        error=error,
+        base_seconds={phase.name: phase.seconds for phase in base.estimate.phases},
+    )
+    return receipt
+
+
+def _state(error: StudioError | None) -> JobState:
+    if error is None:
+        return JobState.DONE
+    return JobState.CANCELLED if isinstance(error, Cancelled) else JobState.FAILED

@@ -1,0 +1,165 @@
+"""Turns a request into a plan for the device that it names, corrected by this machine's receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import median
+
+from webui.catalogue import find_model
+from webui.core.card import Card
+from webui.core.errors import BadInput
+from webui.core.plan import Plan
+from webui.core.request import DETECTED, Request
+from webui.core.text import Text
+from webui.core.units import GIB, format_bytes
+from webui.estimator.estimate import Target
+from webui.hardware import detected_card, find_card, load_cards
+from webui.hardware.readings import process_device_bytes, read_devices
+from webui.optimizer import make_estimate, make_plan
+from webui.storage import Ledger
+
+_PHASES = ("encode", "denoise", "decode")
+_FEWEST_RECEIPTS = 1
+_BELIEVED = (0.05, 20.0)
+"""Ratios of measured to estimated seconds outside of this say that something else was running."""
+
+
+class Planner:
+    """Plans and estimates; stateless but for what it is told of the worker.
+
+    Args:
+        ledger: for the speeds that this machine showed.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.versions: Mapping[str, str] = {}
+        """Installed libraries, once a worker has reported them."""
+        self.device = ""
+        """The worker's name of its device, once it has reported it."""
+        self.worker_pid: Callable[[], int | None] = lambda: None
+
+    def plan(self, request: Request) -> Plan:
+        """The best settings for what is open."""
+        model = find_model(request.model)
+        target = self.target(request)
+        return make_plan(model, request, target, lambda: self._larger_cards(target))
+
+    def estimate(self, request: Request, calibrated: bool = True) -> Plan:
+        """The request's settings with `estimate`'s defaults.
+
+        Args:
+            request: the workload and fixed settings.
+            calibrated: correct seconds by this machine's receipts.
+        """
+        target = self.target(request, calibrated)
+        return make_estimate(find_model(request.model), request, target)
+
+    def target(self, request: Request, calibrated: bool = True) -> Target:
+        """The card and the limit that the request names.
+
+        Raises:
+            BadInput: no such card.
+        """
+        here = detected_card()
+        card = here if request.card == DETECTED else find_card(request.card)
+        is_here = card.name == here.name
+        limit_bytes = card.vram_bytes
+        if request.vram_gib is not None:
+            limit_bytes = int(request.vram_gib * GIB)
+        elif is_here and card.kind == "cuda":
+            limit_bytes -= self._held_by_others()
+        return Target(
+            card=card,
+            limit_bytes=limit_bytes,
+            host=find_card("cpu"),
+            speed=self._speed(card, request.model) if is_here and calibrated else {},
+            versions=self.versions if is_here else {},
+        )
+
+    def check_runs_here(self, request: Request) -> None:
+        """A plan can be made for any card, a run needs this machine's.
+
+        Raises:
+            BadInput: the card is not here, or this one is smaller.
+        """
+        here = detected_card()
+        if request.card == DETECTED:
+            card = here
+        else:
+            card = find_card(request.card)
+        hint = Text(
+            "Choose the detected card to run here, or vram_gib to try a smaller limit.",
+            "要在本机运行，请选择检测到的显卡；用 vram_gib 可以试更小的上限。",
+        )
+        if card.kind == "cuda" and here.kind != "cuda":
+            raise BadInput(
+                "card",
+                Text(
+                    f"This machine has no GPU, so it cannot run as a {card.title}.",
+                    f"本机没有 GPU，无法按 {card.title} 运行。",
+                ),
+                hint,
+            )
+        asked = card.vram_bytes if request.vram_gib is None else int(request.vram_gib * GIB)
+        if asked > here.vram_bytes and card.kind == here.kind:
+            size, there = format_bytes(asked), format_bytes(here.vram_bytes)
+            raise BadInput(
+                "card" if request.vram_gib is None else "vram_gib",
+                Text(
+                    f"{size} were asked for, and {here.title} has {there}.",
+                    f"要求 {size}，而 {here.title} 只有 {there}。",
+                ),
+                hint,
+            )
+
+    def hard_limit(self, request: Request) -> int | None:
+        """The cap for the worker, in device bytes; None where the card is the limit."""
+        here = detected_card()
+        if here.kind != "cuda":
+            return None
+        if request.vram_gib is not None:
+            return int(request.vram_gib * GIB)
+        if request.card in (DETECTED, here.name):
+            return None
+        return find_card(request.card).vram_bytes
+
+    def runs_on_processor(self, request: Request) -> bool:
+        card = detected_card() if request.card == DETECTED else find_card(request.card)
+        return card.kind == "cpu"
+
+    def _held_by_others(self) -> int:
+        """Bytes of the first card that other processes hold."""
+        devices = read_devices()
+        if not devices:
+            return 0
+        pid = self.worker_pid()
+        own = process_device_bytes(pid) if pid is not None else 0
+        if own is None:
+            # The driver does not tell processes apart: what is used may all be the worker's.
+            return 0
+        return max(0, devices[0].used_bytes - own)
+
+    def _speed(self, card: Card, model: str) -> dict[str, float]:
+        """Measured over estimated seconds by phase: the median of the last receipts."""
+        names = {self.device, "cpu" if card.kind == "cpu" else f"NVIDIA {card.title}"} - {""}
+        speed = {}
+        for phase in _PHASES:
+            ratios = [
+                sample.measured_s / sample.estimated_s
+                for name in names
+                for sample in self._ledger.speeds(name, model, phase)
+            ]
+            ratios = [ratio for ratio in ratios if _BELIEVED[0] < ratio < _BELIEVED[1]]
+            if len(ratios) >= _FEWEST_RECEIPTS:
+                speed[phase] = median(ratios)
+        return speed
+
+    def _larger_cards(self, target: Target) -> tuple[tuple[Card, Target], ...]:
+        """Cards with more memory than the limit, the smallest first."""
+        cards = sorted(load_cards().values(), key=lambda card: card.vram_bytes)
+        return tuple(
+            (card, Target(card=card, limit_bytes=card.vram_bytes, host=target.host))
+            for card in cards
+            if card.vram_bytes > target.limit_bytes
+        )

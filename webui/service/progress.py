@@ -1,0 +1,74 @@
+"""Follows a job by its worker's events: phase, step, share done, time left."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from typing import Any
+
+SAVE_S = 0.5
+"""Writing the clip, about."""
+
+
+class Progress:
+    """How far the running job is, in predicted time.
+
+    Args:
+        phase_seconds: predicted seconds of each phase, in order, loading first.
+    """
+
+    def __init__(self, phase_seconds: Mapping[str, float]) -> None:
+        self._seconds = {**phase_seconds, "save": SAVE_S}
+        self._order = list(self._seconds)
+        self.phase = "starting"
+        self.step = 0
+        self.steps = 0
+        self.preview: bytes | None = None
+        self._phase_began = time.monotonic()
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """Takes in one event of the worker."""
+        kind = event["event"]
+        if kind == "phase":
+            self.phase, self.step, self.steps = str(event["name"]), 0, 0
+            self._phase_began = time.monotonic()
+        elif kind == "step":
+            if event["phase"] != self.phase:
+                return
+            self.step, self.steps = int(event["step"]), int(event["steps"])
+        elif kind == "preview":
+            self.preview = base64.b64decode(event["jpeg"])
+
+    @property
+    def fraction(self) -> float:
+        """Done of the whole job, by predicted time; below 1 until it is over."""
+        total = sum(self._seconds.values()) or 1.0
+        done = sum(self._seconds[name] for name in self._before())
+        done += self._seconds.get(self.phase, 0.0) * self._share()
+        return min(0.99, done / total)
+
+    @property
+    def seconds_left(self) -> float:
+        """Prediction for what is to come; the current phase by its own pace."""
+        expected = self._seconds.get(self.phase, 0.0)
+        elapsed = time.monotonic() - self._phase_began
+        share = self._share()
+        if self.step and share > 0:
+            here = elapsed / share * (1 - share)
+        else:
+            here = max(0.0, expected - elapsed)
+        position = self._order.index(self.phase) + 1 if self.phase in self._order else 0
+        return here + sum(self._seconds[name] for name in self._order[position:])
+
+    def _before(self) -> list[str]:
+        return self._order[: self._order.index(self.phase)] if self.phase in self._order else []
+
+    def _share(self) -> float:
+        """Done of the current phase: by steps, else by time."""
+        if self.steps:
+            return min(1.0, self.step / self.steps)
+        expected = self._seconds.get(self.phase, 0.0)
+        if expected <= 0:
+            return 0.0
+        return min(0.95, (time.monotonic() - self._phase_began) / expected)

@@ -1,0 +1,246 @@
+"""The queue: one job at a time on one worker, in the order of submission."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from webui.client import WorkerProcess
+from webui.core.errors import Cancelled, RunFailed, StudioError
+from webui.core.job import JobState
+from webui.core.plan import Plan
+from webui.core.receipt import Receipt
+from webui.core.request import Request
+from webui.core.text import Text
+from webui.service import flow
+from webui.service.progress import Progress
+from webui.storage import JobRecord
+
+LOADING_S = 1.0
+"""Going on with a warm model."""
+
+
+@dataclass(slots=True)
+class _Job:
+    record: JobRecord
+    request: Request
+    weights: Mapping[str, str]
+    cancelled: bool = False
+    progress: Progress = field(default_factory=lambda: Progress({}))
+
+
+class JobQueue:
+    """Runs jobs on a thread of its own. The worker is started for the first one and stays.
+
+    Args:
+        studio: planner, ledger and outputs.
+        log_path: where the worker writes its log.
+        device: CUDA_VISIBLE_DEVICES for the worker, `cpu`, or None.
+    """
+
+    def __init__(self, studio: flow.Studio, log_path: Path, device: str | None = None) -> None:
+        self._studio = studio
+        self._log_path = log_path
+        self._device = device
+        self._waiting: deque[_Job] = deque()
+        self._running: _Job | None = None
+        self._worker: WorkerProcess | None = None
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def worker_pid(self) -> int | None:
+        worker = self._worker
+        return worker.pid if worker is not None and worker.alive else None
+
+    @property
+    def worker_ready(self) -> dict[str, Any] | None:
+        worker = self._worker
+        return worker.ready if worker is not None and worker.alive else None
+
+    def add(self, record: JobRecord, request: Request, weights: Mapping[str, str]) -> None:
+        """Queues a recorded job."""
+        with self._changed:
+            self._waiting.append(_Job(record, request, weights))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="job queue", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def place(self, job_id: str) -> int:
+        """Jobs ahead of a waiting one; 0 for any other."""
+        with self._changed:
+            for index, job in enumerate(self._waiting):
+                if job.record.id == job_id:
+                    return index + (self._running is not None)
+        return 0
+
+    def progress(self, job_id: str) -> Progress | None:
+        """How far the job is, if it is the running one."""
+        running = self._running
+        return running.progress if running is not None and running.record.id == job_id else None
+
+    def cancel(self, job_id: str) -> bool:
+        """Stops a waiting or running job; False when it is neither."""
+        with self._changed:
+            for job in self._waiting:
+                if job.record.id == job_id:
+                    self._waiting.remove(job)
+                    self._studio.ledger.set_state(job_id, JobState.CANCELLED, Cancelled())
+                    self._changed.notify_all()
+                    return True
+            running = self._running
+            if running is None or running.record.id != job_id:
+                return False
+            running.cancelled = True
+            worker = self._worker
+        if worker is not None:
+            worker.cancel(job_id)
+        return True
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for a change of any job, at most so long."""
+        with self._changed:
+            self._changed.wait(timeout_s)
+
+    def unload(self) -> bool:
+        """Drops the loaded model; False while a job runs."""
+        with self._changed:
+            if self._running is not None:
+                return False
+            worker = self._worker
+        if worker is not None and worker.alive:
+            worker.unload()
+        return True
+
+    def end_worker(self) -> None:
+        """Ends the worker process: a running job fails, all device memory is given back."""
+        worker = self._worker
+        if worker is not None:
+            worker.kill()
+
+    def close(self) -> None:
+        """Ends the thread and the worker; a running job is marked as interrupted."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        worker = self._worker
+        if worker is not None:
+            worker.kill() if self._running is not None else worker.close()
+        if self._thread is not None:
+            self._thread.join(10.0)
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                if self._closing:
+                    return
+                job = self._running = self._waiting.popleft()
+                self._changed.notify_all()
+            try:
+                self._run(job)
+            except StudioError as error:
+                self._fail(job, error)
+            except Exception as error:
+                traceback.print_exc()
+                self._fail(
+                    job,
+                    RunFailed(
+                        Text(
+                            f"The studio itself failed: {type(error).__name__}.",
+                            f"工作室自身出错：{type(error).__name__}。",
+                        ),
+                        Text("Its log has the details.", "详细信息见日志。"),
+                    ),
+                )
+            with self._changed:
+                self._running = None
+                self._changed.notify_all()
+
+    def _run(self, job: _Job) -> None:
+        self._studio.ledger.set_state(job.record.id, JobState.RUNNING)
+        try:
+            flow.run_job(
+                self._studio,
+                job.record,
+                job.request,
+                lambda plan: _Cancellable(job, self._worker_for(plan, job)),
+                job.weights,
+                lambda plan: self._expect(job, plan),
+                lambda event: self._hear(job, event),
+            )
+        finally:
+            if self._closing:
+                self._studio.ledger.set_state(
+                    job.record.id,
+                    JobState.INTERRUPTED,
+                    Cancelled(Text("The studio was ended.", "工作室已关闭。")),
+                )
+
+    def _fail(self, job: _Job, error: StudioError) -> None:
+        state = JobState.CANCELLED if isinstance(error, Cancelled) else JobState.FAILED
+        receipt = Receipt(
+            id=job.record.id,
+            request=job.request.to_json(),
+            plan=job.record.plan or {},
+            measurement=None,
+            outputs=(),
+            created=job.record.created,
+            error=error.to_json(),
+        )
+        try:
+            self._studio.ledger.finish(job.record.id, state, receipt, error=error)
+        except StudioError:
+            traceback.print_exc()
+
+    def _expect(self, job: _Job, plan: Plan) -> None:
+        seconds = {phase.name: phase.seconds for phase in plan.estimate.phases}
+        loading = LOADING_S if self.worker_pid else plan.estimate.load_seconds
+        with self._changed:
+            job.progress = Progress({"loading": loading, **seconds})
+            self._changed.notify_all()
+
+    def _hear(self, job: _Job, event: Mapping[str, Any]) -> None:
+        with self._changed:
+            job.progress.hear(event)
+            self._changed.notify_all()
+
+    def _worker_for(self, plan: Plan, job: _Job) -> WorkerProcess:
+        """The worker with the plan's allocator; another one if it is not there or not alive."""
+        allocator = str(plan.settings["allocator"])
+        device = "cpu" if self._studio.planner.runs_on_processor(job.request) else self._device
+        worker = self._worker
+        fits = worker is not None and worker.allocator == allocator and worker.device == device
+        if worker is None or not fits:
+            if worker is not None:
+                worker.close()
+            worker = self._worker = WorkerProcess(
+                self._log_path, allocator=allocator, device=device
+            )
+        ready = worker.start()
+        self._studio.planner.versions = ready["versions"]
+        self._studio.planner.device = ready["device"]
+        return worker
+
+
+class _Cancellable:
+    """A worker that is not even asked when the job was cancelled while it started."""
+
+    def __init__(self, job: _Job, worker: WorkerProcess) -> None:
+        self._job = job
+        self._worker = worker
+
+    def run(
+        self, job: Mapping[str, Any], on_event: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> Mapping[str, Any]:
+        if self._job.cancelled:
+            raise Cancelled()
+        return self._worker.run(job, on_event)

@@ -1,0 +1,71 @@
+"""Jobs as users see them: who may see which, and where their files are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from webui.core.errors import NotFound, StudioError
+from webui.core.job import JobState
+from webui.core.receipt import Receipt
+from webui.core.text import Text
+from webui.service.access import LOCAL, Access
+from webui.storage import JobRecord, Ledger, Outputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One run of the history."""
+
+    id: str
+    created: str
+    """UTC, ISO 8601."""
+    state: JobState
+    request: dict[str, Any]
+    receipt: Receipt | None
+    error: StudioError | None
+    thumbnail: Path | None
+    outputs: tuple[Path, ...]
+    """Absolute paths of what it made."""
+
+
+class Runs:
+    """The history, seen by one visitor at a time."""
+
+    def __init__(self, ledger: Ledger, outputs: Outputs, access: Access) -> None:
+        self._ledger = ledger
+        self._outputs = outputs
+        self._access = access
+
+    def record(self, job_id: str, visitor: str) -> JobRecord:
+        """The visitor's own job.
+
+        Raises:
+            NotFound: there is none of that name; another visitor's counts as none.
+        """
+        job = self._ledger.get(job_id)
+        everything = self._access.loopback and visitor == LOCAL
+        if job.owner != visitor and not everything:
+            raise NotFound(
+                Text(f"There is no run '{job_id[:40]}'.", f"没有名为“{job_id[:40]}”的运行。")
+            )
+        return job
+
+    def of(self, visitor: str, limit: int) -> list[RunSummary]:
+        """The visitor's runs, newest first; on loopback everybody's."""
+        everything = self._access.loopback and visitor == LOCAL
+        owner = None if everything else visitor
+        return [self.summary(job) for job in self._ledger.jobs(owner, limit=limit)]
+
+    def summary(self, job: JobRecord) -> RunSummary:
+        return RunSummary(
+            id=job.id,
+            created=job.created,
+            state=job.state,
+            request=job.request,
+            receipt=job.receipt,
+            error=job.error,
+            thumbnail=self._outputs.thumbnail(job.folder),
+            outputs=tuple(self._outputs.files(job.folder)),
+        )

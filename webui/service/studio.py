@@ -1,0 +1,331 @@
+"""The studio: what the page, the API and the command line may ask for."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from webui.catalogue import find_model, load_models
+from webui.core.card import Card
+from webui.core.errors import DoesNotFit, MissingWeights, NotAllowed, StudioError
+from webui.core.job import JobState, JobView
+from webui.core.model import ModelCard
+from webui.core.plan import Plan
+from webui.core.request import MAX_SEED, Request, parse_request, require_prompt
+from webui.core.text import Text
+from webui.core.units import MIB
+from webui.hardware import detected_card, load_cards, read_devices, read_host
+from webui.service import flow
+from webui.service.access import Access
+from webui.service.limits import check_limits
+from webui.service.planner import Planner
+from webui.service.queue import JobQueue
+from webui.service.runs import Runs, RunSummary
+from webui.storage import (
+    Download,
+    DownloadProgress,
+    Ledger,
+    Outputs,
+    Presets,
+    StudioConfig,
+    WeightsSource,
+    find_weights,
+    load_config,
+    missing_weights,
+)
+
+OUTPUT_BYTES_PER_PIXEL_FRAME = 0.5
+"""Room for a clip: far above what the encoder makes of it."""
+_RANDOM_WEIGHTS = {"kind": "random", "folder": ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsState:
+    """Whether a model can run here, and how its download stands."""
+
+    available: bool
+    source: Text
+    """Where the weights are, or what is wrong."""
+    download_bytes: int
+    folder: str
+    progress: DownloadProgress | None
+
+
+class Studio:
+    """One studio on one home folder: its ledger, outputs, presets and worker.
+
+    Args:
+        home: folder with `outputs/`, `presets/` and `studio.yaml`.
+        access: who may do what.
+        config: the owner's configuration; read from the home folder when left out.
+        random_weights: run with random weights at full size (`verify`): true memory, no picture.
+        resume: go on with what a former start left in the queue.
+
+    Raises:
+        StudioError: the ledger or the configuration cannot be read.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        access: Access,
+        config: StudioConfig | None = None,
+        random_weights: bool = False,
+        resume: bool = True,
+    ) -> None:
+        self.home = home
+        self.access = access
+        self.config = config or load_config(home, model_names=load_models())
+        self.presets = Presets(home / "presets")
+        self._random_weights = random_weights
+        self._outputs = Outputs(home / "outputs")
+        self._ledger = Ledger(home / "outputs" / "ledger.sqlite")
+        self._runs = Runs(self._ledger, self._outputs, access)
+        self._planner = Planner(self._ledger)
+        self._queue = JobQueue(
+            flow.Studio(self._planner, self._ledger, self._outputs),
+            home / "outputs" / "worker.log",
+            device="cpu" if os.environ.get("STUDIO_DEVICE") == "cpu" else None,
+        )
+        self._planner.worker_pid = lambda: self._queue.worker_pid
+        self._downloads: dict[str, Download] = {}
+        if resume:
+            self._requeue()
+
+    def models(self) -> tuple[ModelCard, ...]:
+        return tuple(load_models().values())
+
+    def cards(self) -> tuple[Card, ...]:
+        """The catalogue of cards, without the detected one."""
+        return tuple(load_cards().values())
+
+    def detected(self) -> Card:
+        return detected_card()
+
+    def parse(self, data: Mapping[str, Any]) -> Request:
+        """Checks a request.
+
+        Raises:
+            BadInput: names the first wrong field.
+        """
+        return parse_request(data, find_model)
+
+    def plan(self, request: Request) -> Plan:
+        """The best settings for what is open; not fitting is an answer too."""
+        return self._planner.plan(request)
+
+    def estimate(self, request: Request) -> Plan:
+        """The named settings, `estimate`'s defaults for the others."""
+        return self._planner.estimate(request)
+
+    def submit(self, request: Request, owner: str) -> str:
+        """Records a job and queues it.
+
+        Args:
+            request: what to run; a seed of -1 is drawn here.
+            owner: whose it is.
+
+        Returns:
+            The job's id.
+
+        Raises:
+            BadInput: no prompt, or a card that is not here.
+            DoesNotFit: nothing fits; the hint has the nearest that would.
+            MissingWeights: the model is not on this machine.
+            NotEnoughDisk: no room for the output.
+            NotAllowed: a visitor's limits.
+        """
+        require_prompt(request)
+        self._planner.check_runs_here(request)
+        if not self.access.is_owner(owner):
+            check_limits(request, owner, self.config.limits, self._ledger)
+        plan = self._planner.plan(request)
+        if not plan.fits:
+            raise does_not_fit(plan)
+        weights = self._weights(request)
+        pixels = request.width * request.height * request.frames
+        self._outputs.check_space(int(pixels * OUTPUT_BYTES_PER_PIXEL_FRAME) + 16 * MIB)
+        if request.seed < 0:
+            request = request.with_changes(seed=random.SystemRandom().randint(0, MAX_SEED))
+        job_id = secrets.token_hex(6)
+        folder = self._outputs.new_folder(job_id).name
+        record = self._ledger.record(job_id, owner, request.to_json(), plan.to_json(), folder)
+        self._queue.add(record, request, weights)
+        return job_id
+
+    def view(self, job_id: str, owner: str) -> JobView:
+        """How a job stands now.
+
+        Raises:
+            NotFound: the visitor has no such job.
+        """
+        record = self._runs.record(job_id, owner)
+        progress = self._queue.progress(job_id) if record.state is JobState.RUNNING else None
+        return JobView(
+            id=job_id,
+            state=record.state,
+            place=self._queue.place(job_id),
+            phase=progress.phase if progress else "",
+            step=progress.step if progress else 0,
+            steps=progress.steps if progress else 0,
+            fraction=progress.fraction if progress else float(record.state is JobState.DONE),
+            seconds_left=progress.seconds_left if progress else None,
+            preview=progress.preview if progress else None,
+            receipt=record.receipt,
+            error=record.error,
+            worker_pid=self._queue.worker_pid,
+            request=record.request,
+        )
+
+    def watch(self, job_id: str, owner: str, interval_s: float = 0.25) -> Iterator[JobView]:
+        """Snapshots of a job until it has ended, the last one included."""
+        while True:
+            view = self.view(job_id, owner)
+            yield view
+            if view.state.final:
+                return
+            self._queue.wait(interval_s)
+
+    def cancel(self, job_id: str, owner: str) -> None:
+        """Asks a job to stop; one that has ended stays as it is.
+
+        Raises:
+            NotFound: the visitor has no such job.
+        """
+        self._runs.record(job_id, owner)
+        self._queue.cancel(job_id)
+
+    def runs(self, owner: str, limit: int = 50) -> list[RunSummary]:
+        """The visitor's runs, newest first."""
+        return self._runs.of(owner, limit)
+
+    def run(self, run_id: str, owner: str) -> RunSummary:
+        """One of the visitor's runs.
+
+        Raises:
+            NotFound: the visitor has no such run.
+        """
+        return self._runs.summary(self._runs.record(run_id, owner))
+
+    def delete(self, run_id: str, owner: str) -> None:
+        """Removes a run with its files; a running one is cancelled first.
+
+        Raises:
+            NotFound: the visitor has no such run.
+            NotAllowed: it is still running.
+        """
+        record = self._runs.record(run_id, owner)
+        if record.state is JobState.RUNNING:
+            raise NotAllowed(
+                Text("The run is still going.", "任务仍在运行。"),
+                Text("Cancel it first.", "请先取消。"),
+            )
+        self._queue.cancel(run_id)
+        self._outputs.delete(record.folder)
+        self._ledger.delete(run_id)
+
+    def devices(self) -> dict[str, Any]:
+        """The card, live readings, and the worker, for the API."""
+        ready = self._queue.worker_ready
+        return {
+            "card": self.detected().to_json(),
+            "readings": [reading.to_json(processes=True) for reading in read_devices()],
+            "host": read_host().to_json(),
+            "worker": {"pid": self._queue.worker_pid, "device": ready["device"]} if ready else None,
+        }
+
+    def model_state(self, name: str) -> WeightsState:
+        """Whether the model's weights are here."""
+        card = find_model(name)
+        download = self._downloads.get(name)
+        progress = download.progress() if download else None
+        try:
+            source = find_weights(card, self.config)
+            about = source.about if source else Text("not on this machine", "不在本机")
+        except MissingWeights as error:
+            source, about = None, error.message
+        return WeightsState(
+            available=source is not None,
+            source=about,
+            download_bytes=card.download_bytes,
+            folder=source.folder if source else "",
+            progress=progress,
+        )
+
+    def start_download(self, name: str) -> None:
+        """Fetches a model's weights in the background.
+
+        Raises:
+            NotEnoughDisk: there is no room.
+            MissingWeights: the hub cannot be reached.
+        """
+        running = self._downloads.get(name)
+        if running is not None and running.progress().state == "running":
+            return
+        download = Download(find_model(name), self.config)
+        download.start()
+        self._downloads[name] = download
+
+    def cancel_download(self, name: str) -> None:
+        download = self._downloads.get(name)
+        if download is not None:
+            download.cancel()
+
+    def unload(self) -> None:
+        """Drops the loaded model.
+
+        Raises:
+            NotAllowed: a job is running.
+        """
+        if not self._queue.unload():
+            raise NotAllowed(
+                Text("A job is running.", "有任务正在运行。"),
+                Text("Wait for it, or cancel it.", "请等待或取消它。"),
+            )
+
+    def end_worker(self) -> None:
+        """Ends the worker process; the next job gets a new one."""
+        self._queue.end_worker()
+
+    def close(self) -> None:
+        """Ends the worker and the downloads; queued jobs wait for the next start."""
+        for download in self._downloads.values():
+            download.cancel()
+        self._queue.close()
+        self._ledger.close()
+
+    def _weights(self, request: Request) -> dict[str, str]:
+        if self._random_weights:
+            return dict(_RANDOM_WEIGHTS)
+        card = find_model(request.model)
+        source: WeightsSource | None = find_weights(card, self.config)
+        if source is None:
+            raise missing_weights(card, self.config)
+        return source.to_json()
+
+    def _requeue(self) -> None:
+        """Goes on with what a former start left in the queue."""
+        for job in self._ledger.recover().queued:
+            try:
+                request = self.parse(job.request)
+                self._queue.add(job, request, self._weights(request))
+            except StudioError as error:
+                self._ledger.set_state(job.id, JobState.FAILED, error)
+
+
+def does_not_fit(plan: Plan) -> DoesNotFit:
+    """The error for a plan that does not fit, with the nearest requests that would."""
+    offers = plan.alternatives
+    return DoesNotFit(
+        plan.reasons[0],
+        Text(
+            "; ".join(offer.text.en for offer in offers) + "." if offers else "",
+            "；".join(offer.text.zh for offer in offers) + "。" if offers else "",
+        ),
+    )
