@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from webui.catalogue import load_models
-from webui.core.errors import BadInput, StudioError
+from webui.core.errors import BadInput, Cancelled, StudioError
 from webui.core.job import JobView
 from webui.core.plan import Plan
 from webui.core.receipt import Receipt
@@ -67,7 +67,7 @@ def read_requests(path: str) -> list[Any]:
         raise BadInput(
             "", Text(f"{path} cannot be read: {reason}.", f"无法读取 {path}：{reason}。")
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise BadInput(
@@ -188,7 +188,9 @@ def _run(studio: Studio, data: Any, as_json: bool) -> tuple[Answer, int]:
         with suppress(StudioError):
             studio.cancel(job_id, LOCAL)
         raise
-    assert view is not None and view.receipt is not None
+    assert view is not None
+    if view.receipt is None:  # another studio on this home folder took the job away
+        raise view.error or Cancelled()
     if view.error is not None:
         _complain(view.error)
     if not as_json:

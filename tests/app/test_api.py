@@ -129,8 +129,9 @@ def test_one_frame_gives_a_picture(client: Client) -> None:
 def test_cancel_by_id_and_by_the_client(client: Client) -> None:
     long = {**SHORT, "steps": 200, "frames": 33}
     first = client.submit(**long, api_name="/generate")
+    _wait_for(first.outputs)
     second = client.submit(**long, api_name="/generate")
-    _wait_for(lambda: first.outputs() and second.outputs())
+    _wait_for(second.outputs)
     waiting = second.outputs()[0]
     assert waiting["state"] == "queued" and waiting["place"] >= 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -183,7 +182,8 @@ def _number(
 ) -> float:
     value = given.get(key, default)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and math.isfinite(value) and low <= value <= high and not (whole and value % 1):
+    # The limits first: they also stop NaN and integers too large for a float.
+    if number and low <= value <= high and not (whole and value % 1):
         return float(value)
     kind_en, kind_zh = ("whole number", "整数") if whole else ("number", "数")
     raise BadInput(

@@ -57,8 +57,9 @@ class SettingSpec:
                     (f"是否想用 {near[0]}？" if near else "") + f"可用的值：{allowed}。",
                 ),
             )
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not self.low <= value <= self.high or value % self.multiple:
+        # 256.0 counts as 256: JSON of other languages writes whole numbers so.
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not self.low <= value <= self.high or value % self.multiple:
             raise BadInput(
                 field,
                 Text(
@@ -247,10 +248,9 @@ def check_settings(given: Mapping[str, Any], available: tuple[str, ...]) -> Sett
                 ),
             )
         checked[name] = SETTINGS[name].check(value)
-    tile, overlap = checked.get("vae_tile"), checked.get("vae_tile_overlap")
-    if tile is not None or overlap is not None:
-        tile = int(tile if tile is not None else SETTINGS["vae_tile"].default)
-        overlap = int(overlap if overlap is not None else SETTINGS["vae_tile_overlap"].default)
+    if "vae_tile_overlap" in checked:
+        tile = int(checked.get("vae_tile", SETTINGS["vae_tile"].default))
+        overlap = int(checked["vae_tile_overlap"])
         if overlap > tile // 2:
             raise BadInput(
                 "settings.vae_tile_overlap",
@@ -268,4 +268,9 @@ def check_settings(given: Mapping[str, Any], available: tuple[str, ...]) -> Sett
 
 def with_defaults(settings: Mapping[str, SettingValue], available: tuple[str, ...]) -> Settings:
     """All settings of the model: the named ones, and `estimate`'s default for the others."""
-    return {name: settings.get(name, SETTINGS[name].default) for name in available}
+    filled = {name: settings.get(name, SETTINGS[name].default) for name in available}
+    if "vae_tile" in settings and "vae_tile_overlap" not in settings:
+        # The default overlap is too wide for the smallest tiles.
+        half = int(settings["vae_tile"]) // 2
+        filled["vae_tile_overlap"] = min(int(filled["vae_tile_overlap"]), half)
+    return filled

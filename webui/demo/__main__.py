@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--steps-transformer", type=int)
     train.add_argument("--pause-after", type=float, help="minutes; the same command resumes")
     train.add_argument("--batch-scale", type=float, default=1.0, help="share of the full batch")
-    train.add_argument("--clips", type=int, default=40_000, help="encoded clips that are kept")
+    train.add_argument("--clips", type=int, default=24_000, help="encoded clips that are kept")
     train.add_argument("--seed", type=int, default=0)
 
     evaluate = commands.add_parser("evaluate", help="measure it on held-out prompts")
@@ -88,7 +88,7 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace):  # noqa: ANN202 (imported late)
+def _settings(options: argparse.Namespace):
     from webui.demo.generate import with_settings
 
     return with_settings(
@@ -102,7 +102,7 @@ def _settings(options: argparse.Namespace):  # noqa: ANN202 (imported late)
     )
 
 
-def _pipeline(options: argparse.Namespace):  # noqa: ANN202 (imported late)
+def _pipeline(options: argparse.Namespace):
     import torch
 
     from webui.demo.generate import load_pipeline

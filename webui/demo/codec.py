@@ -70,7 +70,7 @@ def _double_frames(upsampler: WanResample, x: Tensor) -> Tensor:
 
 
 def normalise(vae: AutoencoderKLWan, latent: Tensor) -> Tensor:
-    """What the transformer sees: mean 0 and spread about 1 in each channel, as the pipeline undoes."""
+    """What the transformer sees: mean 0, spread about 1 in each channel; the pipeline undoes it."""
     mean, std = _statistics(vae, latent)
     return (latent - mean) / std
 

@@ -104,7 +104,10 @@ def draw(scene: Scene, frames: int, height: int, width: int) -> Tensor:
     columns = torch.arange(width, device=device) + 0.5
     dx = columns.view(1, 1, 1, -1) - (x * width)[..., None, None]
     dy = rows.view(1, 1, -1, 1) - (y * height)[..., None, None]
-    cos, sin = (angle.cos() / radius_px)[..., None, None], (angle.sin() / radius_px)[..., None, None]
+    cos, sin = (
+        (angle.cos() / radius_px)[..., None, None],
+        (angle.sin() / radius_px)[..., None, None],
+    )
     u, v = cos * dx + sin * dy, cos * dy - sin * dx  # the shape's own frame, B T H W
     cover = torch.empty_like(u)
     for index, name in enumerate(names(SHAPES)):
@@ -134,7 +137,11 @@ def _trajectory(scene: Scene, frames: int) -> tuple[Tensor, Tensor, Tensor, Tens
     A motion always runs its whole course within the clip; one frame shows its middle. All B T.
     """
     device = scene.size.device
-    time = torch.linspace(0, 1, frames, device=device) if frames > 1 else torch.full((1,), 0.5, device=device)
+    time = (
+        torch.linspace(0, 1, frames, device=device)
+        if frames > 1
+        else torch.full((1,), 0.5, device=device)
+    )
     t = time[None]
     reach = scene.reach[:, None]
     x = (0.5 + scene.offset[:, :1]).expand(-1, frames).clone()

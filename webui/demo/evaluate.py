@@ -114,9 +114,7 @@ def judge_generated(
         part = asked[start : start + batch]
         began = time.perf_counter()
         seeds = [1000 + start + index for index in range(len(part))]
-        clips = draw_clips(
-            pipeline, [text for text, _ in part], seeds, settings, negative_prompt
-        )
+        clips = draw_clips(pipeline, [text for text, _ in part], seeds, settings, negative_prompt)
         seconds += [(time.perf_counter() - began) / len(part)] * len(part)
         kept += clips
         for (text, spec), clip in zip(part, clips, strict=True):
@@ -149,7 +147,9 @@ def evaluate(
     if limit is not None and limit < len(asked):
         asked = [asked[index * len(asked) // limit] for index in range(limit)]
     drawn_outcomes = judge_drawn(drawn, settings)
-    draw_clips(pipeline, [asked[0][0]] * min(batch, len(asked)), [0] * min(batch, len(asked)), settings)
+    draw_clips(
+        pipeline, [asked[0][0]] * min(batch, len(asked)), [0] * min(batch, len(asked)), settings
+    )
     outcomes, seconds, _ = judge_generated(
         pipeline, asked, settings, negative_prompt=negative_prompt, batch=batch
     )
@@ -172,7 +172,9 @@ def evaluate(
         },
         "generated": {
             "clips": len(outcomes),
-            "combinations": len({(o.asked.colour, o.asked.shape, o.asked.motion) for o in outcomes}),
+            "combinations": len(
+                {(o.asked.colour, o.asked.shape, o.asked.motion) for o in outcomes}
+            ),
             "accuracy": accuracy(outcomes),
             "english": accuracy(outcomes[0::2]) if limit is None else None,
             "chinese": accuracy(outcomes[1::2]) if limit is None else None,

@@ -10,6 +10,7 @@ Shape legend: T frames, H height, W width, A angles of an outline.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,7 +222,7 @@ def _turning(shape: str, outlines: Array) -> float:
     reach = min(40, ANGLES // (2 * SYMMETRY[shape]) - 1)
     shifts = np.arange(-reach, reach + 1)
     total = 0.0
-    for before, after in zip(outlines[:-1], outlines[1:], strict=True):
+    for before, after in pairwise(outlines):
         misfit = _alignment(after, before)[shifts % ANGLES]
         best = int(misfit.argmin())
         step = float(shifts[best])

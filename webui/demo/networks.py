@@ -16,11 +16,17 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
 )
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    WanAttentionBlock,
+    WanResample,
+    WanResidualBlock,
+)
+from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from webui.demo.vocabulary import DEFAULTS
 
-ModelT = TypeVar("ModelT", bound=torch.nn.Module)
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 LATENT_CHANNELS = 16
 TEXT_WIDTH = 128
@@ -28,7 +34,7 @@ TEXT_WIDTH = 128
 
 def build_vae(base_dim: int = 16, num_res_blocks: int = 1) -> AutoencoderKLWan:
     """Wan2.1's video autoencoder, 1/6 as wide: 4x in time, 8x in space, 16 latent channels."""
-    return AutoencoderKLWan(
+    vae = AutoencoderKLWan(
         base_dim=base_dim,
         z_dim=LATENT_CHANNELS,
         dim_mult=[1, 2, 4, 4],
@@ -38,12 +44,51 @@ def build_vae(base_dim: int = 16, num_res_blocks: int = 1) -> AutoencoderKLWan:
         latents_mean=[0.0] * LATENT_CHANNELS,
         latents_std=[1.0] * LATENT_CHANNELS,
     )
+    start_as_identity(vae)
+    return vae
+
+
+@torch.no_grad()
+def start_as_identity(vae: AutoencoderKLWan) -> None:
+    """Let every layer begin by handing its input on, so that the first steps already see colours.
+
+    Residual branches begin at zero, resampling as picking and repeating, and the posterior with
+    little noise; from the library's own start the first thousand steps go into finding this.
+    """
+    for module in vae.modules():
+        if isinstance(module, WanResidualBlock):
+            nn.init.zeros_(module.conv2.weight)
+            nn.init.zeros_(module.conv2.bias)
+            if not isinstance(module.conv_shortcut, nn.Identity):
+                _hand_on(module.conv_shortcut)
+        elif isinstance(module, WanResample):
+            _hand_on(module.resample[1])
+            if hasattr(module, "time_conv"):
+                _hand_on(module.time_conv, parts=2 if module.mode == "upsample3d" else 1)
+        elif isinstance(module, WanAttentionBlock):
+            nn.init.zeros_(module.proj.weight)
+            nn.init.zeros_(module.proj.bias)
+    vae.quant_conv.bias[LATENT_CHANNELS:] -= 5  # of the log variance
+
+
+def _hand_on(conv: nn.Module, parts: int = 1) -> None:
+    """Make a convolution copy channel i to channel i (of each part of the output), nearly."""
+    weight = conv.weight
+    weight.mul_(0.1)
+    nn.init.zeros_(conv.bias)
+    middle = [size // 2 for size in weight.shape[2:]]
+    if weight.ndim == 5:  # causal in time: the present frame is the last
+        middle[0] = weight.shape[2] - 1
+    share = weight.shape[0] // parts
+    for part in range(parts):
+        for channel in range(min(share, weight.shape[1])):
+            weight[(part * share + channel, channel, *middle)] += 1
 
 
 def build_transformer(
     num_layers: int = 6, num_attention_heads: int = 4, ffn_dim: int = 768
 ) -> WanTransformer3DModel:
-    """Wan2.1's denoising transformer; heads of 64 so that rotary positions split as in the real one."""
+    """Wan2.1's denoising transformer; heads of 64, so that rotary positions split as usual."""
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=num_attention_heads,

@@ -148,7 +148,9 @@ class LatentPool:
         self.latents = torch.zeros(capacity, channels, *shape, device=device, dtype=torch.bfloat16)
         self.rows = torch.zeros(capacity, dtype=torch.long, device=device)
         self._next = 0
-        piece = max(1, min(capacity, RENEWED_PIXELS // (bucket.frames * bucket.height * bucket.width)))
+        piece = max(
+            1, min(capacity, RENEWED_PIXELS // (bucket.frames * bucket.height * bucket.width))
+        )
         self.piece = piece
         for _ in range(-(-capacity // piece)):
             self.renew()

@@ -67,7 +67,9 @@ def english_prompt(spec: Spec, random: Random) -> str:
     if background:
         place = _pick(background.english, random)
         kind = "background" if random.random() < 0.85 else "backdrop"
-        joint = random.choice(("on a", "on a", "on a", "against a", "over a", "with a", "in front of a"))
+        joint = random.choice(
+            ("on a", "on a", "on a", "against a", "over a", "with a", "in front of a")
+        )
         where = f"{joint} {place} {kind}"
     text = noun
     if motion:

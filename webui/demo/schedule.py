@@ -40,8 +40,8 @@ class Progress:
         by_steps = self.step / self.steps if self.steps else 0.0
         return max(by_time, by_steps)
 
-    def learning_rate(self, peak: float, warmup_steps: int) -> float:
-        """A short linear rise, then a cosine to 1 % of the peak."""
+    def rate_share(self, warmup_steps: int) -> float:
+        """The learning rate, by its peak: a short linear rise, then a cosine down to 1 %."""
         rise = min(1.0, (self.step + 1) / warmup_steps)
         fall = 0.505 + 0.495 * math.cos(math.pi * min(1.0, self.fraction))
-        return peak * rise * fall
+        return rise * fall

@@ -1,4 +1,4 @@
-"""Trains the demo's tokenizer: a small T5-style unigram model over its prompts, in two languages."""
+"""Trains the demo's tokenizer: a small T5-style unigram model over its bilingual prompts."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from webui.demo import networks
+from webui.demo import networks, train_transformer, train_vae
+from webui.demo.muon import build_optimisers
 from webui.demo.pool import PromptBank
 from webui.demo.schedule import Progress
 from webui.demo.tokenizer import build_tokenizer
-from webui.demo.train_transformer import Painter, build_pools, train_painter
-from webui.demo.train_vae import prefers_bf16, set_latent_statistics, train_vae
+from webui.demo.train_transformer import Painter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class TrainingPlan:
     steps_transformer: int | None = None
     pause_after: float | None = None
     batch_scale: float = 1.0
-    clips: int = 40_000
+    clips: int = 24_000
     phrasings: int = 48
     seed: int = 0
 
@@ -64,17 +64,18 @@ def train(plan: TrainingPlan) -> bool:
         return limit is not None and time.monotonic() - session_start > 60 * limit
 
     torch.manual_seed(plan.seed)
-    torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     device = torch.device(plan.device)
     tokenizer = build_tokenizer()
     vae = networks.build_vae().to(device)
-    painter = Painter(
-        networks.build_transformer(), networks.build_text_encoder(len(tokenizer))
-    ).to(device)
+    painter = Painter(networks.build_transformer(), networks.build_text_encoder(len(tokenizer))).to(
+        device
+    )
     average = {name: value.detach().clone() for name, value in painter.state_dict().items()}
-    vae_optimiser = torch.optim.AdamW(vae.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
-    optimiser = torch.optim.AdamW(painter.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    vae_optimisers = build_optimisers(vae, train_vae.MATRIX_RATE, train_vae.OTHER_RATE)
+    optimisers = build_optimisers(
+        painter, train_transformer.MATRIX_RATE, train_transformer.OTHER_RATE
+    )
     saved: dict[str, Any] = {}
     if plan.state.exists():
         saved = torch.load(plan.state, map_location=device, weights_only=True)
@@ -82,26 +83,24 @@ def train(plan: TrainingPlan) -> bool:
         vae.register_to_config(**saved["latent_statistics"])
         painter.load_state_dict(saved["painter"])
         average = saved["average"]
-        vae_optimiser.load_state_dict(saved["vae_optimiser"])
-        optimiser.load_state_dict(saved["optimiser"])
-    vae_progress = Progress(
-        plan.minutes_vae, plan.steps_vae, *saved.get("vae_progress", (0.0, 0))
-    )
+        for optimiser, kept in zip(vae_optimisers + optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+    vae_progress = Progress(plan.minutes_vae, plan.steps_vae, *saved.get("vae_progress", (0.0, 0)))
     progress_values = saved.get("progress", (0.0, 0))
 
-    bf16 = prefers_bf16(vae, device)
+    bf16 = train_vae.prefers_bf16(vae, device)
     if vae_progress.fraction < 1:
-        train_vae(
+        train_vae.train_vae(
             vae,
             vae_progress,
             device=device,
-            optimiser=vae_optimiser,
+            optimisers=vae_optimisers,
             batch_scale=plan.batch_scale,
             bf16=bf16,
             seed=plan.seed,
             should_pause=should_pause,
         )
-        set_latent_statistics(vae, device, clips=max(32, round(512 * plan.batch_scale)))
+        train_vae.set_latent_statistics(vae, device, clips=max(32, round(512 * plan.batch_scale)))
     vae_values = (vae_progress.elapsed_s, vae_progress.step)
     vae_done = vae_progress.fraction >= 1
     complete = False
@@ -109,18 +108,18 @@ def train(plan: TrainingPlan) -> bool:
         vae.requires_grad_(False).eval()
         generator = torch.Generator(device).manual_seed(plan.seed + progress_values[1])
         bank = PromptBank(tokenizer, plan.phrasings, device, seed=plan.seed)
-        pools = build_pools(vae, generator, clips=plan.clips, bf16=bf16)
+        pools = train_transformer.build_pools(vae, generator, clips=plan.clips, bf16=bf16)
         print(f"pools ready after {time.monotonic() - session_start:.0f} s", flush=True)
         progress = Progress(plan.minutes_transformer, plan.steps_transformer, *progress_values)
-        train_painter(
+        train_transformer.train_painter(
             painter,
             average,
             pools,
             bank,
             progress,
-            optimiser=optimiser,
+            optimisers=optimisers,
             generator=generator,
-            step_tokens=round(262_144 * plan.batch_scale),
+            step_tokens=round(train_transformer.STEP_TOKENS * plan.batch_scale),
             should_pause=should_pause,
         )
         progress_values = (progress.elapsed_s, progress.step)
@@ -136,8 +135,7 @@ def train(plan: TrainingPlan) -> bool:
             },
             "painter": painter.state_dict(),
             "average": average,
-            "vae_optimiser": vae_optimiser.state_dict(),
-            "optimiser": optimiser.state_dict(),
+            "optimisers": [o.state_dict() for o in vae_optimisers + optimisers],
             "vae_progress": vae_values,
             "progress": progress_values,
         },

@@ -9,12 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from webui.demo.muon import set_rates
 from webui.demo.pool import BUCKETS, Bucket, LatentPool, PromptBank
 from webui.demo.schedule import Progress
 
-PEAK_RATE = 1.5e-3
+MATRIX_RATE = 0.02
+OTHER_RATE = 1.5e-3
 PROMPT_DROPOUT = 0.12
 EMA_DECAY = 0.999
+STEP_TOKENS = 65_536
+"""Transformer tokens in a step: about 200 clips; more steps teach more than larger ones."""
 TRAINING_SHIFT = 3.0
 """Noise levels lean towards the noisy end, where shape and motion are decided."""
 
@@ -90,9 +94,9 @@ def train_painter(
     bank: PromptBank,
     progress: Progress,
     *,
-    optimiser: torch.optim.Optimizer,
+    optimisers: list[torch.optim.Optimizer],
     generator: torch.Generator,
-    step_tokens: int = 262_144,
+    step_tokens: int = STEP_TOKENS,
     report: Callable[[str], None] = print,
     should_pause: Callable[[], bool] = lambda: False,
 ) -> list[float]:
@@ -104,7 +108,7 @@ def train_painter(
         pools: the clips of each size.
         bank: the prompts.
         progress: the budget; counts on from where it stands.
-        optimiser: over the painter's parameters.
+        optimisers: over the painter's parameters.
         generator: of all randomness on the device.
         step_tokens: transformer tokens in a step, whatever the clips' size.
         report: takes a line of progress now and then.
@@ -121,19 +125,19 @@ def train_painter(
     while progress.fraction < 1 and not should_pause():
         bucket = random.choices(buckets, [bucket.share for bucket in buckets])[0]
         pool = pools[bucket]
-        if progress.step % 4 == 0:
+        if progress.step % 8 == 0:
             pool.renew()
         latents, rows = pool.sample(max(2, min(2048, step_tokens // bucket.tokens)))
         tokens = bank.sample(rows, PROMPT_DROPOUT, generator)
         padding = random.choices((0, 64, 162, 448), (0.8, 0.08, 0.06, 0.06))[0]
-        for group in optimiser.param_groups:
-            group["lr"] = progress.learning_rate(PEAK_RATE, warmup_steps=300)
+        set_rates(optimisers, progress.rate_share(warmup_steps=200))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = flow_loss(painter, latents, tokens, generator, padding)
-        optimiser.zero_grad(set_to_none=True)
+        painter.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(painter.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         progress.step += 1
         update_average(average, painter, min(EMA_DECAY, progress.step / (progress.step + 10)))
         losses.append(loss.detach())

@@ -12,19 +12,20 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from webui.demo import codec, drawing, vocabulary
+from webui.demo.muon import set_rates
 from webui.demo.schedule import Progress
 
 # Frames, height, width, clips a step at full batch, share of the steps. Small pictures teach the
 # edges cheaply; the longer and larger ones, what the pipeline will decode.
 SIZES: tuple[tuple[int, int, int, int, float], ...] = (
-    (9, 96, 96, 24, 0.35),
-    (17, 96, 96, 12, 0.25),
-    (17, 128, 128, 8, 0.20),
-    (9, 128, 160, 12, 0.10),
-    (33, 64, 64, 16, 0.05),
-    (1, 128, 128, 64, 0.05),
+    (9, 64, 64, 8, 0.35),
+    (17, 96, 96, 4, 0.30),
+    (9, 128, 128, 4, 0.20),
+    (33, 64, 64, 4, 0.08),
+    (1, 128, 128, 24, 0.07),
 )
-PEAK_RATE = 2e-3
+MATRIX_RATE = 0.03
+OTHER_RATE = 3e-3
 KL_WEIGHT = 3e-5
 EDGE_WEIGHT = 0.5
 
@@ -34,7 +35,7 @@ def train_vae(
     progress: Progress,
     *,
     device: torch.device,
-    optimiser: torch.optim.Optimizer,
+    optimisers: list[torch.optim.Optimizer],
     batch_scale: float = 1.0,
     bf16: bool = False,
     seed: int = 0,
@@ -47,7 +48,7 @@ def train_vae(
         vae: on `device`; changed in place.
         progress: the budget; counts on from where it stands.
         device: where to draw and train.
-        optimiser: over the autoencoder's parameters.
+        optimisers: over the autoencoder's parameters.
         batch_scale: share of the full batch, for small machines.
         bf16: compute in bf16 where that is safe.
         seed: of the drawing.
@@ -66,14 +67,14 @@ def train_vae(
         frames, height, width, full, _ = random.choices(SIZES, [size[4] for size in SIZES])[0]
         specs = random.choices(combinations, k=max(1, round(full * batch_scale)))
         clip = drawing.draw(drawing.random_scene(specs, generator), frames, height, width)
-        for group in optimiser.param_groups:
-            group["lr"] = progress.learning_rate(PEAK_RATE, warmup_steps=100)
+        set_rates(optimisers, progress.rate_share(warmup_steps=100))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss, error = vae_loss(vae, clip, generator)
-        optimiser.zero_grad(set_to_none=True)
+        vae.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         progress.step += 1
         losses.append(loss.detach())
         if progress.step % 200 == 0:
@@ -104,8 +105,10 @@ def vae_loss(
     difference = rebuilt - clip
     error = difference.abs().mean()
     # Edges are few, so the plain error hardly sees a soft one.
-    edges = sum((difference.diff(dim=dim).abs().mean() for dim in (2, 3, 4) if clip.shape[dim] > 1),
-                start=torch.zeros((), device=clip.device))
+    edges = sum(
+        (difference.diff(dim=dim).abs().mean() for dim in (2, 3, 4) if clip.shape[dim] > 1),
+        start=torch.zeros((), device=clip.device),
+    )
     square = F.mse_loss(rebuilt, clip)
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
     return error + EDGE_WEIGHT * edges + square + KL_WEIGHT * divergence, error

@@ -86,19 +86,43 @@ SHAPES: tuple[Word, ...] = (
 MOTIONS: tuple[Word, ...] = (
     Word(
         "right",
-        ("moves to the right", "moves right", "slides to the right", "goes right",
-         "travels from left to right", "drifts rightwards"),
+        (
+            "moves to the right",
+            "moves right",
+            "slides to the right",
+            "goes right",
+            "travels from left to right",
+            "drifts rightwards",
+        ),
         ("向右移动", "往右移动", "向右滑动", "从左向右移动", "从左往右走", "朝右边移动", "右移"),
-        ("moving to the right", "moving right", "sliding to the right", "going right",
-         "travelling from left to right", "drifting rightwards"),
+        (
+            "moving to the right",
+            "moving right",
+            "sliding to the right",
+            "going right",
+            "travelling from left to right",
+            "drifting rightwards",
+        ),
     ),
     Word(
         "left",
-        ("moves to the left", "moves left", "slides to the left", "goes left",
-         "travels from right to left", "drifts leftwards"),
+        (
+            "moves to the left",
+            "moves left",
+            "slides to the left",
+            "goes left",
+            "travels from right to left",
+            "drifts leftwards",
+        ),
         ("向左移动", "往左移动", "向左滑动", "从右向左移动", "从右往左走", "朝左边移动", "左移"),
-        ("moving to the left", "moving left", "sliding to the left", "going left",
-         "travelling from right to left", "drifting leftwards"),
+        (
+            "moving to the left",
+            "moving left",
+            "sliding to the left",
+            "going left",
+            "travelling from right to left",
+            "drifting leftwards",
+        ),
     ),
     Word(
         "up",
@@ -110,8 +134,14 @@ MOTIONS: tuple[Word, ...] = (
         "down",
         ("moves down", "moves downwards", "falls", "goes down", "sinks", "moves to the bottom"),
         ("向下移动", "往下移动", "下降", "落下", "从上向下移动", "下落"),
-        ("moving down", "moving downwards", "falling", "going down", "sinking",
-         "moving to the bottom"),
+        (
+            "moving down",
+            "moving downwards",
+            "falling",
+            "going down",
+            "sinking",
+            "moving to the bottom",
+        ),
     ),
     Word(
         "rotate",
@@ -147,22 +177,56 @@ MOTIONS: tuple[Word, ...] = (
 
 # The English words stand before "background". Pale, dark or grey only: see COLOURS.
 BACKGROUNDS: tuple[Word, ...] = (
-    Word("black", ("black", "dark"), ("黑色", "深色", "暗色", "黑"),
-         rgb=(14, 14, 18), rgb_bottom=(14, 14, 18)),
-    Word("white", ("white", "light", "bright"), ("白色", "浅色", "亮色", "白"),
-         rgb=(250, 250, 250), rgb_bottom=(250, 250, 250)),
-    Word("grey", ("grey", "gray"), ("灰色", "灰"),
-         rgb=(126, 128, 132), rgb_bottom=(126, 128, 132)),
-    Word("cream", ("cream", "beige"), ("米色", "奶油色"),
-         rgb=(243, 232, 208), rgb_bottom=(243, 232, 208)),
-    Word("night", ("night sky", "night"), ("夜空", "夜晚", "夜色"),
-         rgb=(8, 10, 24), rgb_bottom=(44, 50, 88)),
-    Word("sky", ("sky", "daylight sky"), ("天空", "晴空"),
-         rgb=(150, 198, 240), rgb_bottom=(240, 247, 252)),
-    Word("sunset", ("sunset", "dusk"), ("日落", "夕阳", "晚霞"),
-         rgb=(72, 42, 84), rgb_bottom=(248, 196, 160)),
-    Word("gradient", ("gradient", "graded", "grey gradient"), ("渐变", "灰色渐变", "渐变色"),
-         rgb=(66, 70, 82), rgb_bottom=(204, 208, 214)),
+    Word(
+        "black",
+        ("black", "dark"),
+        ("黑色", "深色", "暗色", "黑"),
+        rgb=(14, 14, 18),
+        rgb_bottom=(14, 14, 18),
+    ),
+    Word(
+        "white",
+        ("white", "light", "bright"),
+        ("白色", "浅色", "亮色", "白"),
+        rgb=(250, 250, 250),
+        rgb_bottom=(250, 250, 250),
+    ),
+    Word("grey", ("grey", "gray"), ("灰色", "灰"), rgb=(126, 128, 132), rgb_bottom=(126, 128, 132)),
+    Word(
+        "cream",
+        ("cream", "beige"),
+        ("米色", "奶油色"),
+        rgb=(243, 232, 208),
+        rgb_bottom=(243, 232, 208),
+    ),
+    Word(
+        "night",
+        ("night sky", "night"),
+        ("夜空", "夜晚", "夜色"),
+        rgb=(8, 10, 24),
+        rgb_bottom=(44, 50, 88),
+    ),
+    Word(
+        "sky",
+        ("sky", "daylight sky"),
+        ("天空", "晴空"),
+        rgb=(150, 198, 240),
+        rgb_bottom=(240, 247, 252),
+    ),
+    Word(
+        "sunset",
+        ("sunset", "dusk"),
+        ("日落", "夕阳", "晚霞"),
+        rgb=(72, 42, 84),
+        rgb_bottom=(248, 196, 160),
+    ),
+    Word(
+        "gradient",
+        ("gradient", "graded", "grey gradient"),
+        ("渐变", "灰色渐变", "渐变色"),
+        rgb=(66, 70, 82),
+        rgb_bottom=(204, 208, 214),
+    ),
 )
 
 INVISIBLE = frozenset({("circle", "rotate")})
@@ -229,7 +293,9 @@ def _find(text: str, options: list[tuple[str, str]]) -> tuple[str | None, str]:
 
 
 def _background_phrases(word: Word) -> list[str]:
-    phrases = [f"{english} {noun}" for english in word.english for noun in ("background", "backdrop")]
+    phrases = [
+        f"{english} {noun}" for english in word.english for noun in ("background", "backdrop")
+    ]
     for chinese in word.chinese:
         phrases += [f"{chinese}背景", f"{chinese}的背景", f"背景是{chinese}", f"背景为{chinese}"]
     return phrases
@@ -259,7 +325,11 @@ def parse(prompt: str) -> Spec:
     )
     motion, text = _find(
         text,
-        [(p, word.name) for word in MOTIONS for p in word.english + word.english_ing + word.chinese],
+        [
+            (p, word.name)
+            for word in MOTIONS
+            for p in word.english + word.english_ing + word.chinese
+        ],
     )
     if motion is None:
         motion, text = _find(text, list(_LOOSE_MOTIONS))

@@ -19,8 +19,9 @@ LARGE_SEGMENT = 20 * MIB
 MIN_LARGE_SEGMENT = 10 * MIB
 """Requests of this and more get a segment of their own size, rounded up to `ROUND_LARGE`."""
 ROUND_LARGE = 2 * MIB
-_ADDRESS_SPACE = 1 << 50
-"""More than any card: an expandable segment never runs out of addresses."""
+_ADDRESS_SPACE = LARGE_SEGMENT << 26
+"""More than any card, so that an expandable segment never runs out of addresses; whole units, so
+that they begin where the segment does."""
 
 
 class SimulatedOutOfMemory(Exception):

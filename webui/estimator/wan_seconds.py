@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from webui.core.card import Card
@@ -83,11 +85,14 @@ class _Times:
         order = "channels_last" if on_gpu and self.settings["channels_last"] else "contiguous"
         segments = template.segments(f"decode.{order}")
         if self.memory.is_tiled:
-            sides = [(h, w) for _, _, h, w in self.memory.tiles()]
+            sides = Counter((h, w) for _, _, h, w in self.memory.tiles())
         else:
-            sides = [(self.shape.h, self.shape.w)]
+            sides = Counter([(self.shape.h, self.shape.w)])
         costs = sum(
-            (_calls_costs(segments, self.shape.f, h, w) for h, w in sides),
+            (
+                count * _calls_costs(segments, self.shape.f, h, w)
+                for (h, w), count in sides.items()
+            ),
             start=np.zeros(len(segments[0].costs)),
         )
         seconds = compute_seconds(costs, self.card, width == "half")

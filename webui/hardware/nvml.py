@@ -22,7 +22,7 @@ def open_nvml() -> Iterator[tuple[Any, list[tuple[int, Any]]]]:
         yield None, []
         return
     try:
-        import pynvml  # type: ignore[import-untyped]
+        import pynvml
 
         pynvml.nvmlInit()
     except Exception:  # no package, no driver, or a driver that does not answer

@@ -2,57 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from webui.core.card import Card
 from webui.core.model import ModelCard
-from webui.core.plan import Alternative
+from webui.core.plan import Alternative, Estimate
 from webui.core.request import Request
+from webui.core.settings import Settings
 from webui.core.text import Text
-from webui.estimator.estimate import Target
-from webui.optimizer.search import find_leanest
+from webui.estimator.estimate import Target, estimate
+from webui.optimizer.search import can_fit, find_peak, room_bytes
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
 
+_STEPS_DOWN = 4
+"""How far below the first guess a request is tried: live bytes guess well."""
+
 
 def find_alternatives(
-    model: ModelCard, request: Request, target: Target, cards: Cards
+    model: ModelCard, request: Request, target: Target, leanest: Estimate, cards: Cards
 ) -> tuple[Alternative, ...]:
-    """Freed settings, fewer frames, a smaller size, a larger card: each the nearest that fits."""
+    """Freed settings, fewer frames, a smaller size, a larger card: each the nearest that fits.
 
-    def fits(changed: Request) -> bool:
-        return find_leanest(model, changed, target).fits
-
+    Args:
+        model: the request's model.
+        request: what does not fit.
+        target: the device.
+        leanest: the estimate of the leanest settings, which do not fit either.
+        cards: larger cards, the smallest first.
+    """
     offers = []
     if request.settings:
-        free = request.with_changes(settings={})
-        if fits(free):
-            names = {name: "auto" for name in request.settings}
+        if can_fit(model, request.with_changes(settings={}), target):
             offers.append(
                 Alternative(
                     text=Text("Fits with automatic settings", "改用自动设置即可放下"),
-                    changes={"settings": names},
+                    changes={"settings": dict.fromkeys(request.settings, "auto")},
                 )
             )
-    frames = most_frames(model, request, fits)
+    search = _Search(model, target, leanest)
+    frames = search.largest(_fewer_frames(model, request))
     if frames is not None:
         offers.append(
             Alternative(
-                text=Text(f"Fits at {frames} frames", f"{frames} 帧可以放下"),
-                changes={"frames": frames},
+                text=Text(f"Fits at {frames.frames} frames", f"{frames.frames} 帧可以放下"),
+                changes={"frames": frames.frames},
             )
         )
-    size = largest_size(model, request, fits)
-    if size is not None:
-        width, height = size
+    smaller = search.largest(_smaller_sizes(model, request))
+    if smaller is not None:
+        size = f"{smaller.width}x{smaller.height}"
         offers.append(
             Alternative(
-                text=Text(f"Fits at {width}x{height}", f"{width}x{height} 可以放下"),
-                changes={"width": width, "height": height},
+                text=Text(f"Fits at {size}", f"{size} 可以放下"),
+                changes={"width": smaller.width, "height": smaller.height},
             )
         )
     for card, card_target in cards():
-        if find_leanest(model, request, card_target).fits:
+        if can_fit(model, request, card_target):
             offers.append(
                 Alternative(
                     text=Text(f"Fits on {card.title}", f"{card.title} 可以放下"),
@@ -63,34 +70,47 @@ def find_alternatives(
     return tuple(offers)
 
 
-def most_frames(model: ModelCard, request: Request, fits: Callable[[Request], bool]) -> int | None:
-    """The most frames below the asked number that fit; more frames never need less memory."""
-    low, high = 0, (request.frames - 1) // model.frame_step - 1
-    best = None
-    while low <= high:
-        middle = (low + high) // 2
-        frames = middle * model.frame_step + 1
-        if fits(request.with_changes(frames=frames)):
-            best, low = frames, middle + 1
-        else:
-            high = middle - 1
-    return best
+def _fewer_frames(model: ModelCard, request: Request) -> list[Request]:
+    """The request with fewer frames, the most first."""
+    step = model.frame_step
+    return [request.with_changes(frames=count) for count in range(request.frames - step, 0, -step)]
 
 
-def largest_size(
-    model: ModelCard, request: Request, fits: Callable[[Request], bool]
-) -> tuple[int, int] | None:
-    """The largest size of the same shape below the asked one that fits, as (width, height)."""
-    shape = request.width / request.height
-    unit = model.size_multiple
-    low, high = model.min_side // unit, request.height // unit - 1
-    best = None
-    while low <= high:
-        middle = (low + high) // 2
-        height = middle * unit
-        width = model.snap_side(height * shape)
-        if fits(request.with_changes(height=height, width=width)):
-            best, low = (width, height), middle + 1
-        else:
-            high = middle - 1
-    return best
+def _smaller_sizes(model: ModelCard, request: Request) -> list[Request]:
+    """The request in smaller sizes of the same shape, the largest first."""
+
+    def sizes() -> Iterator[tuple[int, int]]:
+        shape = request.width / request.height
+        unit = model.size_multiple
+        for height in range(request.height - unit, model.min_side - 1, -unit):
+            yield height, model.snap_side(height * shape)
+
+    return [request.with_changes(height=height, width=width) for height, width in sizes()]
+
+
+class _Search:
+    """Bisects requests from large to small by live bytes; replays only the last guesses."""
+
+    def __init__(self, model: ModelCard, target: Target, leanest: Estimate) -> None:
+        self._model = model
+        self._target = target
+        self._settings: Settings = leanest.settings
+        self._overhead = leanest.peak_reserved_bytes / max(1, leanest.peak_allocated_bytes)
+
+    def largest(self, requests: list[Request]) -> Request | None:
+        """The first request that fits; smaller ones never need more."""
+        low, high = 0, len(requests)
+        while low < high:
+            middle = (low + high) // 2
+            if self._seems_to_fit(requests[middle]):
+                high = middle
+            else:
+                low = middle + 1
+        for request in requests[low : low + _STEPS_DOWN]:
+            if estimate(self._model, request, self._settings, self._target).fits:
+                return request
+        return None
+
+    def _seems_to_fit(self, request: Request) -> bool:
+        peak = find_peak(self._model, request, self._settings, self._target)
+        return peak * self._overhead <= room_bytes(self._target, self._settings, request)

@@ -37,14 +37,16 @@ def open_values(
     card = target.card
     half = "bf16" if card.bf16 else "fp16"
     on_gpu = card.kind == "cuda"
+    fixed_tile = request.settings.get("vae_tile")
+    tiles = AUTO_TILES if fixed_tile is None else (int(fixed_tile),)
     values: dict[str, list[SettingValue]] = {
         "precision": [half] if on_gpu else ["fp32", "bf16"],
         "offload": ["none", "model", "leaf", "block"],
         "text_encoder": ["gpu", "stream", "cpu"],
         "vae_precision": ["fp32", half] if on_gpu else ["fp32"],
         "vae_tiling": [False, True],
-        "vae_tile": list(AUTO_TILES),
-        "vae_tile_overlap": [64, 32],
+        "vae_tile": list(tiles),
+        "vae_tile_overlap": [auto_overlap(tile) for tile in tiles],
         "channels_last": [True],
         "allocator": ["default" if request.platform == "windows" else "expandable"],
     }
@@ -83,15 +85,19 @@ def _is_sensible(settings: Settings, request: Request) -> bool:
         return False
     if overlap > tile // 2:
         return False
+    if "vae_tile" in fixed:
+        return True
+    is_default = tile == SETTINGS["vae_tile"].default
     if settings["vae_tiling"]:
-        # Tiles as large as the picture are no tiles.
-        return "vae_tile" in fixed or tile < max(request.height, request.width)
-    return "vae_tile" in fixed or tile == SETTINGS["vae_tile"].default
+        # Tiles as large as the picture are no tiles; who asked for them still gets an answer.
+        return tile < max(request.height, request.width) or ("vae_tiling" in fixed and is_default)
+    return is_default
 
 
 def auto_overlap(tile: int) -> int:
-    """A quarter of the tile, as the library's default has it."""
-    return tile // 4
+    """About a quarter of the tile, as the library's default has it."""
+    spec = SETTINGS["vae_tile_overlap"]
+    return max(spec.low, tile // 4 // spec.multiple * spec.multiple)
 
 
 def quality_cost(settings: Settings) -> float:

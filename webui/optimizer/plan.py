@@ -60,5 +60,5 @@ def make_plan(
         estimate=found,
         choices=choice_of(model, request, found, target),
         reasons=(does_not_fit(found), *explain(model, request, found, target)),
-        alternatives=find_alternatives(model, request, target, cards),
+        alternatives=find_alternatives(model, request, target, found, cards),
     )

@@ -50,7 +50,7 @@ def explain(
     sentences = []
     for name in effective_settings(model, request, target):
         value = found.settings[name]
-        if name in _PHASE_OF and value != _PLAIN[name]:
+        if (name, value) in _NAMES:
             sentences.append(_saving(model, request, found, target, name))
     if not sentences and found.fits:
         sentences.append(
@@ -126,7 +126,7 @@ def choice_of(
         by_user = name in request.settings
         if by_user:
             why = Text("You chose it.", "由你指定。")
-        elif name in _PHASE_OF and value != _PLAIN[name]:
+        elif (name, value) in _NAMES:
             why = _saving(model, request, found, target, name)
         else:
             why = _plain_reason(name, value, target)
@@ -152,6 +152,8 @@ def _plain_reason(name: str, value: SettingValue, target: Target) -> Text:
         return (
             Text("The library's default.", "库的默认值。")
             if value == default
+            else Text("A quarter of the tile.", "块边长的四分之一。")
+            if name == "vae_tile_overlap"
             else Text("Smaller tiles fit.", "更小的块才放得下。")
         )
     return Text("Not needed: it fits without.", "不需要：无需它也放得下。")

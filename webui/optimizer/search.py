@@ -54,17 +54,30 @@ def find_leanest(model: ModelCard, request: Request, target: Target) -> Estimate
     """The settings with the lowest peak, whether they fit or not."""
     ranked = sorted(
         candidates(model, request, target),
-        key=lambda settings: _peak(model, request, settings, target),
+        key=lambda settings: find_peak(model, request, settings, target),
     )
     found = [estimate(model, request, settings, target) for settings in ranked[:_LEANEST_TRIED]]
     return min(found, key=lambda item: (not item.fits, item.peak_device_bytes))
+
+
+def can_fit(model: ModelCard, request: Request, target: Target) -> bool:
+    """Whether any settings fit; asks for no replay where live bytes alone are too many."""
+    ranked = sorted(
+        candidates(model, request, target),
+        key=lambda settings: find_peak(model, request, settings, target),
+    )
+    return any(
+        find_peak(model, request, settings, target) <= room_bytes(target, settings, request)
+        and estimate(model, request, settings, target).fits
+        for settings in ranked[:_LEANEST_TRIED]
+    )
 
 
 def _first_fit(
     model: ModelCard, request: Request, target: Target, ranked: list[_Candidate]
 ) -> tuple[_Candidate, Estimate] | None:
     for candidate in ranked:
-        if _peak(model, request, candidate.settings, target) > _room(
+        if find_peak(model, request, candidate.settings, target) > room_bytes(
             target, candidate.settings, request
         ):
             continue
@@ -87,7 +100,7 @@ def _lowest_of_equals(
         slower = candidate.seconds > first.seconds * (1 + _SAME_SECONDS)
         if candidate.quality != first.quality or slower:
             break
-        if _peak(model, request, candidate.settings, target) >= best.peak_reserved_bytes:
+        if find_peak(model, request, candidate.settings, target) >= best.peak_reserved_bytes:
             continue
         found = estimate(model, request, candidate.settings, target)
         if found.fits and found.peak_reserved_bytes < best.peak_reserved_bytes:
@@ -95,7 +108,7 @@ def _lowest_of_equals(
     return best
 
 
-def _room(target: Target, settings: Settings, request: Request) -> int:
+def room_bytes(target: Target, settings: Settings, request: Request) -> int:
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     return target.limit_bytes - target.card.context_bytes - margin_bytes(target, rules)
 
@@ -114,7 +127,7 @@ def _total(model: ModelCard, request: Request, settings: Settings, target: Targe
     )
 
 
-def _peak(model: ModelCard, request: Request, settings: Settings, target: Target) -> int:
+def find_peak(model: ModelCard, request: Request, settings: Settings, target: Target) -> int:
     """A lower bound of what the settings reserve."""
     return max(
         peak_bytes(model, request, settings, target, phase)

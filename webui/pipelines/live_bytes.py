@@ -7,7 +7,6 @@ up as PyTorch's allocators do, until the storage dies.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,7 +49,10 @@ class LiveBytes(TorchDispatchMode):
             return
         number = self._next_id
         self._next_id += 1
-        on_death: Callable[[Any], None] = lambda _, key=key: self._forget(key)  # noqa: E731
+
+        def on_death(_: Any, key: int = key) -> None:
+            self._forget(key)
+
         self._live[key] = (number, size, weakref.ref(storage, on_death))
         self.current_bytes += size
         self.peak_bytes = max(self.peak_bytes, self.current_bytes)
@@ -67,6 +69,10 @@ class LiveBytes(TorchDispatchMode):
             self.current_bytes -= entry[1]
             self.on_free(entry[0])
 
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs one operation; recorders may put another result in its place."""
+        return func(*args, **kwargs)
+
     def on_alloc(self, number: int, size_bytes: int) -> None:
         """For recorders: storage `number` came to life, `size_bytes` before rounding."""
 
@@ -74,9 +80,13 @@ class LiveBytes(TorchDispatchMode):
         """For recorders: storage `number` died."""
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = self.execute(func, args, kwargs or {})
         if isinstance(result, torch.Tensor):
             self.track(result)
         elif result is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from webui.core.errors import Cancelled, StudioError, error_from_json
@@ -93,6 +93,7 @@ def run_job(
             studio.outputs.finish(job.folder, receipt)
         except StudioError as raised:
             error = raised
+            receipt = replace(receipt, error=error.to_json())
     base = studio.planner.estimate(
         request.with_changes(settings=dict(plan.settings)), calibrated=False
     )

@@ -142,7 +142,9 @@ class Planner:
 
     def _speed(self, card: Card, model: str) -> dict[str, float]:
         """Measured over estimated seconds by phase: the median of the last receipts."""
-        names = {self.device, "cpu" if card.kind == "cpu" else f"NVIDIA {card.title}"} - {""}
+        names = (
+            {"cpu"} if card.kind == "cpu" else {self.device, f"NVIDIA {card.title}"} - {"", "cpu"}
+        )
         speed = {}
         for phase in _PHASES:
             ratios = [

@@ -178,12 +178,17 @@ class JobQueue:
                 lambda event: self._hear(job, event),
             )
         finally:
-            if self._closing:
+            if self._closing and not self._ended(job):
                 self._studio.ledger.set_state(
                     job.record.id,
                     JobState.INTERRUPTED,
                     Cancelled(Text("The studio was ended.", "工作室已关闭。")),
                 )
+
+    def _ended(self, job: _Job) -> bool:
+        """Whether the job came to its own end, just before the studio was closed."""
+        state = self._studio.ledger.get(job.record.id).state
+        return state in (JobState.DONE, JobState.CANCELLED)
 
     def _fail(self, job: _Job, error: StudioError) -> None:
         state = JobState.CANCELLED if isinstance(error, Cancelled) else JobState.FAILED

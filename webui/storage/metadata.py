@@ -84,7 +84,8 @@ def _read_mp4(path: Path) -> str | None:
     import av
 
     with av.open(str(path), format="mp4") as container:
-        return container.metadata.get(_MP4_KEY)
+        text: str | None = container.metadata.get(_MP4_KEY)
+        return text
 
 
 def _embed_png(source: Path, target: Path, text: str) -> None:

@@ -18,12 +18,13 @@ REPRESENTATIVE = {"half": "bf16", "full": "fp32"}
 """The precision that is traced for each width."""
 
 
-def trace_model(card: ModelCard, folder: Path) -> list[Path]:
+def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[Path]:
     """Writes the templates of all parts of a model at both widths.
 
     Args:
         card: the model.
         folder: where the files go.
+        only: one part (text, transformer, vae), or None for all.
 
     Returns:
         The files that were written; parts that another model shares are written once.
@@ -42,6 +43,8 @@ def trace_model(card: ModelCard, folder: Path) -> list[Path]:
     parts = {"text": wan.trace_text, "transformer": wan.trace_transformer, "vae": wan.trace_vae}
     written = []
     for part, trace in parts.items():
+        if only is not None and part != only:
+            continue
         for width, precision in REPRESENTATIVE.items():
             about = {"model": card.name, "part": part, "precision": precision, "versions": versions}
             path = folder / template_name(card, part, width)
@@ -53,13 +56,14 @@ def trace_model(card: ModelCard, folder: Path) -> list[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m webui.tracing", description=__doc__)
     parser.add_argument("models", nargs="*", help="catalogue names; none: all of them")
+    parser.add_argument("--part", choices=("text", "transformer", "vae"), help="only this part")
     parser.add_argument("--output", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     cards = load_models()
     for name in arguments.models or list(cards):
         begun = time.perf_counter()
-        for path in trace_model(cards[name], arguments.output):
+        for path in trace_model(cards[name], arguments.output, arguments.part):
             print(f"{path.name}  {path.stat().st_size / 1024:.0f} KiB")
         print(f"{name}: {time.perf_counter() - begun:.1f} s")
     return 0

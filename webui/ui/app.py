@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from webui.core.units import format_bytes
+from webui.core.units import GIB
 from webui.service.access import Access
 from webui.ui import api, generate, history
 from webui.ui.page import Page
@@ -81,7 +81,7 @@ def build_app(
         demo.load(first.on_load, first.load_inputs(), first.outputs, **hidden)
         header.click(
             lambda data: {first.areas.memory: first.form_of(data)},
-            set(first.controls.fields.values()), [first.areas.memory], **hidden,
+            set(first.controls.fields.values()), [first.areas.memory], preprocess=False, **hidden,
         ).then(None, js=_SWITCH_LANGUAGE)  # fmt: skip
         api.build_api(page)
     demo.queue(default_concurrency_limit=None, api_open=False)
@@ -117,11 +117,12 @@ element.addEventListener('click', event => {
 
 def _render_header(page: Page, language: str) -> str:
     card = page.detected()
+    device = generate_words.THIS_PROCESSOR if card.kind == "cpu" else generate_words.THIS_MACHINE
     return (
         '<header class="vs-header"><div><h1>VRAM Studio</h1>'
         f"<p>{say(words.TAGLINE, language)}</p></div>"
         f'<div class="vs-header-side"><span class="vs-device" id="studio-device">'
-        f"{card.title} · {format_bytes(card.vram_bytes)}</span>"
+        f"{say(device, language, card=card.title)} · {card.vram_bytes / GIB:.0f} GiB</span>"
         f'<button type="button" class="vs-button vs-quiet" id="studio-language" '
         f'title="{say(words.SWITCH_LANGUAGE, language)}">{say(words.OTHER_LANGUAGE, language)}'
         "</button></div></header>"

@@ -75,8 +75,8 @@ def size_of(form: Mapping[str, Any], model: ModelCard) -> tuple[int, int]:
             return width, height
     defaults = model.defaults
     return (
-        model.snap_side(_number(form.get("width"), defaults.width)),
-        model.snap_side(_number(form.get("height"), defaults.height)),
+        model.snap_side(number(form.get("width"), defaults.width)),
+        model.snap_side(number(form.get("height"), defaults.height)),
     )
 
 
@@ -87,7 +87,7 @@ def request_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
     were for another model must not stand in the way.
     """
     width, height = size_of(form, model)
-    limit = _number(form.get("vram_gib"), 0.0)
+    limit = number(form.get("vram_gib"), 0.0)
     settings = {
         name: decode_setting(SETTINGS[name], form[SETTING + name])
         for name in model.settings
@@ -98,7 +98,7 @@ def request_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
         "model": model.name,
         "prompt": form.get("prompt") or "",
         "negative_prompt": form.get("negative_prompt") or "",
-        "frames": model.snap_frames(_number(form.get("frames"), model.defaults.frames)),
+        "frames": model.snap_frames(number(form.get("frames"), model.defaults.frames)),
         "height": height,
         "width": width,
         "steps": form.get("steps"),
@@ -177,7 +177,7 @@ def restored(saved: Any, models: Mapping[str, ModelCard], cards: set[str]) -> di
         "frames": (1, model.max_frames, defaults.frames),
     }
     for key, (low, high, default) in limits.items():
-        form[key] = min(high, max(low, _number(saved.get(key), default)))
+        form[key] = min(high, max(low, number(saved.get(key), default)))
     form["frames"] = model.snap_frames(form["frames"])
     if saved.get("size") in [CUSTOM_SIZE, *(size_name(*size) for size in model.sizes)]:
         form["size"] = saved["size"]
@@ -193,11 +193,17 @@ def _sides(saved: Mapping[str, Any]) -> dict[str, Any]:
     return {key: saved.get(key) for key in ("width", "height")}
 
 
-def _number(value: Any, default: float) -> float:
+def plain(value: Any) -> Any:
+    """The value if it is a text, a number or a switch, else None."""
+    return value if isinstance(value, str | int | float | bool) else None
+
+
+def number(value: Any, default: float) -> float:
+    """The value as a finite number, or the default."""
     with contextlib.suppress(TypeError, ValueError):
-        number = float(value)
-        if math.isfinite(number):
-            return number
+        read = float(value)
+        if math.isfinite(read):
+            return read
     return default
 
 

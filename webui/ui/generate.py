@@ -7,6 +7,7 @@ tab therefore loses nothing, and a page that is opened again finds its job throu
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from webui.core.errors import StudioError
+from webui.core.errors import NotFound, StudioError
 from webui.core.model import ModelCard
 from webui.core.plan import Plan
 from webui.core.request import DETECTED
@@ -56,6 +57,8 @@ class Areas:
     """The job whose result this page waits for."""
     shown: gr.State
     """The run in the player."""
+    revision: gr.Textbox
+    """Changes when an event has changed the form or the shown run: then it is planned again."""
     memory: gr.BrowserState
     """The form, as this browser remembers it."""
 
@@ -79,7 +82,7 @@ class GenerateTab:
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
             controls.custom_size, controls.frames_hint, controls.size_hint, controls.weights,
             controls.examples, controls.message, areas.panel, areas.jobs, areas.result,
-            areas.recent, areas.timer, areas.following, areas.shown, areas.memory,
+            areas.recent, areas.timer, areas.following, areas.shown, areas.revision, areas.memory,
         ]  # fmt: skip
 
     def _build_areas(self) -> Areas:
@@ -93,6 +96,7 @@ class GenerateTab:
             panel=panel, jobs=jobs, result=result, recent=recent,
             timer=gr.Timer(POLL_S, active=False), following=gr.State(None),
             shown=gr.State(None),
+            revision=gr.Textbox(visible="hidden", elem_id="generate-revision"),
             memory=gr.BrowserState(None, storage_key="vram-studio-form", secret="vram-studio"),
         )  # fmt: skip
 
@@ -103,16 +107,16 @@ class GenerateTab:
         inputs = {*fields.values(), areas.shown, areas.following}
         quiet: dict[str, Any] = {
             "inputs": inputs, "outputs": self.outputs, "queue": False,
-            "show_progress": "hidden", "api_visibility": "private",
+            "show_progress": "hidden", "api_visibility": "private", "preprocess": False,
         }  # fmt: skip
         replan = self._event(lambda form, visit, state: self.plan_updates(form, visit, state))
-        for name, component in fields.items():
-            if name == "model":
-                component.input(self._event(self._on_model), **quiet)
-            elif name in ("prompt", "negative_prompt"):
-                component.blur(self._event(self._on_text), **quiet)
-            else:
-                component.input(replan, trigger_mode="always_last", **quiet)
+        texts = ("prompt", "negative_prompt")
+        edits = [part.input for name, part in fields.items() if name not in ("model", *texts)]
+        # One listener for all: two would answer out of order, and the older plan would stay.
+        gr.on([*edits, areas.revision.change], replan, trigger_mode="always_last", **quiet)
+        fields["model"].input(self._event(self._on_model), **quiet)
+        for name in texts:
+            fields[name].blur(self._event(self._on_text), **quiet)
         for name in ("width", "height"):
             gr.on([fields[name].blur, fields[name].submit], self._event(self._on_snap), **quiet)
         fields["frames"].release(self._event(self._on_snap), **quiet)
@@ -134,7 +138,7 @@ class GenerateTab:
         if form is None:
             form = {**forms.defaults_of(next(iter(models.values()))), "prompt": "",
                     "card": DETECTED, "vram_gib": 0}  # fmt: skip
-        updates = self.form_updates(form, visit, {"shown": None})
+        updates = self.form_updates(form, visit)
         updates[self._fields["card"]] = gr.update(
             choices=card_choices(self.page, visit.language), value=form["card"]
         )
@@ -168,7 +172,13 @@ class GenerateTab:
         return on_action
 
     def form_of(self, data: Mapping[Any, Any]) -> Form:
-        return {name: data[component] for name, component in self._fields.items()}
+        """The form's values by name.
+
+        Events run without gradio's own checks: between a model's change and the browser's next
+        event they would refuse a size of the model before. `Studio.parse` checks everything; here
+        only plain values pass, since gradio would serve a file that a returned mapping names.
+        """
+        return {name: forms.plain(data[component]) for name, component in self._fields.items()}
 
     def _state(self, data: Mapping[Any, Any]) -> dict[str, Any]:
         return {"shown": data[self.areas.shown], "following": data[self.areas.following]}
@@ -193,27 +203,55 @@ class GenerateTab:
         updates[self.areas.panel] = memory_panel.render_panel(content, visit.language)
         return updates | self._settings(plan, visit)
 
-    def form_updates(self, form: Form, visit: Visit, state: Mapping[str, Any]) -> Updates:
-        """Puts a whole form into the controls, and everything that follows from it."""
-        model = self._model(form)
-        updates: Updates = self.plan_updates(form, visit, state)
-        for name, component in self._fields.items():
-            updates[component] = gr.update(value=form[name])
-        updates[self._fields["frames"]] = gr.update(
-            value=form["frames"], maximum=model.max_frames, step=model.frame_step
-        )
-        updates[self._fields["size"]] = gr.update(
-            choices=size_choices(model, visit.language), value=form["size"]
-        )
-        updates[self.controls.examples] = render_examples(model, visit)
-        updates[self.controls.weights] = self._weights(model, visit)
-        return updates
+    def form_updates(self, form: Form, visit: Visit, before: Form | None = None) -> Updates:
+        """Puts a form into the controls; the plan follows by itself.
 
-    def run_updates(self, run_id: str, form_visit: Visit) -> Updates:
-        """The settings of a run of the past, back in the form."""
-        run = self.page.studio.run(run_id, form_visit.visitor)
-        model = self.page.models()[run.request["model"]]
-        return self.form_updates(forms.form_of(run.request, model), form_visit, {"shown": run_id})
+        Args:
+            form: the new values.
+            visit: who asks.
+            before: what the controls hold; values that stay are not sent, so that what the user
+                changes meanwhile is not taken back.
+        """
+        model = self._model(form)
+        changed = [name for name in form if before is None or form[name] != before.get(name)]
+        updates: Updates = {
+            self._fields[name]: gr.update(value=form[name])
+            for name in changed
+            if name in self._fields
+        }
+        if "model" in changed or before is None or before["model"] != form["model"]:
+            updates |= self._model_updates(form, model, visit)
+        return updates | self._hints(form, model, visit) | self._replan()
+
+    def _model_updates(self, form: Form, model: ModelCard, visit: Visit) -> Updates:
+        return {
+            self._fields["frames"]: gr.update(
+                value=form["frames"], maximum=model.max_frames, step=model.frame_step
+            ),
+            self._fields["size"]: gr.update(
+                choices=size_choices(model, visit.language), value=form["size"]
+            ),
+            self.controls.examples: render_examples(model, visit),
+            self.controls.weights: self._weights(model, visit),
+        }
+
+    def _replan(self) -> Updates:
+        return {self.areas.revision: secrets.token_hex(8)}
+
+    def run_updates(self, run_id: str, visit: Visit) -> Updates:
+        """The settings of a run of the past, back in the form.
+
+        Raises:
+            NotFound: the visitor has no such run, or its model left the catalogue.
+        """
+        run = self.page.studio.run(run_id, visit.visitor)
+        model = self.page.models().get(str(run.request.get("model")))
+        if model is None:
+            raise NotFound(words.MODEL_GONE)
+        return {
+            **self.form_updates(forms.form_of(run.request, model), visit),
+            self.areas.shown: run_id,
+        }
 
     def forget(self, run_id: str, shown: str | None, visit: Visit) -> Updates:
         """A run was deleted: it leaves the player and the row of recent runs."""
@@ -225,8 +263,8 @@ class GenerateTab:
 
     def _hints(self, form: Form, model: ModelCard, visit: Visit) -> Updates:
         width, height = forms.size_of(form, model)
-        frames = model.snap_frames(float(form.get("frames") or 1))
-        fps = float(form.get("fps") or model.defaults.fps)
+        frames = model.snap_frames(forms.number(form.get("frames"), 1))
+        fps = forms.number(form.get("fps"), 0) or model.defaults.fps
         length = (
             visit.say(words.ONE_FRAME)
             if frames == 1
@@ -283,8 +321,10 @@ class GenerateTab:
     # What the user does
 
     def _on_model(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
+        model = self._model(form)
         kept = {key: form[key] for key in ("prompt", "card", "vram_gib", "seed")}
-        return self.form_updates({**forms.defaults_of(self._model(form)), **kept}, visit, state)
+        new = {**forms.defaults_of(model), **kept}
+        return self.form_updates(new, visit, form) | self._model_updates(new, model, visit)
 
     def _on_text(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
         return {self.areas.memory: form}
@@ -292,11 +332,13 @@ class GenerateTab:
     def _on_snap(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
         model = self._model(form)
         width, height = forms.size_of(form, model)
-        snapped: dict[str, Any] = {"frames": model.snap_frames(float(form["frames"] or 1))}
+        snapped: dict[str, Any] = {"frames": model.snap_frames(forms.number(form["frames"], 1))}
         if form["size"] == forms.CUSTOM_SIZE:
             snapped |= {"width": width, "height": height}
-        updates = self.plan_updates({**form, **snapped}, visit, state)
-        return updates | {self._fields[name]: value for name, value in snapped.items()}
+        updates = self._hints({**form, **snapped}, model, visit)
+        return updates | {
+            self._fields[name]: value for name, value in snapped.items() if form[name] != value
+        }
 
     def _on_generate(self, form: Form, visit: Visit, state: dict[str, Any]) -> Updates:
         studio = self.page.studio
@@ -327,19 +369,19 @@ class GenerateTab:
         if downloading:
             updates[self.controls.weights] = self._weights(model, visit)
         if following and following not in [job.id for job in jobs]:
-            updates |= self._show(following, form, visit)
+            updates |= self._show(following, visit)
             updates[self.areas.recent] = self._recent(visit)
             following = None
         updates[self.areas.following] = following or (jobs[0].id if jobs else None)
         return updates
 
-    def _show(self, run_id: str, form: Form, visit: Visit) -> Updates:
+    def _show(self, run_id: str, visit: Visit) -> Updates:
         try:
             run = self.page.studio.run(run_id, visit.visitor)
         except StudioError as error:
             return {self.areas.result: memory_panel.render_error(error, visit.language)}
         return {
-            **self.plan_updates(form, visit, {"shown": run_id}),
+            **self._replan(),
             self.areas.result: results.render_result(run, visit.language),
             self.areas.shown: run_id,
         }
@@ -360,12 +402,12 @@ class GenerateTab:
             case "apply":
                 changes = json.loads(asked.get("changes", "{}"))
                 changed = forms.with_changes(form, changes)
-                return self.form_updates(changed, visit, state) | {self.controls.message: ""}
+                return self.form_updates(changed, visit, form) | {self.controls.message: ""}
             case "cancel":
                 studio.cancel(asked.get("job", ""), visit.visitor)
                 return self._poll(form, visit, state)
             case "show":
-                return self._show(asked.get("run", ""), form, visit)
+                return self._show(asked.get("run", ""), visit)
             case "again":
                 return self.run_updates(asked.get("run", ""), visit)
             case "delete":

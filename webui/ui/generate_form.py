@@ -212,12 +212,12 @@ def render_note(name: str, choice: Choice, visit: Visit) -> str:
     """Under a setting: what it is set to and why, and what the setting means."""
     spec, language = SETTINGS[name], visit.language
     if choice.by_user:
-        chosen = say(words.FIXED, language)
+        chosen, why = say(words.FIXED, language), ""
     else:
         label = spec.choice_labels.get(choice.value, Text(str(choice.value), str(choice.value)))
-        chosen = say(words.CHOSEN, language, value=label.in_language(language).split(":")[0])
-        chosen = f"<b>{chosen}</b>"
-    why = say(choice.why, language)
+        value = label.in_language(language).replace("：", ":").split(":")[0]
+        chosen = f"<b>{say(words.CHOSEN, language, value=value)}</b>"
+        why = say(choice.why, language)
     about = say(spec.info, language)
     return (
         f'<details class="vs-note"><summary title="{say(words.WHAT_IS_IT, language)}">{chosen}'

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from webui.core.errors import StudioError
+from webui.core.plan import Plan
 from webui.ui import memory_panel, results
 from webui.ui.generate import GenerateTab
 from webui.ui.page import Page, Visit
@@ -72,12 +73,20 @@ class HistoryTab:
             return {self.detail: memory_panel.render_error(error, visit.language)}
         return {}
 
+    def _plan_now(self, request: Mapping[str, Any]) -> Plan | None:
+        try:
+            return self.page.studio.plan(self.page.studio.parse(request))
+        except StudioError:
+            return None
+
     def _detail(self, run_id: str, visit: Visit) -> str:
         run = self.page.studio.run(run_id, visit.visitor)
         panel = receipt = ""
         if run.receipt and run.receipt.plan:
             card = self.page.card(str(run.receipt.plan.get("card", "")))
-            content = memory_panel.content_of_receipt(run.receipt, card.title)
+            content = memory_panel.content_of_receipt(
+                run.receipt, card.title, self._plan_now(run.request)
+            )
             panel = memory_panel.render_panel(content, visit.language)
             text = json.dumps(run.receipt.to_json(), indent=2, ensure_ascii=False)
             receipt = (

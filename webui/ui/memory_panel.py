@@ -21,6 +21,8 @@ from webui.ui.words import common as words
 
 _ZOOM_BELOW = 0.3
 """When the peak is below this share of the limit, the bars are drawn on a scale of their own."""
+_COMPARED_S = 1.0
+"""Times below this are shown without their error: it would be noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +57,27 @@ def content_of_plan(
     )
 
 
-def content_of_receipt(receipt: Receipt, card_title: str) -> PanelContent:
-    """The panel for a run of the past."""
+def content_of_receipt(receipt: Receipt, card_title: str, plan_now: Plan | None) -> PanelContent:
+    """The panel for a run of the past.
+
+    Args:
+        receipt: of the run.
+        card_title: of its card.
+        plan_now: a plan of today for the same request. A receipt keeps its reasons in English
+            only; when today's plan chose the same, its reasons are the same in every language.
+    """
     plan = receipt.plan
-    notes = plan.get("notes", ())
+    if plan_now is not None and dict(plan_now.settings) == plan.get("settings"):
+        reasons = [each for each in plan_now.reasons if each not in plan_now.estimate.notes]
+    else:
+        notes = plan.get("notes", ())
+        reasons = [Text(each, each) for each in plan.get("reasons", ()) if each not in notes]
     return PanelContent(
         estimate=plan,
         processor=not plan.get("context_bytes"),
         card_title=card_title,
         measurement=receipt.measurement.to_json() if receipt.measurement else None,
-        reasons=[Text(reason, reason) for reason in plan.get("reasons", ()) if reason not in notes],
-        notes=[Text(note, note) for note in notes],
+        reasons=reasons,
     )
 
 
@@ -249,10 +261,11 @@ def _measured(
         ("measured-reserved", max(0, measured[key] - measured["allocated_bytes"])),
     ]
     error = format_error(measured[key], estimated)
-    slower = format_error(measured["seconds"], phase["seconds"])
+    slow = max(measured["seconds"], phase["seconds"]) >= _COMPARED_S
+    slower = f" ({format_error(measured['seconds'], phase['seconds'])})" if slow else ""
     text = (
         f"{_say(words.MEASURED, language)} {format_bytes(total)} ({error}) · "
-        f"{seconds_text(measured['seconds'])} ({slower})"
+        f"{seconds_text(measured['seconds'])}{slower}"
     )
     return _bar(parts, scale, limit, text) + f'<div class="vs-measured-text">{text}</div>'
 

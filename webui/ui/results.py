@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from webui.core.job import JobState, JobView
@@ -114,8 +114,11 @@ def render_result(run: RunSummary, language: str) -> str:
 
 
 def made_by(run: RunSummary) -> list[Path]:
-    """What the run made, without the thumbnail that the studio adds."""
-    return [path for path in run.outputs if path != run.thumbnail]
+    """What the run made, without pictures that only stand for it."""
+    if run.receipt is None:
+        return []
+    made = {PurePosixPath(name).name for name in run.receipt.outputs}
+    return [path for path in run.outputs if path.name in made]
 
 
 def describe(run: RunSummary, language: str) -> str:

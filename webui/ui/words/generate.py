@@ -63,3 +63,6 @@ OWNER_DOWNLOADS = Text(
     "Only the owner of this machine can download models.", "只有本机的所有者可以下载模型。"
 )
 ASK_OWNER = Text("Ask them, or pick another model.", "请联系所有者，或换一个模型。")
+MODEL_GONE = Text(
+    "The model of this run is not offered any more.", "这次运行所用的模型已不再提供。"
+)

@@ -1,0 +1,100 @@
+"""The training parts at tiny size: they learn, and they equal what the library computes."""
+
+import torch
+from diffusers import WanPipeline
+
+from webui.demo import codec, networks, vocabulary
+from webui.demo.drawing import draw, random_scene
+from webui.demo.muon import build_optimisers, orthogonalise
+from webui.demo.pool import Bucket, LatentPool, PromptBank, all_codes
+from webui.demo.schedule import Progress
+from webui.demo.tokenizer import build_tokenizer
+from webui.demo.train_transformer import Painter, build_pools, train_painter
+from webui.demo.train_vae import set_latent_statistics, train_vae
+from webui.demo.vocabulary import Spec
+
+CPU = torch.device("cpu")
+
+
+def test_whole_clip_codec_equals_the_library(pipeline: WanPipeline) -> None:
+    scene = random_scene([Spec("red", "star", "rotate")], torch.Generator().manual_seed(0))
+    clip = draw(scene, 17, 32, 48)
+    with torch.no_grad():
+        mean, _ = codec.encode(pipeline.vae, clip)
+        torch.testing.assert_close(
+            mean, pipeline.vae.encode(clip).latent_dist.mean, atol=2e-4, rtol=1e-4
+        )
+        rebuilt = codec.decode(pipeline.vae, mean).clamp(-1, 1)
+        torch.testing.assert_close(rebuilt, pipeline.vae.decode(mean).sample, atol=2e-4, rtol=1e-4)
+
+
+def test_autoencoder_and_painter_learn() -> None:
+    torch.manual_seed(0)
+    vae = networks.build_vae(base_dim=4)
+    vae_losses = train_vae(
+        vae,
+        Progress(steps=12),
+        device=CPU,
+        optimisers=build_optimisers(vae, 0.03, 3e-3),
+        batch_scale=0.01,
+    )
+    assert sum(vae_losses[-4:]) < sum(vae_losses[:4])
+    set_latent_statistics(vae, CPU, clips=2)
+    tokenizer = build_tokenizer()
+    painter = Painter(
+        networks.build_transformer(num_layers=1, num_attention_heads=1, ffn_dim=64),
+        networks.build_text_encoder(len(tokenizer), num_layers=1),
+    )
+    average = {name: value.detach().clone() for name, value in painter.state_dict().items()}
+    before = {name: value.clone() for name, value in average.items()}
+    generator = torch.Generator().manual_seed(0)
+    losses = train_painter(
+        painter,
+        average,
+        build_pools(vae, generator, (Bucket(5, 32, 32, 1.0),), clips=8),
+        PromptBank(tokenizer, 1, CPU),
+        Progress(steps=60),
+        optimisers=build_optimisers(painter, 0.02, 1.5e-3),
+        generator=generator,
+        step_tokens=64,
+    )
+    assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
+    assert any(not torch.equal(before[name], average[name]) for name in average)
+
+
+def test_pools_hold_no_held_out_combination() -> None:
+    held_out = vocabulary.held_out_combinations()
+    for colour, shape, motion, _ in all_codes().tolist():
+        spec = Spec(
+            vocabulary.COLOURS[colour].name,
+            vocabulary.SHAPES[shape].name,
+            vocabulary.MOTIONS[motion].name,
+        )
+        assert spec not in held_out
+    pool = LatentPool(
+        networks.build_vae(base_dim=4), Bucket(1, 32, 32, 1.0), 4, torch.Generator().manual_seed(0)
+    )
+    latents, rows = pool.sample(6)
+    assert latents.shape == (6, 16, 1, 4, 4)
+    assert rows.shape == (6,)
+
+
+def test_orthogonalise_evens_out_the_directions() -> None:
+    matrices = torch.randn(3, 8, 20, generator=torch.Generator().manual_seed(0))
+    spread = torch.linalg.svdvals(orthogonalise(matrices))
+    assert spread.min() > 0.5
+    assert spread.max() < 1.3
+
+
+def test_progress_counts_over_sessions() -> None:
+    progress = Progress(minutes=1, steps=10, spent_s=30, step=5)
+    assert 0.49 < progress.fraction < 0.6
+    progress.step = 10
+    assert progress.fraction == 1
+
+
+def test_tokenizer_is_reproducible_and_survives_other_text() -> None:
+    first, second = build_tokenizer(), build_tokenizer()
+    text = "A red CIRCLE；一个红色的圆 zebra привет"
+    assert first(text).input_ids == second(text).input_ids
+    assert first("red").input_ids == first("RED").input_ids

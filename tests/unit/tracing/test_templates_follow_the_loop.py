@@ -1,0 +1,182 @@
+"""The templates against fresh traces of the real pipeline loop, at shapes they were not made from.
+
+They pin that the loops of estimator/wan.py are those of diffusers (denoising, frames, tiles).
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from webui.catalogue import find_model
+from webui.core.model import ModelCard
+from webui.core.request import Request
+from webui.core.settings import Settings, with_defaults
+from webui.estimator.events import PhaseEvents, rounded
+from webui.estimator.rules import Rules
+from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
+from webui.estimator.wan import LatentShape, WanMemory
+from webui.pipelines import wan
+from webui.tracing.meta_kernels import cuda_kernels
+from webui.tracing.recorder import Event, Recorder
+from webui.tracing.streaming import recorded_streaming
+from webui.tracing.wan import BLOCKS, record_decode, request_of
+
+EXACT = 0.005
+BARE = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)
+"""A GPU without a matrix library: the meta device has none either."""
+
+
+def live_peak(events: list[Event]) -> int:
+    """Most bytes alive at once, counted anew from the recording."""
+    sizes: dict[int, int] = {}
+    live = peak = 0
+    for event in events:
+        size = rounded(event.size_bytes)
+        if event.kind in (ALLOCATE, LOAD):
+            sizes[event.slot] = size
+            live += size
+            peak = max(peak, live)
+        elif event.kind == SCRATCH:
+            peak = max(peak, live + size)
+        elif event.kind == RELEASE:
+            live -= sizes.pop(event.slot, 0)
+    return peak
+
+
+def composed_peak(card: ModelCard, request: Request, settings: Settings, phase: str) -> int:
+    """What the templates say of the phase, above what is resident."""
+    events: PhaseEvents = WanMemory(card, request, settings, BARE).phase(phase)
+    return events.peak_live_bytes() - events.resident_bytes
+
+
+def record(module: Any, mode: str, run: Callable[[], Any]) -> list[Event]:
+    """The events of a run; the module's weights are resident or streamed."""
+    recorder = Recorder()
+    if mode == "none":
+        recorder.track_module(module)
+    else:
+        recorder.leave_out(module)
+    recorder.recording.events.clear()
+    streaming = nullcontext() if mode == "none" else recorded_streaming(module, mode, recorder)
+    gc.collect()
+    gc.disable()
+    try:
+        with cuda_kernels(), streaming, recorder:
+            result = run()
+    finally:
+        gc.enable()
+    events = list(recorder.recording.events)
+    del result
+    return events
+
+
+def all_settings(card: ModelCard, **changes: Any) -> Settings:
+    return with_defaults({"text_encoder": "absent", **changes}, card.settings)
+
+
+DENOISE = [
+    ("demo", mode, guidance, solver, precision, shape)
+    for mode, guidance, solver, precision, shape in (
+        ("none", 5.0, "unipc", "bf16", {"f": 1, "h": 10, "w": 18}),
+        ("none", 1.0, "unipc", "fp32", {"f": 2, "h": 18, "w": 14}),
+        ("none", 5.0, "dpm++", "bf16", {"f": 21, "h": 6, "w": 10}),
+        ("none", 1.0, "dpm++", "bf16", {"f": 5, "h": 20, "w": 24}),
+        ("leaf", 5.0, "unipc", "bf16", {"f": 21, "h": 10, "w": 18}),
+        ("leaf", 1.0, "dpm++", "fp32", {"f": 1, "h": 28, "w": 20}),
+        ("leaf", 5.0, "dpm++", "bf16", {"f": 2, "h": 18, "w": 14}),
+        ("leaf", 1.0, "unipc", "bf16", {"f": 6, "h": 32, "w": 32}),
+        ("block", 5.0, "unipc", "bf16", {"f": 2, "h": 10, "w": 18}),
+        ("block", 1.0, "dpm++", "fp32", {"f": 21, "h": 18, "w": 14}),
+    )
+] + [
+    ("wan2.1-t2v-1.3b", "none", 5.0, "unipc", "bf16", {"f": 21, "h": 60, "w": 104}),
+    ("wan2.1-t2v-1.3b", "leaf", 5.0, "unipc", "bf16", {"f": 21, "h": 60, "w": 104}),
+    ("wan2.1-t2v-1.3b", "leaf", 1.0, "dpm++", "bf16", {"f": 1, "h": 26, "w": 30}),
+    ("wan2.1-t2v-1.3b", "none", 1.0, "dpm++", "fp32", {"f": 2, "h": 44, "w": 44}),
+]
+
+
+@pytest.mark.parametrize(("model", "mode", "guidance", "solver", "precision", "shape"), DENOISE)
+def test_denoise(
+    model: str, mode: str, guidance: float, solver: str, precision: str, shape: dict[str, int]
+) -> None:
+    card = find_model(model)
+    settings = all_settings(card, precision=precision, offload=mode)
+    # Five steps: more than the templates were made with.
+    request = request_of(card, shape, guidance=guidance, solver=solver, steps=5)
+    assert LatentShape.of(request, card).to_dict() == shape
+    pipe = wan.build_meta(card, settings)
+    del pipe.transformer.blocks[BLOCKS:]
+    embeddings = wan.encode(pipe, request, settings)
+    fresh = live_peak(
+        record(pipe.transformer, mode, lambda: wan.denoise(pipe, embeddings, request))
+    )
+    assert composed_peak(card, request, settings, "denoise") == pytest.approx(fresh, rel=EXACT)
+
+
+@pytest.mark.parametrize("encoder", ["gpu", "stream"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_encode(encoder: str, precision: str) -> None:
+    card = find_model("demo")
+    settings = all_settings(card, precision=precision, text_encoder=encoder)
+    request = request_of(card, {"f": 2, "h": 10, "w": 10})
+    pipe = wan.build_meta(card, settings)
+    mode = "none" if encoder == "gpu" else "leaf"
+    fresh = live_peak(
+        record(pipe.text_encoder, mode, lambda: wan.encode(pipe, request, settings))
+    )
+    assert composed_peak(card, request, settings, "encode") == pytest.approx(fresh, rel=EXACT)
+
+
+def tiled(tile: int, overlap: int) -> dict[str, Any]:
+    return {"vae_tiling": True, "vae_tile": tile, "vae_tile_overlap": overlap}
+
+
+DECODE = [
+    ("demo", {"f": 1, "h": 10, "w": 18}, {}),
+    ("demo", {"f": 2, "h": 18, "w": 10}, {}),
+    ("demo", {"f": 4, "h": 18, "w": 10}, {"channels_last": True}),
+    ("demo", {"f": 5, "h": 10, "w": 10}, {"vae_precision": "bf16"}),
+    ("demo", {"f": 6, "h": 10, "w": 14}, {}),
+    ("demo", {"f": 7, "h": 10, "w": 14}, {"vae_precision": "bf16", "channels_last": True}),
+    ("demo", {"f": 21, "h": 12, "w": 10}, {}),
+    ("demo", {"f": 1, "h": 20, "w": 18}, tiled(64, 16)),
+    ("demo", {"f": 2, "h": 10, "w": 14}, tiled(64, 32)),
+    ("demo", {"f": 21, "h": 10, "w": 14}, tiled(96, 32)),
+    ("demo", {"f": 5, "h": 22, "w": 18}, tiled(128, 64)),
+    ("demo", {"f": 4, "h": 34, "w": 12}, tiled(128, 32) | {"vae_precision": "bf16"}),
+    ("demo", {"f": 3, "h": 40, "w": 36}, tiled(256, 64)),
+    ("demo", {"f": 3, "h": 20, "w": 20}, tiled(256, 64)),
+    ("wan2.1-t2v-1.3b", {"f": 1, "h": 44, "w": 60}, {}),
+    ("wan2.1-t2v-1.3b", {"f": 2, "h": 44, "w": 60}, {"vae_precision": "bf16"}),
+    ("wan2.1-t2v-1.3b", {"f": 21, "h": 60, "w": 104}, {"channels_last": True}),
+    ("wan2.1-t2v-1.3b", {"f": 6, "h": 44, "w": 54}, tiled(256, 64)),
+    ("wan2.1-t2v-1.3b", {"f": 2, "h": 36, "w": 44}, tiled(128, 32)),
+    ("wan2.1-t2v-1.3b", {"f": 1, "h": 60, "w": 104}, tiled(256, 64)),
+]
+
+
+@pytest.mark.parametrize(("model", "shape", "changes"), DECODE)
+def test_decode(model: str, shape: dict[str, int], changes: dict[str, Any]) -> None:
+    card = find_model(model)
+    settings = all_settings(card, **changes)
+    request = request_of(card, shape)
+    pipe = wan.build_meta(card, settings)
+    fresh = live_peak(record_decode(pipe, shape, settings).events)
+    assert composed_peak(card, request, settings, "decode") == pytest.approx(fresh, rel=EXACT)
+
+
+def test_a_wrong_loop_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison can fail: without the copies that join the frames it does."""
+    card = find_model("demo")
+    shape = {"f": 21, "h": 12, "w": 10}
+    settings = all_settings(card)
+    request = request_of(card, shape)
+    fresh = live_peak(record_decode(wan.build_meta(card, settings), shape, settings).events)
+    monkeypatch.setattr(WanMemory, "_pixel_bytes", lambda *_: 0)
+    assert composed_peak(card, request, settings, "decode") != pytest.approx(fresh, rel=EXACT)
