@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 READMES = tuple(path for path in (ROOT / "README.md", ROOT / "README.zh.md") if path.is_file())
 RECEIPTS = ROOT / "webui" / "estimator" / "receipts" / "h200.json"
 EVALUATION = ROOT / "webui" / "demo" / "evaluation.json"
-MARK = re.compile(r"(<!-- figure: ([a-z-]+) -->).*?(<!-- /figure -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- figure: ([a-z0-9-]+) -->).*?(<!-- /figure -->)", re.DOTALL)
 MIB = 2**20
 
 NAMES = (

@@ -226,7 +226,7 @@ def _print_plan(plan: Plan) -> None:
             f"{format_bytes(phase.reserved_bytes):>10} reserved  {format_seconds(phase.seconds)}"
         )
     print("  " + ", ".join(f"{name}: {value}" for name, value in found.settings.items()))
-    for reason in plan.reasons:
+    for reason in (*plan.reasons, *found.notes):
         print(f"  - {reason.en}")
     for offer in plan.alternatives:
         print(f"  * {offer.text.en}")

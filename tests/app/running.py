@@ -34,6 +34,7 @@ class RunningStudio:
                  "--home", str(home), "--no-open"],
                 cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
                 env={**os.environ, "STUDIO_DEVICE": "cpu", "HF_HUB_OFFLINE": "1",
+                     "HF_HOME": str(home / "hub"),
                      "GRADIO_TEMP_DIR": str(home / "cache"), **environment},
             )  # fmt: skip
         self._wait()

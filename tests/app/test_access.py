@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -89,3 +90,44 @@ def test_sign_in_keeps_strangers_out(tmp_path: Path) -> None:
         assert client.predict(api_name="/plan")["fits"] is True
         client.close()
         assert fetch(f"{running.address}/studio/files/any/thumbnail")[0] == 404
+
+
+def test_what_belongs_to_the_owner_is_refused_in_the_handler(
+    public_studio: RunningStudio, connect: Connect
+) -> None:
+    """A hidden button protects nothing: the event is posted by hand."""
+    config: dict[str, Any] = connect(public_studio).config
+    weights = next(
+        part["id"] for part in config["components"]
+        if part["props"].get("elem_id") == "generate-weights"
+    )  # fmt: skip
+    event = next(
+        entry for entry in config["dependencies"] if [weights, "click"] in entry["targets"]
+    )
+    model = next(
+        part["id"] for part in config["components"]
+        if part["props"].get("elem_id") == "generate-model"
+    )  # fmt: skip
+    sent = {"fn_index": event["id"], "session_hash": "stranger"}
+
+    def press(button: str, stray: Any = None) -> str:
+        values = {model: "wan2.1-t2v-1.3b", event["inputs"][0]: stray}
+        data = [values.get(part) for part in event["inputs"]]
+        body = {**sent, "data": data, "event_data": {"action": button}}
+        return post(f"{public_studio.address}/gradio_api/run/predict", body)
+
+    assert "Only the owner" in press("download")
+    # A mapping that gradio would take for one of its files is not handed back as one.
+    stray = {"path": str(public_studio.log), "meta": {"_type": "gradio.FileData"}}
+    assert "app.log" not in press("example", stray)
+
+
+def post(address: str, body: dict[str, Any]) -> str:
+    request = urllib.request.Request(
+        address, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return str(error.read().decode())

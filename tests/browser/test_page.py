@@ -190,6 +190,16 @@ def test_an_empty_prompt_is_one_clear_sentence(studio: RunningStudio, visit: Vis
     expect(page.locator("#generate-steps input[type=number]")).to_have_value("7")
 
 
+def test_a_download_that_cannot_start_says_why(studio: RunningStudio, visit: Visit) -> None:
+    page = visit(studio)
+    pick(page, "model", "Wan2.1 T2V 1.3B")
+    page.locator("#generate-weights .vs-button", has_text="Download").click()
+    # No network in tests: either the hub cannot be reached, or the disk has no room.
+    alert = page.locator("#generate-weights [role=alert], #generate-message [role=alert]")
+    expect(alert).to_be_visible(timeout=RUN_MS)
+    expect(page.locator("#generate-weights .vs-button", has_text="Download")).to_be_visible()
+
+
 def test_history_shows_uses_again_and_deletes(studio: RunningStudio, visit: Visit) -> None:
     page = visit(studio)
     set_number(page, "frames", 5)

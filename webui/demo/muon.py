@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 _KEPT_BY_ADAM = (
     "shared", "embed_tokens", "relative_attention_bias", "scale_shift_table", "patch_embedding",
-    "proj_out",
+    "proj_out", "conv_in", "conv_out", "quant_conv",
 )  # fmt: skip
 
 
@@ -90,6 +90,17 @@ def build_optimisers(
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]
     return optimisers
+
+
+def clip_gradients(module: nn.Module, largest: float = 1.0) -> None:
+    """Scale the gradients down to a length; a step that overflowed becomes one without gradient.
+
+    One such step would otherwise end the run. Nothing is read back, so that a GPU never waits.
+    """
+    torch.nn.utils.clip_grad_norm_(module.parameters(), largest)
+    for weight in module.parameters():
+        if weight.grad is not None:
+            torch.nan_to_num_(weight.grad, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def set_rates(optimisers: list[torch.optim.Optimizer], share: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from webui.demo.muon import set_rates
+from webui.demo.muon import clip_gradients, set_rates
 from webui.demo.pool import BUCKETS, Bucket, LatentPool, PromptBank
 from webui.demo.schedule import Progress
 
@@ -135,7 +136,7 @@ def train_painter(
             loss = flow_loss(painter, latents, tokens, generator, padding)
         painter.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(painter.parameters(), 1.0)
+        clip_gradients(painter)
         for optimiser in optimisers:
             optimiser.step()
         progress.step += 1
@@ -143,6 +144,8 @@ def train_painter(
         losses.append(loss.detach())
         if progress.step % 200 == 0:
             recent = torch.stack(losses[-200:]).mean().item()
+            if not math.isfinite(recent):
+                raise FloatingPointError(f"the loss at step {progress.step} is {recent}")
             report(
                 f"transformer step {progress.step}  {progress.elapsed_s:.0f} s  loss {recent:.4f}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from random import Random
@@ -12,7 +13,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from webui.demo import codec, drawing, vocabulary
-from webui.demo.muon import set_rates
+from webui.demo.muon import clip_gradients, set_rates
 from webui.demo.schedule import Progress
 
 # Frames, height, width, clips a step at full batch, share of the steps. Small pictures teach the
@@ -24,7 +25,7 @@ SIZES: tuple[tuple[int, int, int, int, float], ...] = (
     (33, 64, 64, 4, 0.08),
     (1, 128, 128, 24, 0.07),
 )
-MATRIX_RATE = 0.03
+MATRIX_RATE = 0.015
 OTHER_RATE = 3e-3
 KL_WEIGHT = 3e-5
 EDGE_WEIGHT = 0.5
@@ -72,13 +73,15 @@ def train_vae(
             loss, error = vae_loss(vae, clip, generator)
         vae.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        clip_gradients(vae)
         for optimiser in optimisers:
             optimiser.step()
         progress.step += 1
         losses.append(loss.detach())
         if progress.step % 200 == 0:
             recent = torch.stack(losses[-200:]).mean().item()
+            if not math.isfinite(recent):
+                raise FloatingPointError(f"the loss at step {progress.step} is {recent}")
             report(
                 f"vae step {progress.step}  {progress.elapsed_s:.0f} s  loss {recent:.4f}  "
                 f"error {error.item():.4f}"
@@ -100,6 +103,7 @@ def vae_loss(
         The loss, and the mean absolute error of the clip (of 2).
     """
     mean, log_variance = codec.encode(vae, clip)
+    log_variance = log_variance.clamp(-12, 2)  # exp of more ends in an overflow
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     rebuilt = codec.decode(vae, mean + (0.5 * log_variance).exp() * noise)
     difference = rebuilt - clip

@@ -19,8 +19,8 @@ from webui.estimator.templates import find_template, width_of
 from webui.estimator.wan import WanMemory, relevant_settings
 from webui.estimator.wan_seconds import phase_seconds
 
-PROCESS_HOST_BYTES = int(1.2 * GIB)
-"""A worker's resident set before any model: Python, PyTorch and the libraries."""
+PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
+"""A worker's resident set before any model, by kind of device: Python, PyTorch, the libraries."""
 MARGIN_SHARE = 0.03
 MARGIN_BYTES = 64 * MIB
 UNMEASURED_MARGIN_SHARE = 0.05
@@ -59,7 +59,7 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
     phases = []
     fits = True
     for name in phase_names(model, request, settings, rules):
-        key = _Key(model, request, relevant_settings(name, settings), rules)
+        key = _Key(model, request, relevant_settings(name, settings, rules), rules)
         replay = _replay(key, name, max(room, 0))
         fits = fits and replay.fits
         if not replay.fits:
@@ -101,7 +101,7 @@ def peak_bytes(
 ) -> int:
     """A phase's live bytes, without a replay: a lower bound of what it reserves."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    return _peak(_Key(model, request, relevant_settings(phase, settings), rules), phase)
+    return _peak(_Key(model, request, relevant_settings(phase, settings, rules), rules), phase)
 
 
 def seconds(
@@ -109,7 +109,7 @@ def seconds(
 ) -> float:
     """A phase's seconds, corrected by what this machine showed."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    key = _Key(model, request, relevant_settings(phase, settings), rules)
+    key = _Key(model, request, relevant_settings(phase, settings, rules), rules)
     raw = _seconds(key, phase, request.steps, target.card, target.host)
     return raw * target.speed.get(phase, 1.0)
 
@@ -152,7 +152,7 @@ def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
             sizes["text"] = 0
         if settings["offload"] == "none":
             sizes["transformer"] = sizes["vae"] = 0
-    return PROCESS_HOST_BYTES + sum(sizes.values())
+    return PROCESS_HOST_BYTES[rules.kind] + sum(sizes.values())
 
 
 def load_seconds(model: ModelCard, settings: Settings) -> float:

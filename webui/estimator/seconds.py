@@ -57,7 +57,7 @@ def compute_seconds(costs: np.ndarray, card: Card, half: bool) -> float:
         half: two bytes a value; else four.
     """
     reach = CUDA if card.kind == "cuda" else CPU
-    amount = dict(zip(COSTS, costs.tolist(), strict=True))
+    amount: dict[str, float] = dict(zip(COSTS, costs.tolist(), strict=True))
     tf32 = card.kind == "cuda" and (card.compute_capability or (0, 0)) >= _FIRST_TF32
     matrix_flops = card.bf16_flops if half else card.fp32_flops
     conv_flops = max(card.fp32_flops, card.bf16_flops / 2) if tf32 else card.fp32_flops

@@ -60,7 +60,8 @@ class Tape:
     def sizes(self, shape: Mapping[str, int]) -> np.ndarray:
         """Bytes of each event (N), rounded up to the allocator's blocks; 0 for releases."""
         raw = np.rint(self.coefficients @ monomials(shape, self.variables)).astype(np.int64)
-        return -(-raw // ROUND_BYTES) * ROUND_BYTES
+        rounded: np.ndarray = -(-raw // ROUND_BYTES) * ROUND_BYTES
+        return rounded
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Arrays for one `.npz` file; `from_arrays` takes them back."""

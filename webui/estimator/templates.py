@@ -44,7 +44,7 @@ class Template:
 
     def __init__(self, path: Path) -> None:
         with np.load(path, allow_pickle=False) as file:
-            self._arrays = {name: file[name] for name in file.files}
+            self._arrays: dict[str, np.ndarray] = {name: file[name] for name in file.files}
         self.about: dict[str, Any] = json.loads(str(self._arrays["about"]))
         self._tapes: dict[str, Tape] = {}
         self._segments: dict[str, tuple[Segment, ...]] = {}
@@ -65,7 +65,7 @@ class Template:
     def segments(self, name: str) -> tuple[Segment, ...]:
         """The calls `name.0`, `name.1`, ...; the last one repeats."""
         if name not in self._segments:
-            found = []
+            found: list[Segment] = []
             while f"{name}.{len(found)}.kind" in self._arrays:
                 prefix = f"{name}.{len(found)}"
                 pairs = self._arrays[f"{prefix}.outside"].reshape(-1, 2)

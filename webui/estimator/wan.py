@@ -53,13 +53,13 @@ class LatentShape:
         return {"f": self.f, "h": self.h, "w": self.w}
 
 
-def relevant_settings(phase: str, settings: Settings) -> Settings:
+def relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings:
     """The settings that a phase's memory and time depend on; the others get a fixed value.
 
     What is not on the card in a phase cannot change it, so that many settings share one answer.
     """
     relevant = dict(settings)
-    offloaded = settings["offload"] != "none"
+    offloaded = rules.kind == "cuda" and settings["offload"] != "none"
     if phase == "decode":
         if offloaded:
             relevant |= {"offload": "model", "text_encoder": "cpu"}

@@ -108,4 +108,6 @@ def _calls_costs(segments: tuple[Segment, ...], calls: int, h: int, w: int) -> n
         (segment.costs @ basis for segment in segments[:calls]),
         start=np.zeros(len(segments[0].costs)),
     )
-    return first + max(0, calls - len(segments)) * (segments[-1].costs @ basis)
+    repeated: np.ndarray = max(0, calls - len(segments)) * (segments[-1].costs @ basis)
+    total: np.ndarray = first + repeated
+    return total

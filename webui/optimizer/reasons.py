@@ -46,7 +46,7 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
 def explain(
     model: ModelCard, request: Request, found: Estimate, target: Target
 ) -> tuple[Text, ...]:
-    """One sentence for each means in use, with what it saves and costs; then the notes."""
+    """One sentence for each means in use, with what it saves and costs."""
     sentences = []
     for name in effective_settings(model, request, target):
         value = found.settings[name]
@@ -75,7 +75,7 @@ def explain(
                 f"在处理器上，这些设置不起作用：{names}。",
             )
         )
-    return (*sentences, *found.notes)
+    return tuple(sentences)
 
 
 def _saving(model: ModelCard, request: Request, found: Estimate, target: Target, name: str) -> Text:

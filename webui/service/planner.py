@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from statistics import median
 
 from webui.catalogue import find_model
 from webui.core.card import Card
@@ -19,7 +18,9 @@ from webui.optimizer import make_estimate, make_plan
 from webui.storage import Ledger
 
 _PHASES = ("encode", "denoise", "decode")
-_FEWEST_RECEIPTS = 1
+_PRIOR_S = 2.0
+"""Weight of 'as estimated' beside the receipts: one short run that paid for warming up says little
+about a long one."""
 _BELIEVED = (0.05, 20.0)
 """Ratios of measured to estimated seconds outside of this say that something else was running."""
 
@@ -141,20 +142,22 @@ class Planner:
         return max(0, devices[0].used_bytes - own)
 
     def _speed(self, card: Card, model: str) -> dict[str, float]:
-        """Measured over estimated seconds by phase: the median of the last receipts."""
+        """Measured over estimated seconds by phase, over the last receipts."""
         names = (
             {"cpu"} if card.kind == "cpu" else {self.device, f"NVIDIA {card.title}"} - {"", "cpu"}
         )
         speed = {}
         for phase in _PHASES:
-            ratios = [
-                sample.measured_s / sample.estimated_s
+            samples = [
+                sample
                 for name in names
                 for sample in self._ledger.speeds(name, model, phase)
+                if _BELIEVED[0] < sample.measured_s / sample.estimated_s < _BELIEVED[1]
             ]
-            ratios = [ratio for ratio in ratios if _BELIEVED[0] < ratio < _BELIEVED[1]]
-            if len(ratios) >= _FEWEST_RECEIPTS:
-                speed[phase] = median(ratios)
+            if samples:
+                measured = sum(sample.measured_s for sample in samples)
+                estimated = sum(sample.estimated_s for sample in samples)
+                speed[phase] = (measured + _PRIOR_S) / (estimated + _PRIOR_S)
         return speed
 
     def _larger_cards(self, target: Target) -> tuple[tuple[Card, Target], ...]:

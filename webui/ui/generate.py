@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -21,6 +20,7 @@ from webui.core.plan import Plan
 from webui.core.request import DETECTED
 from webui.ui import form as forms
 from webui.ui import memory_panel, results, weights
+from webui.ui.generate_areas import Areas, build_areas
 from webui.ui.generate_form import (
     Controls,
     build_controls,
@@ -30,10 +30,8 @@ from webui.ui.generate_form import (
     size_choices,
 )
 from webui.ui.page import Page, Visit
-from webui.ui.results import CLICKS
 from webui.ui.words import generate as words
 
-POLL_S = 0.6
 RECENT = 8
 SAME_WORK = ("model", "frames", "height", "width", "steps", "guidance", "flow_shift", "solver",
              "card", "vram_gib", "settings")  # fmt: skip
@@ -44,25 +42,6 @@ Form = dict[str, Any]
 Handler = Callable[[Form, Visit, dict[str, Any]], Updates]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Areas:
-    """What stands beside the form."""
-
-    panel: gr.HTML
-    jobs: gr.HTML
-    result: gr.HTML
-    recent: gr.HTML
-    timer: gr.Timer
-    following: gr.State
-    """The job whose result this page waits for."""
-    shown: gr.State
-    """The run in the player."""
-    revision: gr.Textbox
-    """Changes when an event has changed the form or the shown run: then it is planned again."""
-    memory: gr.BrowserState
-    """The form, as this browser remembers it."""
-
-
 class GenerateTab:
     """Builds the tab and handles its events; other tabs apply a run's settings through it."""
 
@@ -70,7 +49,7 @@ class GenerateTab:
         self.page = page
         with gr.Row(elem_id="generate-layout", elem_classes="vs-layout", equal_height=False):
             self.controls: Controls = build_controls(page)
-            self.areas = self._build_areas()
+            self.areas: Areas = build_areas()
         self._fields = self.controls.fields
         self._wire()
 
@@ -84,21 +63,6 @@ class GenerateTab:
             controls.examples, controls.message, areas.panel, areas.jobs, areas.result,
             areas.recent, areas.timer, areas.following, areas.shown, areas.revision, areas.memory,
         ]  # fmt: skip
-
-    def _build_areas(self) -> Areas:
-        with gr.Column(elem_id="generate-output", elem_classes="vs-area"):
-            jobs = gr.HTML(elem_id="generate-jobs", js_on_load=CLICKS)
-            result = gr.HTML(elem_id="generate-result", js_on_load=CLICKS)
-            recent = gr.HTML(elem_id="generate-recent", js_on_load=CLICKS)
-        with gr.Column(elem_id="generate-aside", elem_classes="vs-area vs-aside"):
-            panel = gr.HTML(elem_id="generate-panel", js_on_load=CLICKS)
-        return Areas(
-            panel=panel, jobs=jobs, result=result, recent=recent,
-            timer=gr.Timer(POLL_S, active=False), following=gr.State(None),
-            shown=gr.State(None),
-            revision=gr.Textbox(visible="hidden", elem_id="generate-revision"),
-            memory=gr.BrowserState(None, storage_key="vram-studio-form", secret="vram-studio"),
-        )  # fmt: skip
 
     # Events
 
@@ -360,13 +324,13 @@ class GenerateTab:
         """How the visitor's jobs stand; the result of the followed one once it has ended."""
         jobs = self.page.live_jobs(visit.visitor)
         model = self._model(form)
-        downloading = weights.is_running(self.page.studio.model_state(model.name))
+        download = self.page.studio.model_state(model.name)
         following = state.get("following")
         updates: Updates = {
             self.areas.jobs: results.render_jobs(jobs, visit.language),
-            self.areas.timer: gr.Timer(active=bool(jobs) or downloading),
+            self.areas.timer: gr.Timer(active=bool(jobs) or weights.is_running(download)),
         }
-        if downloading:
+        if download.progress is not None:
             updates[self.controls.weights] = self._weights(model, visit)
         if following and following not in [job.id for job in jobs]:
             updates |= self._show(following, visit)

@@ -293,7 +293,7 @@ def _legend(content: PanelContent, language: str) -> str:
         kinds.append(("reserved", words.RESERVED_BEYOND))
     if estimate.get("context_bytes"):
         kinds.insert(0, ("context", words.CONTEXT))
-    if not zoomed:
+    if not zoomed and estimate["margin_bytes"]:
         kinds.append(("margin", words.MARGIN))
     if content.measurement:
         kinds.append(("measured", words.MEASURED))

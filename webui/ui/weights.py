@@ -50,7 +50,8 @@ def render_weights(model: ModelCard, state: WeightsState, language: str, *, owne
     missing = say(words.WEIGHTS_MISSING, language, size=size)
     offer = Text(words.DOWNLOAD.en.format(size=size), words.DOWNLOAD.zh.format(size=size))
     download = button("download", offer, language) if owner else ""
-    failed = render_error(progress.error, language) if progress and progress.error else ""
+    # The reason names folders of this machine: the owner's business.
+    failed = render_error(progress.error, language) if owner and progress and progress.error else ""
     return f'<p class="vs-hint vs-missing">{missing}</p>{failed}{download}{about}'
 
 

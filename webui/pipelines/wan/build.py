@@ -94,20 +94,19 @@ def build_random(
         stays = placement.modes[name] == "always"
         home = device if stays else torch.device("cpu")
         module = empty_module(name, card, settings)
-        fill_random(module, home, pin=device.type == "cuda" and placement.keeps_master(name))
+        fill_random(module, home)
         parts[name] = placement.add(name, finish_module(module))
     pipe = new_pipeline(card, parts, device)
     pipe.placement = placement
     return pipe
 
 
-def fill_random(module: nn.Module, device: torch.device, pin: bool) -> None:
+def fill_random(module: nn.Module, device: torch.device) -> None:
     """Gives every meta parameter a storage with small random values.
 
     Args:
         module: parameters on meta.
         device: where the values are made.
-        pin: page-locked host memory, so that the copy to the card is fast and no second is made.
     """
     generator = torch.Generator("cpu").manual_seed(0)
     tile = torch.empty(_TILE).uniform_(-SPREAD, SPREAD, generator=generator)
@@ -117,9 +116,7 @@ def fill_random(module: nn.Module, device: torch.device, pin: bool) -> None:
             if parameter is None or not parameter.is_meta:
                 continue
             if id(parameter) not in made:
-                value = torch.empty(
-                    parameter.shape, dtype=parameter.dtype, device=device, pin_memory=pin
-                )
+                value = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
                 _fill(value, f"{owner_name}.{key}", tile)
                 made[id(parameter)] = nn.Parameter(value, requires_grad=False)
             owner._parameters[key] = made[id(parameter)]

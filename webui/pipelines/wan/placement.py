@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,12 +9,11 @@ import torch
 from diffusers.hooks import apply_group_offloading
 from torch import nn
 
+from webui.pipelines.pinned import move_to_pinned
 from webui.pipelines.wan.components import owned_tensors, to_channels_last
 
 PHASE_OF = {"text_encoder": "encode", "transformer": "denoise", "vae": "decode"}
 """The phase that needs a component."""
-
-_LOG = logging.getLogger(__name__)
 
 
 def residency(settings: Mapping[str, Any], kind: str) -> dict[str, str]:
@@ -71,7 +69,13 @@ class Placement:
         if mode == "always":
             for tensor in owned_tensors(module):
                 tensor.data = _own_storage(tensor.data.to(self.device))
-        elif mode == "phase":
+        elif self.keeps_master(component):
+            if self.device.type == "cuda":
+                move_to_pinned(list(owned_tensors(module)))
+            else:
+                for tensor in owned_tensors(module):
+                    tensor.data = _own_storage(tensor.data.cpu())
+        if mode == "phase":
             self._swapped[component] = _Swapped(module, self.device)
         elif mode in ("leaf", "block"):
             self._stream(module, mode)
@@ -140,9 +144,7 @@ class _Swapped:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self._device = device
         self._on_device = False
-        self._masters = [(tensor, _pinned(tensor.data)) for tensor in owned_tensors(module)]
-        for tensor, master in self._masters:
-            tensor.data = master
+        self._masters = [(tensor, tensor.data) for tensor in owned_tensors(module)]
 
     def to_device(self) -> None:
         if self._on_device:
@@ -159,17 +161,6 @@ class _Swapped:
             for tensor, master in self._masters:
                 tensor.data = master
             self._on_device = False
-
-
-def _pinned(tensor: torch.Tensor) -> torch.Tensor:
-    tensor = tensor.cpu()
-    if not torch.cuda.is_available() or tensor.is_pinned():
-        return tensor
-    try:
-        return tensor.pin_memory()
-    except RuntimeError as error:
-        _LOG.warning("host memory could not be pinned, copies will be slower: %s", error)
-        return _own_storage(tensor)
 
 
 def _own_storage(tensor: torch.Tensor) -> torch.Tensor:
