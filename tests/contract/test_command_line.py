@@ -145,7 +145,8 @@ def test_fixed_settings_are_kept_and_open_ones_filled(webui: Any) -> None:
 
 
 def test_run_refuses_before_it_starts_anything(webui: Any) -> None:
-    fits_not = webui("run", {**TOO_LARGE, "card": "detected", "prompt": "x"}, "--json")
+    huge = {"model": "wan2.1-t2v-14b", "frames": 481, "height": 2048, "width": 2048, "prompt": "x"}
+    fits_not = webui("run", huge, "--json")
     assert fits_not.code == 3 and len(fits_not.problems) == 1
     no_weights = webui(
         "run", {"model": "wan2.1-t2v-1.3b", "frames": 5, "height": 64, "width": 64, "prompt": "x"},

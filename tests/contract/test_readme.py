@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests import figures
-from tests.contract.project import ROOT, project, readmes
+from tests.contract.project import ROOT, project, python_files, readmes
 from webui.catalogue import find_model, load_models
 from webui.core.request import parse_request
 from webui.demo import vocabulary
@@ -205,3 +205,10 @@ def test_the_number_of_cards_is_about_right() -> None:
 
 def _read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda path: path.name)
+def test_environment_variables_are_read_somewhere(page: Path) -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in python_files("webui"))
+    for name in set(re.findall(r"STUDIO_[A-Z]+", page.read_text(encoding="utf-8"))):
+        assert f'"{name}"' in code, name

@@ -120,8 +120,8 @@ SETTINGS: dict[str, SettingSpec] = {
             default="absent",
             label=Text("Text encoder", "文本编码器"),
             info=Text(
-                "Where the prompt is encoded: on the card (it leaves after encoding, unless offload "
-                "is none), streamed layer by layer, or on the processor.",
+                "Where the prompt is encoded: on the card (it leaves after encoding, unless "
+                "offload is none), streamed layer by layer, or on the processor.",
                 "在哪里编码提示词：在显卡上（除 offload 为 none 外，编码后即移出）、逐层流式传输，"
                 "或在处理器上。",
             ),

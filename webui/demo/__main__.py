@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train the checkpoint from nothing")
     train.add_argument("--output", type=Path, default=Path("outputs/demo-checkpoint"))
     train.add_argument("--state", type=Path, help="keeps the run (default: OUTPUT.state.pt)")
+    train.add_argument("--start-from", type=Path, help="a checkpoint to improve")
     train.add_argument("--minutes-vae", type=float, default=6.0)
     train.add_argument("--minutes-transformer", type=float, default=12.0)
     train.add_argument("--steps-vae", type=int)
@@ -74,6 +75,7 @@ def _train(options: argparse.Namespace) -> int:
         output=options.output,
         state=options.state or options.output.with_name(options.output.name + ".state.pt"),
         device=options.device,
+        start_from=options.start_from,
         minutes_vae=options.minutes_vae,
         minutes_transformer=options.minutes_transformer,
         steps_vae=options.steps_vae,

@@ -36,7 +36,7 @@ class Progress:
     @property
     def fraction(self) -> float:
         """0 at the start, 1 when the budget is used up."""
-        by_time = self.elapsed_s / (60 * self.minutes) if self.minutes else 0.0
+        by_time = self.elapsed_s / (60 * self.minutes) if self.minutes else float(self.minutes == 0)
         by_steps = self.step / self.steps if self.steps else 0.0
         return max(by_time, by_steps)
 

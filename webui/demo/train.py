@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from webui.demo import networks, train_transformer, train_vae
+from webui.demo.generate import load_pipeline
 from webui.demo.muon import build_optimisers
 from webui.demo.pool import PromptBank
 from webui.demo.schedule import Progress
@@ -34,6 +35,8 @@ class TrainingPlan:
         batch_scale: share of the full batch, for small machines.
         clips: encoded clips kept for the transformer.
         phrasings: prompts for each combination.
+        start_from: a checkpoint to improve instead of starting from nothing. Its encoder stays
+            as it is, so that latents keep their meaning; minutes_vae then goes into the decoder.
         seed: of everything random.
     """
 
@@ -48,6 +51,7 @@ class TrainingPlan:
     batch_scale: float = 1.0
     clips: int = 24_000
     phrasings: int = 48
+    start_from: Path | None = None
     seed: int = 0
 
 
@@ -71,6 +75,10 @@ def train(plan: TrainingPlan) -> bool:
     painter = Painter(networks.build_transformer(), networks.build_text_encoder(len(tokenizer))).to(
         device
     )
+    if plan.start_from is not None:
+        _load_weights(plan.start_from, vae, painter)
+        for part in (vae.encoder, vae.quant_conv):
+            part.requires_grad_(False)
     average = {name: value.detach().clone() for name, value in painter.state_dict().items()}
     vae_optimisers = build_optimisers(vae, train_vae.MATRIX_RATE, train_vae.OTHER_RATE)
     optimisers = build_optimisers(
@@ -100,7 +108,10 @@ def train(plan: TrainingPlan) -> bool:
             seed=plan.seed,
             should_pause=should_pause,
         )
-        train_vae.set_latent_statistics(vae, device, clips=max(32, round(512 * plan.batch_scale)))
+        if plan.start_from is None:
+            train_vae.set_latent_statistics(
+                vae, device, clips=max(32, round(512 * plan.batch_scale))
+            )
     vae_values = (vae_progress.elapsed_s, vae_progress.step)
     vae_done = vae_progress.fraction >= 1
     complete = False
@@ -143,6 +154,18 @@ def train(plan: TrainingPlan) -> bool:
     )
     export(plan.output, vae, painter, average, tokenizer)
     return complete
+
+
+def _load_weights(folder: Path, vae: Any, painter: Painter) -> None:
+    """Copy a checkpoint's weights and latent statistics into the networks."""
+    pipeline = load_pipeline(folder)
+    vae.load_state_dict(pipeline.vae.state_dict())
+    vae.register_to_config(
+        latents_mean=list(pipeline.vae.config.latents_mean),
+        latents_std=list(pipeline.vae.config.latents_std),
+    )
+    painter.transformer.load_state_dict(pipeline.transformer.state_dict())
+    painter.text_encoder.load_state_dict(pipeline.text_encoder.state_dict())
 
 
 def export(

@@ -87,11 +87,16 @@ _CONFIGS_OF = {
     "vae": ("vae",),
 }
 """Component configurations that a part's template depends on."""
+_VALUES = ("latents_mean", "latents_std")
+"""Numbers that another training changes, and no memory depends on."""
 
 
 @lru_cache(maxsize=256)
 def _digest(name: str, part: str, card: _ByName) -> str:
-    configs = [dict(card.card.configs[key]) for key in _CONFIGS_OF[part]]
+    configs = [
+        {name: value for name, value in card.card.configs[key].items() if name not in _VALUES}
+        for key in _CONFIGS_OF[part]
+    ]
     text = json.dumps([configs, card.card.max_sequence_length], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

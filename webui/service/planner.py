@@ -63,7 +63,7 @@ class Planner:
             BadInput: no such card.
         """
         here = detected_card()
-        card = here if request.card == DETECTED else find_card(request.card)
+        card = named_card(request, here)
         is_here = card.name == here.name
         limit_bytes = card.vram_bytes
         if request.vram_gib is not None:
@@ -85,17 +85,14 @@ class Planner:
             BadInput: the card is not here, or this one is smaller.
         """
         here = detected_card()
-        if request.card == DETECTED:
-            card = here
-        else:
-            card = find_card(request.card)
+        card = named_card(request, here)
         hint = Text(
-            "Choose the detected card to run here, or vram_gib to try a smaller limit.",
-            "要在本机运行，请选择检测到的显卡；用 vram_gib 可以试更小的上限。",
+            "To run here, choose the detected card and leave vram_gib out.",
+            "要在本机运行，请选择检测到的设备，并且不要设置 vram_gib。",
         )
         if card.kind == "cuda" and here.kind != "cuda":
             raise BadInput(
-                "card",
+                "card" if request.card != DETECTED else "vram_gib",
                 Text(
                     f"This machine has no GPU, so it cannot run as a {card.title}.",
                     f"本机没有 GPU，无法按 {card.title} 运行。",
@@ -126,8 +123,7 @@ class Planner:
         return find_card(request.card).vram_bytes
 
     def runs_on_processor(self, request: Request) -> bool:
-        card = detected_card() if request.card == DETECTED else find_card(request.card)
-        return card.kind == "cpu"
+        return named_card(request, detected_card()).kind == "cpu"
 
     def _held_by_others(self) -> int:
         """Bytes of the first card that other processes hold."""
@@ -168,3 +164,21 @@ class Planner:
             for card in cards
             if card.vram_bytes > target.limit_bytes
         )
+
+
+def named_card(request: Request, here: Card) -> Card:
+    """The card that a request is about.
+
+    `vram_gib` without a card asks about a graphics card of that size where there is none: the
+    nearest of the list stands for its speed.
+
+    Raises:
+        BadInput: no such card.
+    """
+    if request.card != DETECTED:
+        return find_card(request.card)
+    if request.vram_gib is None or here.kind == "cuda":
+        return here
+    wanted_bytes = request.vram_gib * GIB
+    common = [card for card in load_cards().values() if card.bf16 and card.name.startswith("rtx-")]
+    return min(common, key=lambda card: abs(card.vram_bytes - wanted_bytes))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.client import WorkerProcess
-from webui.core.errors import Cancelled, RunFailed, StudioError
+from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
 from webui.core.job import JobState
 from webui.core.plan import Plan
 from webui.core.receipt import Receipt
@@ -230,6 +230,9 @@ class JobQueue:
             worker = self._worker = WorkerProcess(
                 self._log_path, allocator=allocator, device=device
             )
+        if self._closing:
+            # `close` came before there was a worker to end.
+            raise WorkerLost(Text("The studio was ended.", "工作室已关闭。"))
         ready = worker.start()
         self._studio.planner.versions = ready["versions"]
         self._studio.planner.device = ready["device"]
