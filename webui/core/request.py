@@ -10,7 +10,7 @@ from typing import Any
 
 from webui.core.errors import BadInput
 from webui.core.model import ModelCard
-from webui.core.settings import Settings, check_settings
+from webui.core.settings import Settings, check_settings, shown
 from webui.core.text import Text
 
 SOLVERS = ("unipc", "dpm++")
@@ -80,10 +80,11 @@ def parse_request(data: Any, find_model: Callable[[str], ModelCard]) -> Request:
         )
     for key in data:
         if key not in KEYS:
-            near = get_close_matches(str(key), KEYS, 1, 0.5)
+            named = shown(key)
+            near = get_close_matches(named, KEYS, 1, 0.5)
             raise BadInput(
-                str(key),
-                Text(f"There is no request key '{key}'.", f"请求中没有“{key}”这个键。"),
+                named,
+                Text(f"There is no request key '{named}'.", f"请求中没有“{named}”这个键。"),
                 Text(
                     f"Did you mean {near[0]}?" if near else f"Keys: {', '.join(KEYS)}.",
                     f"是否想用 {near[0]}？" if near else f"可用的键：{', '.join(KEYS)}。",
@@ -139,6 +140,23 @@ def require_prompt(request: Request) -> None:
         )
 
 
+def require_text_encoder(request: Request) -> None:
+    """A run turns its prompt into embeddings; an estimate may leave the encoder out.
+
+    Raises:
+        BadInput: the setting is `absent`.
+    """
+    if request.settings.get("text_encoder") == "absent":
+        raise BadInput(
+            "settings.text_encoder",
+            Text("A run needs the text encoder.", "运行需要文本编码器。"),
+            Text(
+                "Use gpu, stream or cpu; absent is for estimates and verify.",
+                "请用 gpu、stream 或 cpu；absent 只用于 estimate 和 verify。",
+            ),
+        )
+
+
 def _text(given: Mapping[str, Any], key: str, default: str) -> str:
     value = given.get(key, default)
     if not isinstance(value, str):
@@ -189,19 +207,14 @@ def _number(
     raise BadInput(
         key,
         Text(
-            f"{key} cannot be {_shown(value)}.",
-            f"{key} 不能是 {_shown(value)}。",
+            f"{key} cannot be {shown(value)}.",
+            f"{key} 不能是 {shown(value)}。",
         ),
         Text(
             f"It is a {kind_en} from {low:g} to {high:.10g}.",
             f"它是 {low:g} 到 {high:.10g} 之间的{kind_zh}。",
         ),
     )
-
-
-def _shown(value: Any) -> str:
-    shown = "empty" if value == "" else str(value)
-    return shown if len(shown) <= 40 else shown[:37] + "..."
 
 
 def _whole(given: Mapping[str, Any], key: str, default: int, low: int, high: int) -> int:

@@ -13,6 +13,12 @@ from webui.core.text import Text
 SettingValue = str | int | bool
 
 
+def shown(value: Any) -> str:
+    """A value from outside as a message repeats it: short, whatever it is."""
+    text = "empty" if value == "" else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingSpec:
     """One setting: its values in order of preference, its default, and its words."""
@@ -44,13 +50,13 @@ class SettingSpec:
             elif isinstance(value, str) and value in self.choices:
                 return value
             names = [str(choice).lower() for choice in self.choices]
-            near = get_close_matches(str(value), names, 1, 0.5)
+            near = get_close_matches(shown(value), names, 1, 0.5)
             allowed = ", ".join(names)
             raise BadInput(
                 field,
                 Text(
-                    f"'{value}' is not a value of the setting {self.name}.",
-                    f"设置 {self.name} 没有“{value}”这个值。",
+                    f"'{shown(value)}' is not a value of the setting {self.name}.",
+                    f"设置 {self.name} 没有“{shown(value)}”这个值。",
                 ),
                 Text(
                     (f"Did you mean {near[0]}? " if near else "") + f"It takes: {allowed}.",
@@ -63,8 +69,8 @@ class SettingSpec:
             raise BadInput(
                 field,
                 Text(
-                    f"'{value}' is not a value of the setting {self.name}.",
-                    f"设置 {self.name} 没有“{value}”这个值。",
+                    f"'{shown(value)}' is not a value of the setting {self.name}.",
+                    f"设置 {self.name} 没有“{shown(value)}”这个值。",
                 ),
                 Text(
                     f"It takes a multiple of {self.multiple} from {self.low} to {self.high}.",
@@ -224,10 +230,11 @@ def check_settings(given: Mapping[str, Any], available: tuple[str, ...]) -> Sett
     checked: Settings = {}
     for name, value in given.items():
         if name not in SETTINGS:
-            near = get_close_matches(str(name), list(SETTINGS), 1, 0.5)
+            named = shown(name)
+            near = get_close_matches(named, list(SETTINGS), 1, 0.5)
             raise BadInput(
-                f"settings.{name}",
-                Text(f"There is no setting '{name}'.", f"没有名为“{name}”的设置。"),
+                f"settings.{named}",
+                Text(f"There is no setting '{named}'.", f"没有名为“{named}”的设置。"),
                 Text(
                     f"Did you mean {near[0]}?" if near else f"Settings: {', '.join(available)}.",
                     f"是否想用 {near[0]}？" if near else f"可用设置：{', '.join(available)}。",

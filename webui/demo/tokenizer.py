@@ -18,7 +18,10 @@ PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 def build_tokenizer(vocabulary_size: int = 768, seed: int = 0) -> PreTrainedTokenizerFast:
-    """Train the tokenizer; the same arguments always give the same one.
+    """Train the tokenizer.
+
+    The pieces differ a little from one training to the next (the library's hash maps have no fixed
+    order), so that a checkpoint's own tokenizer must stay with its weights.
 
     Case and full-width forms are folded, since they mean nothing here. Chinese characters stay
     single: unigram would otherwise learn whole prompts as one piece, and the text encoder would
@@ -46,6 +49,11 @@ def build_tokenizer(vocabulary_size: int = 768, seed: int = 0) -> PreTrainedToke
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, tokenizer.token_to_id(END))]
     )
+    return wrap(tokenizer)
+
+
+def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """The tokenizer as transformers uses it."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

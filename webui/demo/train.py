@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from webui.demo import networks, train_transformer, train_vae
@@ -15,7 +16,7 @@ from webui.demo.generate import load_pipeline
 from webui.demo.muon import build_optimisers
 from webui.demo.pool import PromptBank
 from webui.demo.schedule import Progress
-from webui.demo.tokenizer import build_tokenizer
+from webui.demo.tokenizer import build_tokenizer, wrap
 from webui.demo.train_transformer import Painter
 
 
@@ -70,7 +71,10 @@ def train(plan: TrainingPlan) -> bool:
     torch.manual_seed(plan.seed)
     torch.set_float32_matmul_precision("high")
     device = torch.device(plan.device)
-    tokenizer = build_tokenizer()
+    saved: dict[str, Any] = {}
+    if plan.state.exists():
+        saved = torch.load(plan.state, map_location=device, weights_only=True)
+    tokenizer = _tokenizer(plan, saved)
     vae = networks.build_vae().to(device)
     painter = Painter(networks.build_transformer(), networks.build_text_encoder(len(tokenizer))).to(
         device
@@ -84,9 +88,7 @@ def train(plan: TrainingPlan) -> bool:
     optimisers = build_optimisers(
         painter, train_transformer.MATRIX_RATE, train_transformer.OTHER_RATE
     )
-    saved: dict[str, Any] = {}
-    if plan.state.exists():
-        saved = torch.load(plan.state, map_location=device, weights_only=True)
+    if saved:
         vae.load_state_dict(saved["vae"])
         vae.register_to_config(**saved["latent_statistics"])
         painter.load_state_dict(saved["painter"])
@@ -95,6 +97,25 @@ def train(plan: TrainingPlan) -> bool:
             optimiser.load_state_dict(kept)
     vae_progress = Progress(plan.minutes_vae, plan.steps_vae, *saved.get("vae_progress", (0.0, 0)))
     progress_values = saved.get("progress", (0.0, 0))
+
+    def save_state(values: tuple[float, int]) -> None:
+        plan.state.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(
+            {
+                "tokenizer": tokenizer.backend_tokenizer.to_str(),
+                "vae": vae.state_dict(),
+                "latent_statistics": {
+                    "latents_mean": list(vae.config.latents_mean),
+                    "latents_std": list(vae.config.latents_std),
+                },
+                "painter": painter.state_dict(),
+                "average": average,
+                "optimisers": [o.state_dict() for o in vae_optimisers + optimisers],
+                "vae_progress": (vae_progress.elapsed_s, vae_progress.step),
+                "progress": values,
+            },
+            plan.state,
+        )
 
     bf16 = train_vae.prefers_bf16(vae, device)
     if vae_progress.fraction < 1:
@@ -112,7 +133,6 @@ def train(plan: TrainingPlan) -> bool:
             train_vae.set_latent_statistics(
                 vae, device, clips=max(32, round(512 * plan.batch_scale))
             )
-    vae_values = (vae_progress.elapsed_s, vae_progress.step)
     vae_done = vae_progress.fraction >= 1
     complete = False
     if vae_done and not should_pause():
@@ -132,28 +152,23 @@ def train(plan: TrainingPlan) -> bool:
             generator=generator,
             step_tokens=round(train_transformer.STEP_TOKENS * plan.batch_scale),
             should_pause=should_pause,
+            save=lambda: save_state((progress.elapsed_s, progress.step)),
         )
         progress_values = (progress.elapsed_s, progress.step)
         complete = progress.fraction >= 1
 
-    plan.state.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {
-            "vae": vae.state_dict(),
-            "latent_statistics": {
-                "latents_mean": list(vae.config.latents_mean),
-                "latents_std": list(vae.config.latents_std),
-            },
-            "painter": painter.state_dict(),
-            "average": average,
-            "optimisers": [o.state_dict() for o in vae_optimisers + optimisers],
-            "vae_progress": vae_values,
-            "progress": progress_values,
-        },
-        plan.state,
-    )
+    save_state(progress_values)
     export(plan.output, vae, painter, average, tokenizer)
     return complete
+
+
+def _tokenizer(plan: TrainingPlan, saved: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """The run's own tokenizer, that of the checkpoint it starts from, or a new one."""
+    if saved:
+        return wrap(Tokenizer.from_str(saved["tokenizer"]))
+    if plan.start_from is not None:
+        return wrap(Tokenizer.from_file(str(plan.start_from / "tokenizer" / "tokenizer.json")))
+    return build_tokenizer()
 
 
 def _load_weights(folder: Path, vae: Any, painter: Painter) -> None:

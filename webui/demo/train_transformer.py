@@ -17,6 +17,8 @@ from webui.demo.schedule import Progress
 MATRIX_RATE = 0.02
 OTHER_RATE = 1.5e-3
 PROMPT_DROPOUT = 0.12
+SAVE_EVERY = 1500
+"""Steps between two saves."""
 EMA_DECAY = 0.999
 STEP_TOKENS = 65_536
 """Transformer tokens in a step: about 200 clips; more steps teach more than larger ones."""
@@ -100,6 +102,7 @@ def train_painter(
     step_tokens: int = STEP_TOKENS,
     report: Callable[[str], None] = print,
     should_pause: Callable[[], bool] = lambda: False,
+    save: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Train until the budget is used up or a pause is due.
 
@@ -114,11 +117,15 @@ def train_painter(
         step_tokens: transformer tokens in a step, whatever the clips' size.
         report: takes a line of progress now and then.
         should_pause: asked after every step.
+        save: called now and then, so that a broken run can go on.
 
     Returns:
         The loss of every step.
     """
     painter.train()
+    if generator.device.type == "cuda":
+        for block in painter.transformer.blocks:
+            block.compile(dynamic=True)  # 1.4 times as many steps a second on an H200
     random = Random(progress.step)
     buckets = list(pools)
     device = generator.device
@@ -128,9 +135,11 @@ def train_painter(
         pool = pools[bucket]
         if progress.step % 8 == 0:
             pool.renew()
-        latents, rows = pool.sample(max(2, min(2048, step_tokens // bucket.tokens)))
-        tokens = bank.sample(rows, PROMPT_DROPOUT, generator)
         padding = random.choices((0, 64, 162, 448), (0.8, 0.08, 0.06, 0.06))[0]
+        # The text's places cost memory in cross attention like the clip's own.
+        clip_tokens = max(bucket.tokens, bank.tokens.shape[-1] + padding)
+        latents, rows = pool.sample(max(2, step_tokens // clip_tokens))
+        tokens = bank.sample(rows, PROMPT_DROPOUT, generator)
         set_rates(optimisers, progress.rate_share(warmup_steps=200))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = flow_loss(painter, latents, tokens, generator, padding)
@@ -142,6 +151,9 @@ def train_painter(
         progress.step += 1
         update_average(average, painter, min(EMA_DECAY, progress.step / (progress.step + 10)))
         losses.append(loss.detach())
+        del loss  # with it the graph's tensors, before the next step makes its own
+        if progress.step % SAVE_EVERY == 0:
+            save()
         if progress.step % 200 == 0:
             recent = torch.stack(losses[-200:]).mean().item()
             if not math.isfinite(recent):

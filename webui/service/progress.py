@@ -26,6 +26,7 @@ class Progress:
         self.steps = 0
         self.preview: bytes | None = None
         self._phase_began = time.monotonic()
+        self._shown = 0.0
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Takes in one event of the worker."""
@@ -42,11 +43,12 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """Done of the whole job, by predicted time; below 1 until it is over."""
+        """Done of the whole job, by predicted time; never goes back, below 1 until it is over."""
         total = sum(self._seconds.values()) or 1.0
         done = sum(self._seconds[name] for name in self._before())
         done += self._seconds.get(self.phase, 0.0) * self._share()
-        return min(0.99, done / total)
+        self._shown = max(self._shown, min(0.99, done / total))
+        return self._shown
 
     @property
     def seconds_left(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ from webui.storage import JobRecord
 
 LOADING_S = 1.0
 """Going on with a warm model."""
+CLOSE_S = 10.0
+"""How long closing waits for the running job's last words."""
 
 
 @dataclass(slots=True)
@@ -130,11 +133,14 @@ class JobQueue:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        worker = self._worker
-        if worker is not None:
-            worker.kill() if self._running is not None else worker.close()
-        if self._thread is not None:
-            self._thread.join(10.0)
+        if self._worker is not None and self._running is None:
+            self._worker.close()
+        deadline = time.monotonic() + CLOSE_S
+        while self._thread is not None and self._thread.is_alive() and time.monotonic() < deadline:
+            # Again and again: the worker may be about to be started.
+            if self._worker is not None and self._running is not None:
+                self._worker.kill()
+            self._thread.join(0.1)
 
     def _loop(self) -> None:
         while True:

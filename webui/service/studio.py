@@ -16,7 +16,13 @@ from webui.core.errors import DoesNotFit, MissingWeights, NotAllowed, StudioErro
 from webui.core.job import JobState, JobView
 from webui.core.model import ModelCard
 from webui.core.plan import Plan
-from webui.core.request import MAX_SEED, Request, parse_request, require_prompt
+from webui.core.request import (
+    MAX_SEED,
+    Request,
+    parse_request,
+    require_prompt,
+    require_text_encoder,
+)
 from webui.core.text import Text
 from webui.core.units import MIB
 from webui.hardware import detected_card, load_cards, read_devices, read_host
@@ -135,13 +141,15 @@ class Studio:
             The job's id.
 
         Raises:
-            BadInput: no prompt, or a card that is not here.
+            BadInput: no prompt, no text encoder, or a card that is not here.
             DoesNotFit: nothing fits; the hint has the nearest that would.
             MissingWeights: the model is not on this machine.
             NotEnoughDisk: no room for the output.
             NotAllowed: a visitor's limits.
         """
-        require_prompt(request)
+        if not self._random_weights:
+            require_prompt(request)
+            require_text_encoder(request)
         self._planner.check_runs_here(request)
         if not self.access.is_owner(owner):
             check_limits(request, owner, self.config.limits, self._ledger)

@@ -43,7 +43,7 @@ def save_outputs(frames: NDArray[np.uint8], fps: int, folder: Path) -> list[str]
         name = "clip.mp4"
         encoder = find_encoder()
         _write_whole(folder / name, lambda part: _encode(frames, fps, part, encoder))
-    _write_whole(folder / "thumb.jpg", lambda part: _thumbnail(frames, part))
+    _write_whole(folder / "thumbnail.jpg", lambda part: _thumbnail(frames, part))
     return [name]
 
 

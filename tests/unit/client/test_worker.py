@@ -96,7 +96,7 @@ def test_a_job_from_start_to_end(worker: WorkerProcess, tmp_path: Path) -> None:
     assert all(p.allocated_bytes > p.resident_bytes > 0 for p in measurement.phases)
     assert measurement.load_seconds > 0 and measurement.host_bytes > 2**27
     assert clip(tmp_path).shape == (9, 32, 32, 3)
-    assert (tmp_path / "thumb.jpg").is_file()
+    assert (tmp_path / "thumbnail.jpg").is_file()
     again = worker.run(job)
     assert again["warm"] and Measurement.from_json(again["measurement"]).load_seconds == 0
 

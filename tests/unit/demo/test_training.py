@@ -93,8 +93,8 @@ def test_progress_counts_over_sessions() -> None:
     assert progress.fraction == 1
 
 
-def test_tokenizer_is_reproducible_and_survives_other_text() -> None:
-    first, second = build_tokenizer(), build_tokenizer()
-    text = "A red CIRCLE；一个红色的圆 zebra привет"
-    assert first(text).input_ids == second(text).input_ids
-    assert first("red").input_ids == first("RED").input_ids
+def test_tokenizer_folds_case_and_survives_other_text() -> None:
+    tokenizer = build_tokenizer()
+    numbers = tokenizer("A red CIRCLE；一个红色的圆 zebra привет").input_ids
+    assert max(numbers) < len(tokenizer) and numbers[-1] == tokenizer.eos_token_id
+    assert tokenizer("red").input_ids == tokenizer("RED").input_ids

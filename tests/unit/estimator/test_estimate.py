@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,9 @@ def run(card: str = "h200", gib: float | None = None, **data: Any) -> Estimate:
     """The estimate of a request; settings not named have their defaults."""
     request = parse_request({"model": WAN, **data}, find_model)
     model = find_model(request.model)
-    return estimate(model, request, with_defaults(request.settings, model.settings), target(card, gib))
+    return estimate(
+        model, request, with_defaults(request.settings, model.settings), target(card, gib)
+    )
 
 
 def peaks(phases: tuple[str, ...], card: str = "h200", **data: Any) -> list[int]:
@@ -166,11 +169,12 @@ def test_more_work_never_needs_less(data: dict[str, Any]) -> None:
 def test_reserved_grows_with_frames(model: str, allocator: str) -> None:
     """A search for the most frames relies on it: no dip beyond what fragmentation makes."""
     reserved = [
-        run(model=model, frames=4 * k + 1, height=256, width=256, settings={"allocator": allocator})
-        .peak_reserved_bytes
+        run(
+            model=model, frames=4 * k + 1, height=256, width=256, settings={"allocator": allocator}
+        ).peak_reserved_bytes
         for k in (0, 1, 2, 4, 7, 11, 16, 20)
     ]
-    for before, after in zip(reserved, reserved[1:], strict=False):
+    for before, after in pairwise(reserved):
         assert after >= 0.98 * before
 
 
@@ -205,9 +209,7 @@ def test_tiles_lower_the_decode_peak(precision: str, tile: int, frames: int) -> 
     work = {"height": 704, "width": 1280, "frames": frames}
     common = {"vae_precision": precision, "offload": "model"}
     (whole,) = peaks(("decode",), **work, settings=common)
-    (tiled,) = peaks(
-        ("decode",), **work, settings=common | {"vae_tiling": True, "vae_tile": tile}
-    )
+    (tiled,) = peaks(("decode",), **work, settings=common | {"vae_tiling": True, "vae_tile": tile})
     assert tiled < whole
     (other_phase,) = peaks(
         ("denoise",), **work, settings=common | {"vae_tiling": True, "vae_tile": tile}
@@ -280,7 +282,9 @@ def test_a_limit_decides_what_fits_and_not_what_is_needed() -> None:
 
 
 def test_the_processor_counts_live_bytes() -> None:
-    found = run("cpu", model="demo", frames=5, height=64, width=64, settings={"text_encoder": "gpu"})
+    found = run(
+        "cpu", model="demo", frames=5, height=64, width=64, settings={"text_encoder": "gpu"}
+    )
     assert found.margin_bytes == 0 and found.context_bytes == 0
     for phase in found.phases:
         assert phase.allocated_bytes == phase.reserved_bytes

@@ -56,7 +56,11 @@ def test_a_multilinear_fit_is_exact_everywhere() -> None:
     assert tape.kind.tolist() == [
         event.kind for event in recording(SHAPES[0]) if event.kind != MARK
     ]
-    for shape in ({"f": 1, "h": 4, "w": 4}, {"f": 21, "h": 60, "w": 104}, {"f": 65, "h": 9, "w": 7}):
+    for shape in (
+        {"f": 1, "h": 4, "w": 4},
+        {"f": 21, "h": 60, "w": 104},
+        {"f": 65, "h": 9, "w": 7},
+    ):
         wanted = [rounded(event.size_bytes) for event in recording(shape) if event.kind != MARK]
         assert tape.sizes(shape).tolist() == wanted
 

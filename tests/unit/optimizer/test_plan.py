@@ -110,7 +110,11 @@ def brute_force(request: Request, card: str) -> list[Estimate]:
     found = [estimate(model, request, item, target) for item in candidates(model, request, target)]
     return sorted(
         (item for item in found if item.fits),
-        key=lambda item: (quality_cost(item.settings), round(item.seconds, 9), item.peak_reserved_bytes),
+        key=lambda item: (
+            quality_cost(item.settings),
+            round(item.seconds, 9),
+            item.peak_reserved_bytes,
+        ),
     )
 
 
@@ -192,7 +196,12 @@ def test_on_a_processor_gpu_settings_are_ignored_and_said_to_be() -> None:
     assert plain.fits
     assert not set(plain.choices) & set(GPU_ONLY)
     assert plain.settings["vae_tiling"] is False
-    given = {"offload": "leaf", "channels_last": True, "allocator": "default", "text_encoder": "cpu"}
+    given = {
+        "offload": "leaf",
+        "channels_last": True,
+        "allocator": "default",
+        "text_encoder": "cpu",
+    }
     told = plan("cpu", model="demo", settings=given)
     assert [p.allocated_bytes for p in told.estimate.phases] == [
         p.allocated_bytes for p in plain.estimate.phases
@@ -243,7 +252,10 @@ def changed(request: Request, changes: dict[str, Any]) -> dict[str, Any]:
     [
         ("rtx-3060-12gb", {**FULL, "vram_gib": 2}),
         ("rtx-3060-12gb", {**FULL, "settings": {"offload": "none", "text_encoder": "gpu"}}),
-        ("rtx-3060-12gb", {**FULL, "frames": 161, "vram_gib": 4, "settings": {"vae_tiling": False}}),
+        (
+            "rtx-3060-12gb",
+            {**FULL, "frames": 161, "vram_gib": 4, "settings": {"vae_tiling": False}},
+        ),
         ("gtx-1060-6gb", {**FULL, "model": "wan2.1-t2v-14b", "height": 720, "width": 1280}),
     ],
     ids=str,

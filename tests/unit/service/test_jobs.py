@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_job_from_submission_to_the_history(hosted: Studio) -> None:
     done = views[-1]
     fractions = [view.fraction for view in views]
     assert fractions[-1] == 1.0 and all(0 <= value <= 1 for value in fractions)
-    assert all(a <= b + 1e-9 for a, b in zip(fractions, fractions[1:], strict=False))
+    assert all(a <= b + 1e-9 for a, b in pairwise(fractions))
     assert {"starting", "loading", "denoise"} & {view.phase for view in views}
     assert done.worker_pid and done.worker_pid != os.getpid()
 
@@ -113,19 +114,21 @@ def test_unload_and_load_again(hosted: Studio) -> None:
     assert after.receipt.measurement.load_seconds > 0
 
 
-def test_the_same_seed_makes_the_same_clip(hosted: Studio) -> None:
-    import av
-    import numpy as np
+def test_the_same_seed_makes_the_same_picture(hosted: Studio) -> None:
+    from PIL import Image
 
-    def pixels(seed: int) -> np.ndarray:
-        done = finish(hosted, hosted.submit(ask(hosted, seed=seed), OWNER))
-        with av.open(str(hosted.run(done.id, OWNER).outputs[0])) as clip:
-            return np.stack([frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)])
+    def pixels(seed: int) -> bytes:
+        # One frame: a PNG, which loses nothing.
+        done = finish(hosted, hosted.submit(ask(hosted, seed=seed, frames=1), OWNER))
+        (picture,) = hosted.run(done.id, OWNER).outputs
+        assert picture.name == "image.png" and read_metadata(picture)["id"] == done.id
+        with Image.open(picture) as image:
+            assert image.size == (64, 64)
+            return image.tobytes()
 
     first, again, other = pixels(7), pixels(7), pixels(8)
-    assert first.shape == (5, 64, 64, 3)
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    assert first == again
+    assert first != other
 
 
 def test_cancel_while_denoising(hosted: Studio) -> None:
@@ -180,7 +183,9 @@ def test_a_killed_worker_fails_its_job_only(hosted: Studio) -> None:
 
 def test_a_damaged_model_folder_fails_clearly_and_costs_no_worker(hosted: Studio) -> None:
     pid = finish(hosted, hosted.submit(ask(hosted), OWNER)).worker_pid
-    request = ask(hosted, model=WAN, settings={"text_encoder": "absent"})
+    request = ask(hosted, model=WAN)
+    if not hosted.plan(request).fits:
+        pytest.skip("not enough host memory to be asked")
     ended = finish(hosted, hosted.submit(request, OWNER))
     assert ended.state is JobState.FAILED and isinstance(ended.error, BadInput)
     assert ended.error.field == "model" and ended.error.hint.zh
@@ -282,7 +287,7 @@ def test_devices_and_worker(hosted: Studio) -> None:
 def test_ending_the_worker_gives_everything_back(hosted: Studio) -> None:
     """Last in this module: the next job would start a new one."""
     pid = finish(hosted, hosted.submit(ask(hosted), OWNER)).worker_pid
-    assert pid is not None and Path(f"/proc/{pid}").exists() or os.name == "nt"
+    assert (pid is not None and Path(f"/proc/{pid}").exists()) or os.name == "nt"
     hosted.end_worker()
     assert hosted.devices()["worker"] is None
     with pytest.raises(ProcessLookupError):

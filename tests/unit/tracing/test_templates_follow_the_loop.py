@@ -127,9 +127,7 @@ def test_encode(encoder: str, precision: str) -> None:
     request = request_of(card, {"f": 2, "h": 10, "w": 10})
     pipe = wan.build_meta(card, settings)
     mode = "none" if encoder == "gpu" else "leaf"
-    fresh = live_peak(
-        record(pipe.text_encoder, mode, lambda: wan.encode(pipe, request, settings))
-    )
+    fresh = live_peak(record(pipe.text_encoder, mode, lambda: wan.encode(pipe, request, settings)))
     assert composed_peak(card, request, settings, "encode") == pytest.approx(fresh, rel=EXACT)
 
 

@@ -25,7 +25,7 @@ def frames() -> np.ndarray:
 
 def test_clip(frames: np.ndarray, tmp_path: Path) -> None:
     assert video.save_outputs(frames, 12, tmp_path) == ["clip.mp4"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "thumb.jpg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "thumbnail.jpg"]
     data = (tmp_path / "clip.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
     with av.open(str(tmp_path / "clip.mp4")) as container:
@@ -35,7 +35,7 @@ def test_clip(frames: np.ndarray, tmp_path: Path) -> None:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
     assert len(decoded) == 8
     assert np.abs(np.stack(decoded).astype(int) - frames).mean() < 4
-    assert Image.open(tmp_path / "thumb.jpg").size == (128, 96)
+    assert Image.open(tmp_path / "thumbnail.jpg").size == (128, 96)
 
 
 def test_one_frame_is_a_picture(frames: np.ndarray, tmp_path: Path) -> None:
