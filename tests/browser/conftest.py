@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -47,9 +48,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
-    def open_page(
-        running: RunningStudio, locale: str = "en-US", size: dict[str, int] = DESKTOP
-    ) -> Page:
+    def open_page(running: RunningStudio, locale: str = "en-US", size: Any = DESKTOP) -> Page:
         context = browser.new_context(
             locale=locale, viewport=size, accept_downloads=True,
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from webui.demo import CHECKPOINT
 from webui.demo.vocabulary import DEFAULTS
@@ -90,7 +91,7 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace):
+def _settings(options: argparse.Namespace) -> Any:
     from webui.demo.generate import with_settings
 
     return with_settings(
@@ -104,7 +105,7 @@ def _settings(options: argparse.Namespace):
     )
 
 
-def _pipeline(options: argparse.Namespace):
+def _pipeline(options: argparse.Namespace) -> Any:
     import torch
 
     from webui.demo.generate import load_pipeline

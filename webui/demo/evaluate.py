@@ -201,7 +201,7 @@ def _cpu_name() -> str:
 
 def table(report: dict[str, Any]) -> str:
     """The figures for people."""
-    rows = [("", *TRAITS, "all")]
+    rows: list[tuple[str, ...]] = [("", *TRAITS, "all")]
     for group, title in (("drawn", "judge on drawn clips"), ("generated", "generated clips")):
         part = report[group]
         named = {title: part["accuracy"], "  prompts shuffled": part["shuffled"]}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +155,7 @@ def _outline(cover: Array, centre: Array) -> Array:
 def _polygon(name: str) -> Array:
     """Corners of a shape around its centroid, N 2 (x right, y up); any scale."""
     if name == "circle":
-        turn = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+        turn: Any = np.linspace(0, 2 * np.pi, 90, endpoint=False)
         return np.stack([np.sin(turn), np.cos(turn)], -1)
     if name in ("square", "triangle"):
         count = 4 if name == "square" else 3

@@ -1,7 +1,7 @@
 """The optimiser: Muon for matrices and convolutions, AdamW for everything else.
 
 Muon (K. Jordan, 2024) turns the momentum of a weight matrix into the nearest matrix whose
-directions are all equally long. On the demo's autoencoder it needs about a third of AdamW's steps.
+directions are all equally long; small networks learn in fewer steps with it than with AdamW.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), weights in by_size.items():
                 updates = []
                 for weight in weights:
+                    gradient = weight.grad
+                    assert gradient is not None
                     state: dict[str, Any] = self.state[weight]
                     if not state:
                         state["momentum"] = torch.zeros_like(weight)
-                    state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                    updates.append(
-                        weight.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
-                    )
+                    state["momentum"].lerp_(gradient, 1 - group["momentum"])
+                    updates.append(gradient.lerp(state["momentum"], group["momentum"]).flatten(1))
                 steps = orthogonalise(torch.stack(updates)) * max(1.0, rows / columns) ** 0.5
                 for weight, step in zip(weights, steps, strict=True):
                     weight.add_(step.view_as(weight), alpha=-group["lr"])
@@ -77,7 +77,8 @@ def build_optimisers(
     module: nn.Module, matrix_rate: float, other_rate: float
 ) -> list[torch.optim.Optimizer]:
     """Muon and AdamW over a module; every group keeps its highest rate under "peak"."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, weight in module.named_parameters():
         flat = weight.ndim < 2 or weight[0].numel() == 1 or weight.shape[0] == 1
         kept = flat or any(part in name for part in _KEPT_BY_ADAM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -124,7 +125,8 @@ def train_painter(
     """
     painter.train()
     if generator.device.type == "cuda":
-        for block in painter.transformer.blocks:
+        blocks: Any = painter.transformer.blocks
+        for block in blocks:
             block.compile(dynamic=True)  # 1.4 times as many steps a second on an H200
     random = Random(progress.step)
     buckets = list(pools)

@@ -60,18 +60,19 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
     fits = True
     for name in phase_names(model, request, settings, rules):
         key = _Key(model, request, relevant_settings(name, settings, rules), rules)
-        replay = _replay(key, name, max(room, 0))
-        fits = fits and replay.fits
-        if not replay.fits:
-            # What it would take on a card large enough.
-            replay = _replay(key, name, None)
+        replay = _replay(key, name, None)
+        reserved = replay.reserved_bytes
+        if reserved > room:
+            # The allocator fills what it may, then gives back its cache and tries again.
+            fits = fits and _replay(key, name, max(room, 0)).fits
+            reserved = max(room, 0) if fits else reserved
         phases.append(
             PhaseEstimate(
                 name=name,
                 resident_bytes=replay.resident_bytes,
                 activation_bytes=replay.allocated_bytes - replay.resident_bytes,
                 allocated_bytes=replay.allocated_bytes,
-                reserved_bytes=replay.reserved_bytes,
+                reserved_bytes=max(reserved, replay.allocated_bytes),
                 seconds=seconds(model, request, settings, target, name),
             )
         )

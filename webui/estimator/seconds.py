@@ -71,7 +71,7 @@ def compute_seconds(costs: np.ndarray, card: Card, half: bool) -> float:
     else:
         busy += amount["conv"] / (conv_flops * reach.conv_full)
     launches = amount["kernels"] * reach.kernel_s
-    return max(busy, launches) if card.kind == "cuda" else busy + launches
+    return float(max(busy, launches) if card.kind == "cuda" else busy + launches)
 
 
 def transfer_seconds(size_bytes: float, card: Card) -> float:

@@ -55,7 +55,8 @@ class Template:
         return dict(self.about["versions"])
 
     def array(self, name: str) -> np.ndarray:
-        return self._arrays[name]
+        array: np.ndarray = self._arrays[name]
+        return array
 
     def tape(self, name: str) -> Tape:
         if name not in self._tapes:

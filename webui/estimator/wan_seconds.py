@@ -89,10 +89,7 @@ class _Times:
         else:
             sides = Counter([(self.shape.h, self.shape.w)])
         costs = sum(
-            (
-                count * _calls_costs(segments, self.shape.f, h, w)
-                for (h, w), count in sides.items()
-            ),
+            (count * _calls_costs(segments, self.shape.f, h, w) for (h, w), count in sides.items()),
             start=np.zeros(len(segments[0].costs)),
         )
         seconds = compute_seconds(costs, self.card, width == "half")

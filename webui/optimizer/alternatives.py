@@ -32,14 +32,13 @@ def find_alternatives(
         cards: larger cards, the smallest first.
     """
     offers = []
-    if request.settings:
-        if can_fit(model, request.with_changes(settings={}), target):
-            offers.append(
-                Alternative(
-                    text=Text("Fits with automatic settings", "改用自动设置即可放下"),
-                    changes={"settings": dict.fromkeys(request.settings, "auto")},
-                )
+    if request.settings and can_fit(model, request.with_changes(settings={}), target):
+        offers.append(
+            Alternative(
+                text=Text("Fits with automatic settings", "改用自动设置即可放下"),
+                changes={"settings": dict.fromkeys(request.settings, "auto")},
             )
+        )
     search = _Search(model, target, leanest)
     frames = search.largest(_fewer_frames(model, request))
     if frames is not None:

@@ -1,4 +1,4 @@
-"""Turns a request into a plan for the device that it names, corrected by this machine's receipts."""
+"""Turns a request into a plan for the device that it names, corrected by receipts."""
 
 from __future__ import annotations
 

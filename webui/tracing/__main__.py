@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,8 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
         for width, precision in REPRESENTATIVE.items():
             about = {"model": card.name, "part": part, "precision": precision, "versions": versions}
             path = folder / template_name(card, part, width)
-            np.savez_compressed(path, about=np.array(json.dumps(about)), **trace(card, precision))
+            arrays: dict[str, Any] = trace(card, precision)
+            np.savez_compressed(path, about=np.array(json.dumps(about)), **arrays)
             written.append(path)
     return written
 

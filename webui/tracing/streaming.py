@@ -49,7 +49,7 @@ def recorded_streaming(module: nn.Module, level: str, recorder: Recorder) -> Ite
     def offload(group: Any) -> None:
         recorder.drop_weights(on_card.pop(id(group), ()))
 
-    patched = {
+    patched: dict[tuple[Any, str], Any] = {
         (group_offloading, "TorchDeviceBackend"): _MetaBackend,
         (group_offloading.ModuleGroup, "onload_"): onload,
         (group_offloading.ModuleGroup, "offload_"): offload,

@@ -116,7 +116,9 @@ def trace_transformer(card: ModelCard, precision: str) -> Arrays:
                     request = request_of(card, shape, guidance=guidance, solver=solver)
                     embeddings = wan.encode(pipe, request, settings)
 
-                    def run(pipe: Any = pipe, embeddings: Any = embeddings, request: Any = request):
+                    def run(
+                        pipe: Any = pipe, embeddings: Any = embeddings, request: Any = request
+                    ) -> Any:
                         return wan.denoise(pipe, embeddings, request)
 
                     recordings.append((shape, _record(pipe.transformer, mode, run).events))

@@ -14,6 +14,8 @@ from webui.core.units import MIB
 
 _USUAL_CONTEXT_BYTES = 640 * MIB
 """CUDA context and libraries of an H200 in use, for when nothing could be measured."""
+_LATER_CONTEXT_BYTES = 80 * MIB
+"""What the context grows by once copy streams run: 784 to 856 MiB on an H200, 2026-11-21."""
 _PLAUSIBLE_CONTEXT_BYTES = (64 * MIB, 4096 * MIB)
 _GROWTH_BYTES = 512 * MIB
 
@@ -68,7 +70,8 @@ class CudaDevice(Device):
         """The cap means device bytes, so the allocator gets what the context leaves."""
         fraction = 1.0
         if limit_bytes is not None:
-            fraction = (limit_bytes - self.context_bytes) / self._total_bytes
+            context = self.context_bytes + _LATER_CONTEXT_BYTES
+            fraction = (limit_bytes - context) / self._total_bytes
         torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.001, fraction)), 0)
 
     def empty_cache(self) -> None:
