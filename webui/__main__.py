@@ -27,7 +27,7 @@ from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
-from webui.service.studio import does_not_fit
+from webui.service.planner import does_not_fit
 from webui.service.verify import accuracy_table
 from webui.storage import load_config
 

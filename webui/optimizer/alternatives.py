@@ -44,7 +44,10 @@ def find_alternatives(
     if frames is not None:
         offers.append(
             Alternative(
-                text=Text(f"Fits at {frames.frames} frames", f"{frames.frames} 帧可以放下"),
+                text=Text(
+                    f"Fits at {frames.frames} frame{'s' if frames.frames > 1 else ''}",
+                    f"{frames.frames} 帧可以放下",
+                ),
                 changes={"frames": frames.frames},
             )
         )

@@ -54,7 +54,7 @@ def find_leanest(model: ModelCard, request: Request, target: Target) -> Estimate
     """The settings with the lowest peak, whether they fit or not."""
     ranked = sorted(
         candidates(model, request, target),
-        key=lambda settings: find_peak(model, request, settings, target),
+        key=lambda settings: find_peaks(model, request, settings, target),
     )
     found = [estimate(model, request, settings, target) for settings in ranked[:_LEANEST_TRIED]]
     return min(found, key=lambda item: (not item.fits, item.peak_device_bytes))
@@ -129,7 +129,15 @@ def _total(model: ModelCard, request: Request, settings: Settings, target: Targe
 
 def find_peak(model: ModelCard, request: Request, settings: Settings, target: Target) -> int:
     """A lower bound of what the settings reserve."""
-    return max(
+    return find_peaks(model, request, settings, target)[0]
+
+
+def find_peaks(
+    model: ModelCard, request: Request, settings: Settings, target: Target
+) -> tuple[int, int]:
+    """The highest phase's live bytes, and those of all phases added up, which decide ties."""
+    peaks = [
         peak_bytes(model, request, settings, target, phase)
         for phase in _phases(model, request, settings, target)
-    )
+    ]
+    return max(peaks), sum(peaks)

@@ -11,7 +11,7 @@ from webui.core.job import JobState
 from webui.core.plan import Plan
 from webui.core.receipt import Measurement, Receipt
 from webui.core.request import Request
-from webui.service.planner import Planner
+from webui.service.planner import Planner, does_not_fit
 from webui.storage import JobRecord, Ledger, Outputs
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -56,6 +56,8 @@ def run_job(
         The receipt, of a failed or cancelled run too.
     """
     plan = studio.planner.plan(request)
+    if not plan.fits:  # something else took the memory while the job waited
+        raise does_not_fit(plan)
     on_plan(plan)
     error: StudioError | None = None
     last: Mapping[str, Any] = {}

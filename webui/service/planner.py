@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from webui.catalogue import find_model
 from webui.core.card import Card
-from webui.core.errors import BadInput
+from webui.core.errors import BadInput, DoesNotFit
 from webui.core.plan import Plan
 from webui.core.request import DETECTED, Request
 from webui.core.text import Text
@@ -22,7 +22,8 @@ _PRIOR_S = 2.0
 """Weight of 'as estimated' beside the receipts: one short run that paid for warming up says little
 about a long one."""
 _BELIEVED = (0.05, 20.0)
-"""Ratios of measured to estimated seconds outside of this say that something else was running."""
+"""Measured over estimated seconds outside of this, past what a short phase pays for starting up,
+say that something else was running."""
 
 
 class Planner:
@@ -148,7 +149,8 @@ class Planner:
                 sample
                 for name in names
                 for sample in self._ledger.speeds(name, model, phase)
-                if _BELIEVED[0] < sample.measured_s / sample.estimated_s < _BELIEVED[1]
+                if _BELIEVED[0] * sample.estimated_s < sample.measured_s
+                and sample.measured_s < _BELIEVED[1] * sample.estimated_s + _PRIOR_S
             ]
             if samples:
                 measured = sum(sample.measured_s for sample in samples)
@@ -182,3 +184,15 @@ def named_card(request: Request, here: Card) -> Card:
     wanted_bytes = request.vram_gib * GIB
     common = [card for card in load_cards().values() if card.bf16 and card.name.startswith("rtx-")]
     return min(common, key=lambda card: abs(card.vram_bytes - wanted_bytes))
+
+
+def does_not_fit(plan: Plan) -> DoesNotFit:
+    """The error for a plan that does not fit, with the nearest requests that would."""
+    offers = plan.alternatives
+    return DoesNotFit(
+        plan.reasons[0],
+        Text(
+            "; ".join(offer.text.en for offer in offers) + "." if offers else "",
+            "；".join(offer.text.zh for offer in offers) + "。" if offers else "",
+        ),
+    )

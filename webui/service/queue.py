@@ -55,6 +55,7 @@ class JobQueue:
         self._worker: WorkerProcess | None = None
         self._changed = threading.Condition()
         self._closing = False
+        self._unwritten: dict[str, StudioError] = {}
         self._thread: threading.Thread | None = None
 
     @property
@@ -88,6 +89,10 @@ class JobQueue:
         """How far the job is, if it is the running one."""
         running = self._running
         return running.progress if running is not None and running.record.id == job_id else None
+
+    def unwritten(self, job_id: str) -> StudioError | None:
+        """Why the end of a job could not be written into the ledger, or None."""
+        return self._unwritten.get(job_id)
 
     def cancel(self, job_id: str) -> bool:
         """Stops a waiting or running job; False when it is neither."""
@@ -209,8 +214,10 @@ class JobQueue:
         )
         try:
             self._studio.ledger.finish(job.record.id, state, receipt, error=error)
-        except StudioError:
+        except StudioError as not_written:
+            # The disk is full, say: whoever watches must still see the job end.
             traceback.print_exc()
+            self._unwritten[job.record.id] = not_written
 
     def _expect(self, job: _Job, plan: Plan) -> None:
         seconds = {phase.name: phase.seconds for phase in plan.estimate.phases}

@@ -6,13 +6,13 @@ import os
 import random
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from webui.catalogue import find_model, load_models
 from webui.core.card import Card
-from webui.core.errors import DoesNotFit, MissingWeights, NotAllowed, StudioError
+from webui.core.errors import MissingWeights, NotAllowed, StudioError
 from webui.core.job import JobState, JobView
 from webui.core.model import ModelCard
 from webui.core.plan import Plan
@@ -29,7 +29,7 @@ from webui.hardware import detected_card, load_cards, read_devices, read_host
 from webui.service import flow
 from webui.service.access import Access
 from webui.service.limits import check_limits
-from webui.service.planner import Planner
+from webui.service.planner import Planner, does_not_fit
 from webui.service.queue import JobQueue
 from webui.service.runs import Runs, RunSummary
 from webui.storage import (
@@ -174,6 +174,9 @@ class Studio:
             NotFound: the visitor has no such job.
         """
         record = self._runs.record(job_id, owner)
+        unwritten = self._queue.unwritten(job_id)
+        if unwritten is not None:
+            record = replace(record, state=JobState.FAILED, error=unwritten)
         progress = self._queue.progress(job_id) if record.state is JobState.RUNNING else None
         return JobView(
             id=job_id,
@@ -325,15 +328,3 @@ class Studio:
                 self._queue.add(job, request, self._weights(request))
             except StudioError as error:
                 self._ledger.set_state(job.id, JobState.FAILED, error)
-
-
-def does_not_fit(plan: Plan) -> DoesNotFit:
-    """The error for a plan that does not fit, with the nearest requests that would."""
-    offers = plan.alternatives
-    return DoesNotFit(
-        plan.reasons[0],
-        Text(
-            "; ".join(offer.text.en for offer in offers) + "." if offers else "",
-            "；".join(offer.text.zh for offer in offers) + "。" if offers else "",
-        ),
-    )
