@@ -59,7 +59,7 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
     phases = []
     fits = True
     for name in phase_names(model, request, settings, rules):
-        key = _Key(model, request, relevant_settings(name, settings, rules), rules)
+        key = _key(name, model, request, settings, rules)
         replay = _replay(key, name, None)
         reserved = replay.reserved_bytes
         if reserved > room:
@@ -97,12 +97,31 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
     )
 
 
+def can_hold(model: ModelCard, request: Request, settings: Settings, target: Target) -> bool:
+    """Whether `estimate` would say that it fits; stops at the first phase that does not.
+
+    The phase with the most live bytes is replayed first: it is the one that fails, if any does.
+    """
+    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
+    room = target.limit_bytes - target.card.context_bytes - margin_bytes(target, rules)
+    keys = {
+        name: _key(name, model, request, settings, rules)
+        for name in phase_names(model, request, settings, rules)
+    }
+    hardest_first = sorted(keys, key=lambda name: _peak(keys[name], name), reverse=True)
+    return all(
+        _replay(keys[name], name, None).reserved_bytes <= room
+        or _replay(keys[name], name, max(room, 0)).fits
+        for name in hardest_first
+    )
+
+
 def peak_bytes(
     model: ModelCard, request: Request, settings: Settings, target: Target, phase: str
 ) -> int:
     """A phase's live bytes, without a replay: a lower bound of what it reserves."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    return _peak(_Key(model, request, relevant_settings(phase, settings, rules), rules), phase)
+    return _peak(_key(phase, model, request, settings, rules), phase)
 
 
 def seconds(
@@ -110,7 +129,7 @@ def seconds(
 ) -> float:
     """A phase's seconds, corrected by what this machine showed."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    key = _Key(model, request, relevant_settings(phase, settings, rules), rules)
+    key = _key(phase, model, request, settings, rules)
     raw = _seconds(key, phase, request.steps, target.card, target.host)
     return raw * target.speed.get(phase, 1.0)
 
@@ -193,6 +212,16 @@ class _Key:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self._parts == other._parts and self.model is other.model
+
+
+def _key(phase: str, model: ModelCard, request: Request, settings: Settings, rules: Rules) -> _Key:
+    """The key of a phase: what the phase does not depend on is left out of it."""
+    if phase == "encode":
+        side = model.min_side
+        request = request.with_changes(frames=1, height=side, width=side, solver="unipc")
+    elif phase == "decode":
+        request = request.with_changes(guidance=1.0, solver="unipc")
+    return _Key(model, request, relevant_settings(phase, settings, rules), rules)
 
 
 def _memory(key: _Key) -> WanMemory:

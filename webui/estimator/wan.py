@@ -20,8 +20,8 @@ from webui.estimator.templates import Segment, find_template, width_of
 
 PIXEL_CHANNELS = 3
 DECODER_SCALE = 8
-FIRST_FRAMES = 16
-LAST_FRAMES = 8
+FIRST_FRAMES = 8
+LAST_FRAMES = 4
 """Decoder calls that are replayed at the beginning and at the end, when the joined frames are
 largest. The calls between repeat the fourth: leaving them out changes no live byte, and what is
 reserved by less than 3 % (receipts/h200.json)."""

@@ -10,7 +10,7 @@ from webui.core.plan import Alternative, Estimate
 from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import Target, can_hold
 from webui.optimizer.search import can_fit, find_peak, room_bytes
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
@@ -109,7 +109,7 @@ class _Search:
             else:
                 low = middle + 1
         for request in requests[low : low + _STEPS_DOWN]:
-            if estimate(self._model, request, self._settings, self._target).fits:
+            if can_hold(self._model, request, self._settings, self._target):
                 return request
         return None
 

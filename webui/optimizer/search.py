@@ -10,6 +10,7 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.estimator.estimate import (
     Target,
+    can_hold,
     estimate,
     margin_bytes,
     peak_bytes,
@@ -68,7 +69,7 @@ def can_fit(model: ModelCard, request: Request, target: Target) -> bool:
     )
     return any(
         find_peak(model, request, settings, target) <= room_bytes(target, settings, request)
-        and estimate(model, request, settings, target).fits
+        and can_hold(model, request, settings, target)
         for settings in ranked[:_LEANEST_TRIED]
     )
 
@@ -81,9 +82,8 @@ def _first_fit(
             target, candidate.settings, request
         ):
             continue
-        found = estimate(model, request, candidate.settings, target)
-        if found.fits:
-            return candidate, found
+        if can_hold(model, request, candidate.settings, target):
+            return candidate, estimate(model, request, candidate.settings, target)
     return None
 
 
