@@ -3,6 +3,7 @@
 `python app.py --help` lists the options. Everything else is in `webui/`.
 """
 
+import signal
 import sys
 
 from webui.ui.app import build_app
@@ -13,4 +14,9 @@ studio, language = build_studio(arguments)
 demo, options = build_app(studio, arguments.access, language)
 
 if __name__ == "__main__":
-    demo.launch(**arguments.address(), **options)
+    # A service manager's way to stop it: the worker and downloads end with the page.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        demo.launch(**arguments.address(), **options)
+    finally:
+        studio.close()

@@ -14,6 +14,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from tests.app.running import RunningStudio, running_studio
+from webui.ui.launch import read_arguments
 
 Connect = Callable[[RunningStudio], Client]
 
@@ -40,6 +41,21 @@ def test_loopback_refuses_other_sites(studio: RunningStudio) -> None:
     assert fetch(studio.address, Host="studio.attacker.example")[0] == 403
     assert fetch(studio.address, Origin="https://attacker.example")[0] == 403
     assert fetch(studio.address, Origin=studio.address)[0] == 200
+
+
+def test_a_public_studio_refuses_other_sites_and_uploads(public_studio: RunningStudio) -> None:
+    address = public_studio.address
+    assert fetch(address, Origin=address)[0] == 200
+    status, _, body = fetch(address, Origin="https://attacker.example")
+    assert status == 403 and "其他网站" in body.decode()
+    assert fetch(f"{address}/gradio_api/upload")[0] == 404
+
+
+def test_a_sign_in_without_a_password_is_refused() -> None:
+    for wrong in ("secret", "owner:", ":secret"):
+        with pytest.raises(SystemExit):
+            read_arguments([], {"STUDIO_AUTH": wrong})
+    assert read_arguments([], {"STUDIO_AUTH": "owner:secret"}).sign_in == ("owner", "secret")
 
 
 def test_the_page_follows_the_language_and_asks_nobody_else(studio: RunningStudio) -> None:

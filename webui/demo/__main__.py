@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--state", type=Path, help="keeps the run (default: OUTPUT.state.pt)")
     train.add_argument("--start-from", type=Path, help="a checkpoint to improve")
     train.add_argument("--minutes-vae", type=float, default=6.0)
-    train.add_argument("--minutes-transformer", type=float, default=12.0)
+    train.add_argument("--minutes-transformer", type=float, default=25.0)
     train.add_argument("--steps-vae", type=int)
     train.add_argument("--steps-transformer", type=int)
     train.add_argument("--pause-after", type=float, help="minutes; the same command resumes")

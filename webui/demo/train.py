@@ -45,7 +45,7 @@ class TrainingPlan:
     state: Path
     device: str
     minutes_vae: float = 6.0
-    minutes_transformer: float = 12.0
+    minutes_transformer: float = 25.0
     steps_vae: int | None = None
     steps_transformer: int | None = None
     pause_after: float | None = None

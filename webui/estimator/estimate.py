@@ -77,7 +77,7 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
             )
         )
     total = sum(phase.seconds for phase in phases)
-    calibrated = bool(target.speed)
+    calibrated = all(phase.name in target.speed for phase in phases)
     low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
     return Estimate(
         model=model.name,

@@ -33,7 +33,8 @@ def check_limits(request: Request, visitor: str, limits: Limits, ledger: Ledger)
                 f"本站最多允许访客运行 {limits.max_steps} 步。",
             ),
         )
-    if len(request.prompt) > limits.max_prompt_characters:
+    longest = max(len(request.prompt), len(request.negative_prompt))
+    if longest > limits.max_prompt_characters:
         raise BadInput(
             "prompt",
             Text(

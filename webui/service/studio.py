@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from webui.catalogue import find_model, load_models
 from webui.core.card import Card
-from webui.core.errors import MissingWeights, NotAllowed, StudioError
+from webui.core.errors import BadInput, MissingWeights, NotAllowed, StudioError
 from webui.core.job import JobState, JobView
 from webui.core.model import ModelCard
 from webui.core.plan import Plan
@@ -92,6 +93,8 @@ class Studio:
         self._random_weights = random_weights
         self._outputs = Outputs(home / "outputs")
         self._ledger = Ledger(home / "outputs" / "ledger.sqlite")
+        if self._ledger.notice is not None:
+            print(self._ledger.notice.en, file=sys.stderr)
         self._runs = Runs(self._ledger, self._outputs, access)
         self._planner = Planner(self._ledger)
         self._queue = JobQueue(
@@ -153,6 +156,11 @@ class Studio:
         self._planner.check_runs_here(request)
         if not self.access.is_owner(owner):
             check_limits(request, owner, self.config.limits, self._ledger)
+            if self._planner.runs_on_processor(request) and self.detected().kind == "cuda":
+                raise BadInput(
+                    "card",
+                    Text("Visitors run on this machine's GPU.", "访客只能使用本机的 GPU 运行。"),
+                )
         plan = self._planner.plan(request)
         if not plan.fits:
             raise does_not_fit(plan)

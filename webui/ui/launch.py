@@ -84,6 +84,8 @@ def read_arguments(
     )  # fmt: skip
     given = parser.parse_args(list(arguments))
     user, _, password = environment.get("STUDIO_AUTH", "").partition(":")
+    if environment.get("STUDIO_AUTH") and not (user and password):
+        parser.error("STUDIO_AUTH is NAME:PASSWORD; without both, everybody could come in")
     return Arguments(
         host=given.host,
         port=given.port,

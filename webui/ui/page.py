@@ -77,7 +77,8 @@ class Page:
     def live_jobs(self, visitor: str) -> list[JobView]:
         """The visitor's jobs that wait or run, the oldest first."""
         runs = self.studio.runs(visitor, limit=LIVE_RUNS)
-        return [self.studio.view(run.id, visitor) for run in reversed(runs) if not run.state.final]
+        views = (self.studio.view(run.id, visitor) for run in reversed(runs) if not run.state.final)
+        return [view for view in views if not view.state.final]
 
     def finished_runs(self, visitor: str, limit: int) -> list[RunSummary]:
         """The visitor's runs that have ended, the newest first."""

@@ -60,8 +60,18 @@ def build_file_route(page: Page) -> Route:
     return Route("/studio/files/{run_id}/{name}", on_file)
 
 
+REFUSED_ON_LOOPBACK = (
+    "VRAM Studio answers only this machine's own pages here. Open it as http://127.0.0.1, or start "
+    "it with --host to let others in. / 这里只回应本机自己的页面：请用 http://127.0.0.1 打开，"
+    "或用 --host 启动以允许他人访问。"
+)
+REFUSED_ELSEWHERE = (
+    "VRAM Studio does not answer pages of other sites. / VRAM Studio 不回应其他网站的页面。"
+)
+
+
 class DoorMiddleware:
-    """Refuses foreign sites on loopback, names the visitor, and tells the page its language."""
+    """Refuses foreign sites and uploads, names the visitor, tells the page its language."""
 
     def __init__(self, app: ASGIApp, page: Page) -> None:
         self.app = app
@@ -72,13 +82,15 @@ class DoorMiddleware:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if self.page.access.loopback and not _is_local_page(headers):
+        loopback = self.page.access.loopback
+        if not (_is_local_page(headers) if loopback else _is_own_page(headers)):
             refusal = PlainTextResponse(
-                "VRAM Studio answers only this machine's own pages here. Open it as "
-                "http://127.0.0.1, or start it with --host to let others in.",
-                HTTPStatus.FORBIDDEN,
+                REFUSED_ON_LOOPBACK if loopback else REFUSED_ELSEWHERE, HTTPStatus.FORBIDDEN
             )
             await refusal(scope, receive, send)
+        elif scope["path"].rstrip("/").endswith("/upload"):
+            # Nothing here takes a file, and gradio would keep whatever is sent.
+            await PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)(scope, receive, send)
         elif scope["method"] == "GET" and _is_page(scope):
             await _PageSender(self.page, scope, headers, send).run(self.app, receive)
         else:
@@ -91,6 +103,13 @@ def _is_local_page(headers: Headers) -> bool:
         return False
     origin = headers.get("origin")
     return origin is None or identity.host_name(origin) in identity.LOOPBACK_HOSTS
+
+
+def _is_own_page(headers: Headers) -> bool:
+    """Against requests that a foreign page makes in a visitor's name (a foreign Origin)."""
+    origin = headers.get("origin")
+    hosts = {identity.host_name(headers.get(name, "")) for name in ("host", "x-forwarded-host")}
+    return origin is None or identity.host_name(origin) in hosts - {""}
 
 
 def _is_page(scope: Scope) -> bool:

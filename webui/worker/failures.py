@@ -20,6 +20,13 @@ _MEMORY_WORDS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+PHASES_ZH = {
+    "loading": "加载",
+    "encode": "编码",
+    "denoise": "去噪",
+    "decode": "解码",
+    "save": "保存",
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -46,7 +53,10 @@ def to_studio_error(
     lines = str(error).strip().splitlines()
     told = f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
     return RunFailed(
-        Text(f"The run failed in {phase} ({told}).", f"运行在 {phase} 阶段失败（{told}）。"),
+        Text(
+            f"The run failed in {phase} ({told}).",
+            f"运行在{PHASES_ZH.get(phase, phase)}阶段失败（{told}）。",
+        ),
         Text("The log has the details.", "详细信息见日志。"),
     )
 
@@ -74,7 +84,7 @@ def _out_of_memory(
             f"Out of memory on {what_en} in {phase}: {used} in use"
             + (f" of {allowed}" if allowed else "")
             + (f", {wanted} more wanted." if wanted else "."),
-            f"{phase} 阶段{what_zh}不足：已用 {used}"
+            f"{PHASES_ZH.get(phase, phase)}阶段{what_zh}不足：已用 {used}"
             + (f"，上限 {allowed}" if allowed else "")
             + (f"，还需要 {wanted}。" if wanted else "。"),
         ),

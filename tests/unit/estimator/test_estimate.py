@@ -312,7 +312,7 @@ def test_receipts_of_this_machine_correct_the_seconds() -> None:
     model = find_model("demo")
     settings = with_defaults({"text_encoder": "gpu"}, model.settings)
     plain = estimate(model, request, settings, target("rtx-4090"))
-    speed = {"denoise": 2.0, "decode": 0.5}
+    speed = {"encode": 3.0, "denoise": 2.0, "decode": 0.5}
     taught = estimate(model, request, settings, target("rtx-4090", speed=speed))
     for before, after in zip(plain.phases, taught.phases, strict=True):
         assert after.seconds == pytest.approx(before.seconds * speed.get(after.name, 1.0))
@@ -321,6 +321,8 @@ def test_receipts_of_this_machine_correct_the_seconds() -> None:
     assert plain.seconds_range[1] / plain.seconds > 1.15
     assert any("range" in note.en for note in plain.notes)
     assert not any("range" in note.en for note in taught.notes)
+    partly = estimate(model, request, settings, target("rtx-4090", speed={"denoise": 2.0}))
+    assert partly.seconds_range[1] / partly.seconds > 1.15
 
 
 def test_other_versions_and_unmeasured_cards_are_told() -> None:
