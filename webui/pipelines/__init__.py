@@ -1,6 +1,7 @@
 """The runs themselves: one folder a model family, the same code on a GPU, a processor and meta.
 
-A family has `build_meta`, `load`, the phases `encode`, `denoise`, `decode`, and `preview_jpeg`.
+A family has `build_meta`, `load`, the phases `encode`, `denoise`, `decode`, `check_finite` and
+`preview_jpeg`.
 The package itself imports no torch, so that asking for the names costs nothing.
 """
 
