@@ -55,7 +55,7 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
     """
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     margin = margin_bytes(target, rules)
-    room = target.limit_bytes - target.card.context_bytes - margin
+    room = room_bytes(target, rules)
     phases = []
     fits = True
     for name in phase_names(model, request, settings, rules):
@@ -103,7 +103,7 @@ def can_hold(model: ModelCard, request: Request, settings: Settings, target: Tar
     The phase with the most live bytes is replayed first: it is the one that fails, if any does.
     """
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    room = target.limit_bytes - target.card.context_bytes - margin_bytes(target, rules)
+    room = room_bytes(target, rules)
     keys = {
         name: _key(name, model, request, settings, rules)
         for name in phase_names(model, request, settings, rules)
@@ -139,6 +139,11 @@ def phase_names(
 ) -> tuple[str, ...]:
     """The phases that the request has, in order."""
     return _memory(_Key(model, request, settings, rules)).phase_names()
+
+
+def room_bytes(target: Target, rules: Rules) -> int:
+    """What the allocator may reserve: the limit less the context and the margin."""
+    return target.limit_bytes - target.card.context_bytes - margin_bytes(target, rules)
 
 
 def margin_bytes(target: Target, rules: Rules) -> int:
@@ -236,16 +241,16 @@ def _seconds(key: _Key, phase: str, steps: int, card: Card, host: Card) -> float
 
 
 @lru_cache(maxsize=512)
-def _replay(key: _Key, phase: str, room_bytes: int | None) -> Replay:
+def _replay(key: _Key, phase: str, room: int | None) -> Replay:
     events = _memory(key).phase(phase)
     if key.rules.kind == "cuda":
-        return events.replay(key.rules.expandable, room_bytes)
+        return events.replay(key.rules.expandable, room)
     live = events.peak_live_bytes(with_scratch=False)
     return Replay(
         allocated_bytes=live,
         reserved_bytes=live,
         resident_bytes=events.resident_bytes,
-        fits=room_bytes is None or live <= room_bytes,
+        fits=room is None or live <= room,
         retries=0,
     )
 

@@ -11,7 +11,7 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.estimator.estimate import Target, can_hold
-from webui.optimizer.search import can_fit, find_peak, room_bytes
+from webui.optimizer.search import can_fit, find_peak, room_for
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
 
@@ -115,4 +115,4 @@ class _Search:
 
     def _seems_to_fit(self, request: Request) -> bool:
         peak = find_peak(self._model, request, self._settings, self._target)
-        return peak * self._overhead <= room_bytes(self._target, self._settings, request)
+        return peak * self._overhead <= room_for(self._target, self._settings, request)

@@ -12,9 +12,9 @@ from webui.estimator.estimate import (
     Target,
     can_hold,
     estimate,
-    margin_bytes,
     peak_bytes,
     phase_names,
+    room_bytes,
     seconds,
 )
 from webui.estimator.rules import rules_for
@@ -68,7 +68,7 @@ def can_fit(model: ModelCard, request: Request, target: Target) -> bool:
         key=lambda settings: find_peak(model, request, settings, target),
     )
     return any(
-        find_peak(model, request, settings, target) <= room_bytes(target, settings, request)
+        find_peak(model, request, settings, target) <= room_for(target, settings, request)
         and can_hold(model, request, settings, target)
         for settings in ranked[:_LEANEST_TRIED]
     )
@@ -78,7 +78,7 @@ def _first_fit(
     model: ModelCard, request: Request, target: Target, ranked: list[_Candidate]
 ) -> tuple[_Candidate, Estimate] | None:
     for candidate in ranked:
-        if find_peak(model, request, candidate.settings, target) > room_bytes(
+        if find_peak(model, request, candidate.settings, target) > room_for(
             target, candidate.settings, request
         ):
             continue
@@ -108,9 +108,9 @@ def _lowest_of_equals(
     return best
 
 
-def room_bytes(target: Target, settings: Settings, request: Request) -> int:
-    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    return target.limit_bytes - target.card.context_bytes - margin_bytes(target, rules)
+def room_for(target: Target, settings: Settings, request: Request) -> int:
+    """What the settings' allocator may reserve on the target."""
+    return room_bytes(target, rules_for(target.card, str(settings["allocator"]), request.platform))
 
 
 def _phases(

@@ -45,8 +45,6 @@ class Recording:
 
     events: list[Event] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0.0))
-    transfer_bytes: int = 0
-    """Weights that were streamed to the device."""
 
 
 class Recorder(LiveBytes):
@@ -93,7 +91,6 @@ class Recorder(LiveBytes):
         for size_bytes in sizes_bytes:
             self._loads -= 1
             self.recording.events.append(Event(LOAD, self._loads, size_bytes))
-            self.recording.transfer_bytes += size_bytes
             slots.append(self._loads)
         return slots
 

@@ -91,8 +91,6 @@ def trace_text(card: ModelCard, precision: str) -> Arrays:
         )
         arrays |= fit_tape([({}, recording.events)], ()).to_arrays(f"encode.{mode}")
         arrays["costs"] = fit_costs([({}, recording.costs)], ())
-        if mode == "leaf":
-            arrays["streamed_bytes"] = np.array(recording.transfer_bytes)
     return arrays
 
 
@@ -105,7 +103,6 @@ def trace_transformer(card: ModelCard, precision: str) -> Arrays:
         [(shape, _forward_costs(pipe, shape)) for shape in [*_SHAPES, {"f": 9, "h": 10, "w": 12}]],
         VARIABLES,
     )
-    arrays["block_count"] = np.array(len(pipe.transformer.blocks))
     for mode in ("resident", "block", "leaf"):
         for guidance, guided in ((5.0, "guided"), (1.0, "single")):
             for solver in SOLVERS:
