@@ -1,13 +1,15 @@
-"""The demo model's command line: `python -m webui.demo train|evaluate|draw`."""
+"""The demo model's command line: `python -m webui.demo train|evaluate|draw|preview`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from webui.demo import CHECKPOINT
+from webui.demo.sessions import PAUSED, train_in_sessions
 from webui.demo.vocabulary import DEFAULTS
 
 
@@ -21,7 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.threads:
         torch.set_num_threads(options.threads)
-    return {"train": _train, "evaluate": _evaluate, "draw": _draw}[options.command](options)
+    if options.command == "train" and options.device == "cuda" and options.pause_after is None:
+        given = sys.argv[1:] if arguments is None else arguments
+        return train_in_sessions(given, options.session)
+    commands = {"train": _train, "evaluate": _evaluate, "draw": _draw, "preview": _preview}
+    return commands[options.command](options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,11 +38,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--output", type=Path, default=Path("outputs/demo-checkpoint"))
     train.add_argument("--state", type=Path, help="keeps the run (default: OUTPUT.state.pt)")
     train.add_argument("--start-from", type=Path, help="a checkpoint to improve")
-    train.add_argument("--minutes-vae", type=float, default=6.0)
-    train.add_argument("--minutes-transformer", type=float, default=25.0)
+    train.add_argument("--minutes-vae", type=float, default=11.0)
+    train.add_argument("--minutes-transformer", type=float, default=30.0)
     train.add_argument("--steps-vae", type=int)
     train.add_argument("--steps-transformer", type=int)
-    train.add_argument("--pause-after", type=float, help="minutes; the same command resumes")
+    train.add_argument(
+        "--pause-after", type=float, help="minutes; exits with 75, and the same command resumes"
+    )
+    train.add_argument("--session", type=float, default=4.0, help="minutes of a process, on a GPU")
     train.add_argument("--batch-scale", type=float, default=1.0, help="share of the full batch")
     train.add_argument("--clips", type=int, default=24_000, help="encoded clips that are kept")
     train.add_argument("--seed", type=int, default=0)
@@ -55,15 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("--negative-prompt", default="")
     draw.add_argument("--seed", type=int, default=DEFAULTS.seed)
 
-    for command in (evaluate, draw):
+    preview = commands.add_parser("preview", help="fit the map from latents to preview colours")
+
+    for command in (evaluate, draw, preview):
         command.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    for command in (evaluate, draw):
         command.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32")
         command.add_argument("--solver", choices=("unipc", "dpm++"))
         for name in ("frames", "height", "width", "steps"):
             command.add_argument(f"--{name}", type=int)
         for name in ("guidance", "flow-shift"):
             command.add_argument(f"--{name}", type=float)
-    for command in (train, evaluate, draw):
+    for command in (train, evaluate, draw, preview):
         command.add_argument("--device", choices=("cuda", "cpu"))
         command.add_argument("--threads", type=int, help="CPU threads")
     return parser
@@ -88,7 +100,7 @@ def _train(options: argparse.Namespace) -> int:
     )
     complete = train(plan)
     print(f"{'complete' if complete else 'paused'}: {plan.output}")
-    return 0
+    return 0 if complete else PAUSED
 
 
 def _settings(options: argparse.Namespace) -> Any:
@@ -146,6 +158,14 @@ def _draw(options: argparse.Namespace) -> int:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_animation(clip, options.output)
     print(options.output)
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from webui.demo.generate import load_pipeline
+    from webui.demo.preview import fit_preview, preview_yaml
+
+    print(preview_yaml(*fit_preview(load_pipeline(options.checkpoint).vae)), end="")
     return 0
 
 

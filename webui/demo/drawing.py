@@ -155,10 +155,10 @@ def _trajectory(scene: Scene, frames: int) -> tuple[Tensor, Tensor, Tensor, Tens
     sweep = (t - 0.5) * 0.46 * reach  # from about 0.27 to 0.73 of the side
     x = torch.where(moving("right"), 0.5 + sweep, torch.where(moving("left"), 0.5 - sweep, x))
     y = torch.where(moving("down"), 0.5 + sweep, torch.where(moving("up"), 0.5 - sweep, y))
-    hops = 1 if frames < 13 else 2
+    hops = max(1, round(frames / 16))  # about a second each, slow enough for 4x in time
     hop = 0.70 - 0.42 * reach * (math.pi * hops * t).cos().abs()
     y = torch.where(moving("bounce"), hop, y)
-    angle = torch.where(moving("rotate"), angle + math.pi * 0.9 * reach * t, angle)
+    angle = torch.where(moving("rotate"), angle + math.pi * 0.5 * reach * t, angle)
     small, large = 0.11, 0.11 + 0.24 * reach
     scale = torch.where(moving("grow"), small + (large - small) * t, scale)
     scale = torch.where(moving("shrink"), large + (small - large) * t, scale)

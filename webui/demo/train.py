@@ -36,16 +36,15 @@ class TrainingPlan:
         batch_scale: share of the full batch, for small machines.
         clips: encoded clips kept for the transformer.
         phrasings: prompts for each combination.
-        start_from: a checkpoint to improve instead of starting from nothing. Its encoder stays
-            as it is, so that latents keep their meaning; minutes_vae then goes into the decoder.
+        start_from: a checkpoint to improve instead of starting from nothing.
         seed: of everything random.
     """
 
     output: Path
     state: Path
     device: str
-    minutes_vae: float = 6.0
-    minutes_transformer: float = 25.0
+    minutes_vae: float = 11.0
+    minutes_transformer: float = 30.0
     steps_vae: int | None = None
     steps_transformer: int | None = None
     pause_after: float | None = None
@@ -81,8 +80,6 @@ def train(plan: TrainingPlan) -> bool:
     )
     if plan.start_from is not None:
         _load_weights(plan.start_from, vae, painter)
-        for part in (vae.encoder, vae.quant_conv):
-            part.requires_grad_(False)
     average = {name: value.detach().clone() for name, value in painter.state_dict().items()}
     vae_optimisers = build_optimisers(vae, train_vae.MATRIX_RATE, train_vae.OTHER_RATE)
     optimisers = build_optimisers(
@@ -117,7 +114,7 @@ def train(plan: TrainingPlan) -> bool:
             plan.state,
         )
 
-    bf16 = train_vae.prefers_bf16(vae, device)
+    kernels = train_vae.fastest_kernels(vae, device)
     if vae_progress.fraction < 1:
         train_vae.train_vae(
             vae,
@@ -125,21 +122,18 @@ def train(plan: TrainingPlan) -> bool:
             device=device,
             optimisers=vae_optimisers,
             batch_scale=plan.batch_scale,
-            bf16=bf16,
+            kernels=kernels,
             seed=plan.seed,
             should_pause=should_pause,
         )
-        if plan.start_from is None:
-            train_vae.set_latent_statistics(
-                vae, device, clips=max(32, round(512 * plan.batch_scale))
-            )
+        train_vae.set_latent_statistics(vae, device, clips=max(32, round(512 * plan.batch_scale)))
     vae_done = vae_progress.fraction >= 1
     complete = False
     if vae_done and not should_pause():
         vae.requires_grad_(False).eval()
         generator = torch.Generator(device).manual_seed(plan.seed + progress_values[1])
         bank = PromptBank(tokenizer, plan.phrasings, device, seed=plan.seed)
-        pools = train_transformer.build_pools(vae, generator, clips=plan.clips, bf16=bf16)
+        pools = train_transformer.build_pools(vae, generator, clips=plan.clips, bf16=kernels.bf16)
         print(f"pools ready after {time.monotonic() - session_start:.0f} s", flush=True)
         progress = Progress(plan.minutes_transformer, plan.steps_transformer, *progress_values)
         train_transformer.train_painter(

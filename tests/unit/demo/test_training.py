@@ -1,14 +1,21 @@
 """The training parts at tiny size: they learn, and they equal what the library computes."""
 
+import subprocess
+from pathlib import Path
+
+import pytest
 import torch
 from diffusers import WanPipeline
 
 from webui.demo import codec, networks, vocabulary
+from webui.demo.__main__ import main
 from webui.demo.drawing import draw, random_scene
 from webui.demo.muon import build_optimisers, orthogonalise
 from webui.demo.pool import Bucket, LatentPool, PromptBank, all_codes
 from webui.demo.schedule import Progress
+from webui.demo.sessions import PAUSED, train_in_sessions
 from webui.demo.tokenizer import build_tokenizer
+from webui.demo.train import TrainingPlan, train
 from webui.demo.train_transformer import Painter, build_pools, train_painter
 from webui.demo.train_vae import set_latent_statistics, train_vae
 from webui.demo.vocabulary import Spec
@@ -98,3 +105,41 @@ def test_tokenizer_folds_case_and_survives_other_text() -> None:
     numbers = tokenizer("A red CIRCLE；一个红色的圆 zebra привет").input_ids
     assert max(numbers) < len(tokenizer) and numbers[-1] == tokenizer.eos_token_id
     assert tokenizer("red").input_ids == tokenizer("RED").input_ids
+
+
+def test_a_paused_run_is_resumed_by_new_processes_until_complete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    statuses = [PAUSED, PAUSED, 0]
+    commands: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, statuses[len(commands) - 1])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert train_in_sessions(["train", "--seed", "1"], minutes=4) == 0
+    assert len(commands) == 3
+    assert commands[0][1:] == ["-m", "webui.demo", "train", "--seed", "1", "--pause-after", "4"]
+
+
+def test_a_session_saves_its_state_and_says_that_it_paused(tmp_path: Path) -> None:
+    state, output = tmp_path / "state.pt", tmp_path / "demo"
+    train_one_step = [
+        *("train", "--device", "cpu", "--batch-scale", "0.001", "--steps-vae", "1"),
+        *("--output", str(output), "--state", str(state), "--pause-after", "0"),
+    ]
+    assert main(train_one_step) == PAUSED
+    assert state.exists()
+    resumed = TrainingPlan(
+        output=output,
+        state=state,
+        device="cpu",
+        batch_scale=0.001,
+        steps_vae=0,
+        minutes_vae=0,
+        steps_transformer=1,
+        clips=12,
+        phrasings=1,
+    )
+    assert train(resumed)
