@@ -108,14 +108,23 @@ def test_one_frame_is_a_picture(worker: WorkerProcess, tmp_path: Path) -> None:
 
 
 def test_settings_that_mean_nothing_on_a_processor(worker: WorkerProcess, tmp_path: Path) -> None:
-    clips = []
+    # One frame, because a PNG keeps every value: x264 with AVX-512 gives other bytes for the same
+    # frames from one encoding to the next (seen at widths of 32 and 96 pixels).
+    pictures = []
     for offload in ("none", "leaf"):
         folder = tmp_path / offload
         folder.mkdir()
-        job = make_job(folder, offload=offload, text_encoder="stream", channels_last=True)
+        job = make_job(
+            folder,
+            workload={**SMALL, "frames": 1},
+            offload=offload,
+            text_encoder="stream",
+            channels_last=True,
+        )
         assert worker.run(job)["event"] == "result"
-        clips.append(clip(folder))
-    assert np.array_equal(*clips)
+        pictures.append(np.asarray(Image.open(folder / "image.png")))
+    assert np.ptp(pictures[0]) > 0
+    assert np.array_equal(*pictures)
 
 
 def test_precision_changes_what_is_resident(worker: WorkerProcess, tmp_path: Path) -> None:
