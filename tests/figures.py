@@ -16,19 +16,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from webui.core.text import Text
+from webui.core.units import GIB, MIB
+
 ROOT = Path(__file__).parents[1]
-READMES = tuple(path for path in (ROOT / "README.md", ROOT / "README.zh.md") if path.is_file())
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
 RECEIPTS = ROOT / "webui" / "estimator" / "receipts" / "h200.json"
 EVALUATION = ROOT / "webui" / "demo" / "evaluation.json"
 MARK = re.compile(r"(<!-- figure: ([a-z0-9-]+) -->).*?(<!-- /figure -->)", re.DOTALL)
-MIB = 2**20
+
+Figures = dict[str, str | Text]
+"""By name; a `Text` where the two READMEs differ."""
 
 NAMES = (
     "machine", "start-seconds", "ui-rss", "ui-torch", "plan-p95", "demo-cold", "demo-warm",
-    "demo-accuracy", "allocated-error", "reserved-error", "seconds-error",
+    "demo-accuracy", "demo-colour", "demo-motion", "demo-shape",
+    "allocated-error", "reserved-error", "seconds-error", "verified-cards",
 )  # fmt: skip
 """What the READMEs may ask for."""
 MOVES = 200
@@ -74,16 +81,17 @@ def random_request(draw: random.Random) -> dict[str, Any]:
     }
 
 
-def measured_figures() -> dict[str, str]:
+def measured_figures() -> Figures:
     """Start, memory, planning and demo clips of the app on this machine."""
     from gradio_client import Client
 
     from tests.app.running import running_studio
 
-    figures = {"machine": _machine()}
+    figures: Figures = {"machine": _machine()}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        figures["ui-torch"] = "yes" if _child(_TORCH_AFTER_BUILDING, home) == "True" else "no"
+        has_torch = _child(_TORCH_AFTER_BUILDING, home) == "True"
+        figures["ui-torch"] = Text("yes", "是") if has_torch else Text("no", "否")
         seconds = sorted(json.loads(_child(_PLAN_TIMES, home, str(MOVES))))
         figures["plan-p95"] = f"{1000 * seconds[int(0.95 * len(seconds))]:.0f} ms"
         with running_studio(home / "app") as running:
@@ -101,7 +109,7 @@ def measured_figures() -> dict[str, str]:
     return figures
 
 
-def accuracy_figures(path: Path = RECEIPTS) -> dict[str, str]:
+def accuracy_figures(path: Path = RECEIPTS) -> Figures:
     """Mean and worst error of the receipts that `python -m webui verify --save` left."""
     if not path.is_file():
         return {}
@@ -127,20 +135,57 @@ def accuracy_figures(path: Path = RECEIPTS) -> dict[str, str]:
     return {name: _mean_and_worst(values) for name, values in errors.items() if values}
 
 
-def demo_figures(path: Path = EVALUATION) -> dict[str, str]:
+def demo_figures(path: Path = EVALUATION) -> Figures:
     """What the demo's evaluation found on prompts that it was never trained on."""
     if not path.is_file():
         return {}
     generated = json.loads(path.read_text(encoding="utf-8"))["generated"]
-    right, clips = generated["accuracy"]["all"], generated["clips"]
-    return {"demo-accuracy": f"{100 * right:.1f} % of {clips} clips"}
+    right, clips = generated["accuracy"], generated["clips"]
+    names = ("colour", "motion", "shape")
+    traits = {f"demo-{name}": f"{100 * right[name]:.1f} %" for name in names}
+    share = f"{100 * right['all']:.1f} %"
+    return {"demo-accuracy": Text(f"{share} of {clips} clips", f"{clips} 段中的 {share}"), **traits}
 
 
-def write_figures(text: str, figures: dict[str, str]) -> str:
-    """The README with the figures between their marks; what was not measured stays."""
-    return MARK.sub(
-        lambda mark: mark[1] + figures[mark[2]] + mark[3] if mark[2] in figures else mark[0], text
+def verified_table() -> Text:
+    """The plans that ran under a cap, as a Markdown table in both languages."""
+    from webui.estimator.verified import verified_runs
+
+    heads = Text(
+        "| card memory | model | clip | settings | estimated | measured | a step there |",
+        "| 显存 | 模型 | 视频 | 设置 | 估算 | 实测 | 每步 |",
     )
+    rows = [
+        f"| {run.cap_gib:g} GiB | `{run.model}` | {run.frames} x {run.width}x{run.height} "
+        f"| {_short(run.settings)} | {run.estimated_bytes / GIB:.2f} GiB "
+        f"| {run.measured_bytes / GIB:.2f} GiB ({run.error:+.1%}) | {run.seconds_per_step:.2f} s |"
+        for run in verified_runs()
+    ]
+    body = "\n".join(["|---|---|---|---|---|---|---|", *rows])
+    return Text(f"\n\n{heads.en}\n{body}\n\n", f"\n\n{heads.zh}\n{body}\n\n")
+
+
+def _short(settings: Mapping[str, Any]) -> str:
+    """What differs from `estimate`'s defaults, the text encoder aside."""
+    shown = [f"VAE {settings['vae_precision']}"]
+    if settings["offload"] != "none":
+        shown.insert(0, f"{settings['offload']} offload")
+    if settings["vae_tiling"]:
+        shown.append(f"tiles of {settings['vae_tile']} px")
+    return ", ".join(shown)
+
+
+def write_figures(text: str, figures: Figures, language: str = "en") -> str:
+    """The README with the figures between their marks; what was not measured stays."""
+
+    def written(mark: re.Match[str]) -> str:
+        figure = figures.get(mark[2])
+        if figure is None:
+            return mark[0]
+        shown = figure.in_language(language) if isinstance(figure, Text) else figure
+        return mark[1] + shown + mark[3]
+
+    return MARK.sub(written, text)
 
 
 def _mean_and_worst(errors: list[float]) -> str:
@@ -158,8 +203,9 @@ def _child(code: str, home: Path, *arguments: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def _machine() -> str:
-    return f"{os.cpu_count()} CPU cores, {platform.system()}, Python {platform.python_version()}"
+def _machine() -> Text:
+    python = f"{platform.system()}, Python {platform.python_version()}"
+    return Text(f"{os.cpu_count()} CPU cores, {python}", f"{os.cpu_count()} 核处理器，{python}")
 
 
 def main() -> int:
@@ -168,14 +214,14 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the figures into the READMEs")
     parser.add_argument("--files-only", action="store_true", help="measure nothing here")
     given = parser.parse_args()
-    figures = {**accuracy_figures(), **demo_figures()}
+    figures = {**accuracy_figures(), **demo_figures(), "verified-cards": verified_table()}
     if not given.files_only:
         figures.update(measured_figures())
     for name in NAMES:
         print(f"{name:<16} {figures.get(name, '(no file yet)')}")
     if given.write:
-        for path in READMES:
-            text = write_figures(path.read_text(encoding="utf-8"), figures)
+        for language, path in READMES.items():
+            text = write_figures(path.read_text(encoding="utf-8"), figures, language)
             path.write_text(text, encoding="utf-8", newline="\n")
     return 0
 

@@ -1,5 +1,8 @@
 """The command line: `python -m webui plan|estimate|run|verify FILE.yaml [--json]`.
 
+`plan` also answers backwards (`--most frames|size`, `--smallest card`), takes its figures apart
+(`--explain`), and lists what else there was to choose (`--frontier`).
+
 stdout has the answers (with --json a list, one element a request, in order); stderr one line a
 problem. Exit code 0: all went well; 2: bad input; 3: a request of `plan` or `run` cannot fit;
 1: anything else.
@@ -27,7 +30,9 @@ from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
+from webui.service.account import explanation_text, frontier_text
 from webui.service.planner import does_not_fit
+from webui.service.questions import MOST, SMALLEST
 from webui.service.verify import accuracy_table
 from webui.storage import load_config
 
@@ -109,6 +114,19 @@ def _parser() -> argparse.ArgumentParser:
             metavar="NAME=FOLDER",
             help="where the weights of a model are",
         )
+        if name in ("plan", "estimate"):
+            command.add_argument(
+                "--explain", action="store_true", help="every term of each figure, and its source"
+            )
+        if name == "plan":
+            backwards = command.add_mutually_exclusive_group()
+            backwards.add_argument(
+                "--most", choices=MOST, help="the most frames, or the largest size, that fits"
+            )
+            backwards.add_argument("--smallest", choices=SMALLEST, help="the smallest card")
+            command.add_argument(
+                "--frontier", action="store_true", help="memory against time: what can be chosen"
+            )
         if name == "verify":
             command.add_argument("--save", type=Path, help="write the receipts to this file")
     return parser
@@ -139,16 +157,16 @@ def _studio(given: argparse.Namespace) -> Studio:
 
 
 def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
-    commands: dict[str, Callable[[Studio, Any, bool], tuple[Answer, int]]] = {
+    commands: dict[str, Callable[[Studio, Any, argparse.Namespace], tuple[Answer, int]]] = {
         "plan": _plan,
-        "estimate": _estimate,
+        "estimate": _plan,
         "run": _run,
         "verify": _run,
     }
     answers, codes = [], [0]
     for data in requests:
         try:
-            answer, code = commands[given.command](studio, data, given.json)
+            answer, code = commands[given.command](studio, data, given)
         except StudioError as error:
             _complain(error)
             answer, code = {"error": error.to_contract()}, error.exit_code
@@ -166,23 +184,33 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
     return next((code for code in (2, 1, 3) if code in codes), 0)
 
 
-def _plan(studio: Studio, data: Any, as_json: bool) -> tuple[Answer, int]:
-    plan = studio.plan(studio.parse(data))
-    if not as_json:
+def _plan(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
+    """`plan` and `estimate`, and what is asked beside them."""
+    search = given.command == "plan"
+    asked = studio.questions.ask(
+        studio.parse(data),
+        most=given.most if search else None,
+        smallest=given.smallest if search else None,
+        explain=given.explain,
+        frontier=search and given.frontier,
+        search=search,
+        names=True,
+    )
+    plan = asked.plan
+    if not given.json:
+        if asked.answer is not None:
+            print(asked.answer.text.en)
         _print_plan(plan)
-    if not plan.fits:
+        if asked.explanation is not None:
+            print(explanation_text(asked.explanation))
+        if asked.frontier is not None:
+            print(frontier_text(asked.frontier))
+    if search and not plan.fits:
         _complain(does_not_fit(plan))
-    return plan.to_json(), 0 if plan.fits else 3
+    return asked.to_json(), 3 if search and not plan.fits else 0
 
 
-def _estimate(studio: Studio, data: Any, as_json: bool) -> tuple[Answer, int]:
-    plan = studio.estimate(studio.parse(data))
-    if not as_json:
-        _print_plan(plan)
-    return plan.to_json(), 0
-
-
-def _run(studio: Studio, data: Any, as_json: bool) -> tuple[Answer, int]:
+def _run(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
     job_id = studio.submit(studio.parse(data), LOCAL)
     view = None
     try:
@@ -197,7 +225,7 @@ def _run(studio: Studio, data: Any, as_json: bool) -> tuple[Answer, int]:
         raise view.error or Cancelled()
     if view.error is not None:
         _complain(view.error)
-    if not as_json:
+    if not given.json:
         _print_receipt(view.receipt)
     return view.receipt.to_json(), view.error.exit_code if view.error else 0
 

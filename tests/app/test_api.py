@@ -177,3 +177,21 @@ def _wait_for(condition: Any, timeout_s: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.1)
+
+
+def test_plan_answers_backwards(client: Client) -> None:
+    asked = {"model": "wan2.1-t2v-1.3b", "card": "rtx-3060-12gb", "vram_gib": 6}
+    most = client.predict(**asked, most="frames", api_name="/plan")
+    assert most["fits"] is True and most["answer"]["found"] is True
+    assert most["answer"]["request"]["frames"] == most["answer"]["frames"] > 81
+    small = client.predict(**asked, smallest="card", explain=True, api_name="/plan")
+    assert small["card"] == small["answer"]["card"]
+    assert [phase["name"] for phase in small["explanation"]["phases"]] == [
+        phase["name"] for phase in small["phases"]
+    ]
+    drawn = client.predict(**asked, frontier=True, api_name="/plan")
+    assert sum(point["chosen"] for point in drawn["frontier"]) == 1
+    wrong = client.predict(**asked, most="cats", api_name="/plan")
+    assert wrong["error"]["field"] == "most" and "frames" in wrong["error"]["hint"]
+    both = client.predict(**asked, most="size", smallest="card", api_name="/plan")
+    assert both["error"]["field"] == "smallest"

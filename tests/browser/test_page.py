@@ -138,6 +138,19 @@ def test_what_does_not_fit_says_so_and_an_offer_applies(
     assert changed
 
 
+def test_a_button_says_how_far_the_card_goes(studio: RunningStudio, visit: Visit) -> None:
+    page = visit(studio)
+    panel = page.locator("#generate-panel")
+    panel.locator("[data-action=limits]").click()
+    most = panel.locator("[data-action=apply]").first
+    expect(most).to_contain_text(re.compile(r"Up to \d+ frames fit"), timeout=30_000)
+    expect(panel).to_contain_text("smallest card")
+    frames = re.findall(r"\d+", most.inner_text())[0]
+    most.click()
+    expect(page.locator("#generate-frames input[type=number]")).to_have_value(frames)
+    expect(panel.locator("[data-action=limits]")).to_be_visible()
+
+
 def test_a_prompt_gives_its_clip_beside_its_estimate(
     studio: RunningStudio, visit: Visit, tmp_path: Path
 ) -> None:

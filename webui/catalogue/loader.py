@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -21,14 +21,44 @@ from webui.core.errors import BadInput
 from webui.core.mapping import check_keys
 from webui.core.model import GenerateDefaults, ModelCard
 from webui.core.request import SOLVERS
-from webui.core.settings import SETTINGS
+from webui.core.settings import SETTINGS, check_settings
 from webui.core.text import Text
 
 _FOLDER = Path(__file__).parent
-_FAMILIES = {"wan": ("transformer", "vae", "text_encoder", "scheduler")}
-"""Components that the pipelines of a family are made of."""
-_PREVIEW_FIELDS = {"preview_factors", "preview_bias"}
-"""Fields of the card that come from the file under `preview`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    components: tuple[str, ...]
+    """What its pipelines are made of."""
+    workload: tuple[str, ...]
+    """The optional workload keys that its models take."""
+    lacks: tuple[str, ...]
+    """Settings that change nothing for it."""
+
+
+_FAMILIES = {
+    "wan": _Family(
+        components=("transformer", "vae", "text_encoder", "scheduler"),
+        workload=("prompt", "negative_prompt", "flow_shift", "solver"),
+        lacks=("image_encoder", "decode_chunk"),
+    ),
+    "svd": _Family(
+        components=("image_encoder", "unet", "vae", "scheduler"),
+        workload=("image",),
+        lacks=(
+            "text_encoder",
+            "vae_tiling",
+            "vae_tile",
+            "vae_tile_overlap",
+            "channels_last",
+            "ffn_chunks",
+        ),
+    ),
+}
+_DERIVED_FIELDS = {"preview_factors", "preview_bias", "workload", "setting_defaults"}
+"""Fields of the card that come from the file under `preview`, from the family, or may be left
+out."""
 
 
 @cache
@@ -77,9 +107,16 @@ def read_model(path: Path) -> ModelCard:
     keys = [
         field.name
         for field in fields(ModelCard)
-        if field.default is MISSING and field.name not in _PREVIEW_FIELDS
+        if field.default is MISSING and field.name not in _DERIVED_FIELDS
     ]
-    data = dict(check_keys(_read_yaml(path), where=where, required=[*keys, "preview"]))
+    data = dict(
+        check_keys(
+            _read_yaml(path),
+            where=where,
+            required=[*keys, "preview"],
+            optional=["setting_defaults"],
+        )
+    )
     if data["name"] != path.stem:
         raise _wrong(where, "name", f"it must be the file's name, {path.stem}")
     for key in ("title", "task", "family", "licence", "hub"):
@@ -100,10 +137,13 @@ def read_model(path: Path) -> ModelCard:
     _require(isinstance(data["examples"], list), where, "examples", "it is a list")
     data["about"] = _text(data["about"], where, "about")
     data["examples"] = tuple(_text(item, where, "examples") for item in data["examples"])
-    data["defaults"] = _defaults(data["defaults"], where)
+    family = _FAMILIES[data["family"]]
+    data["workload"] = family.workload
+    data["defaults"] = _defaults(data["defaults"], family.workload, where)
     data["sizes"] = _sizes(data["sizes"], where)
-    data["settings"] = _settings(data["settings"], where)
-    data["configs"] = _configs(data["configs"], data["family"], where)
+    data["settings"] = _settings(data["settings"], family.lacks, where)
+    data["setting_defaults"] = check_settings(data.get("setting_defaults", {}), data["settings"])
+    data["configs"] = _configs(data["configs"], family.components, where)
     data.update(_preview(data.pop("preview"), where))
     card = ModelCard(**data)
     _check_workload(card, where)
@@ -119,18 +159,25 @@ def _check_workload(card: ModelCard, where: str) -> None:
     sides.update(side for size in card.sizes for side in size)
     for side in sides:
         _require(card.snap_side(side) == side, where, "sizes", f"{side} is not a side it takes")
-    channels = card.configs["vae"].get("z_dim")
+    vae = card.configs["vae"]
+    channels = vae.get("z_dim", vae.get("latent_channels"))
     _require(
         channels in (None, len(card.preview_factors)), where, "preview", "a row for each channel"
     )
 
 
-def _defaults(data: Any, where: str) -> GenerateDefaults:
-    given = check_keys(
+_UNUSED_DEFAULTS = {"flow_shift": 1.0, "solver": SOLVERS[0], "negative_prompt": ""}
+"""Stand where the family takes no such key."""
+
+
+def _defaults(data: Any, workload: tuple[str, ...], where: str) -> GenerateDefaults:
+    unused = {key: value for key, value in _UNUSED_DEFAULTS.items() if key not in workload}
+    named = check_keys(
         data,
         where=f"{where}, defaults",
-        required=[field.name for field in fields(GenerateDefaults)],
+        required=[field.name for field in fields(GenerateDefaults) if field.name not in unused],
     )
+    given = {**unused, **named}
     for key in ("frames", "height", "width", "steps", "fps"):
         _require(type(given[key]) is int, where, f"defaults.{key}", "it is a whole number")
     for key in ("guidance", "flow_shift"):
@@ -150,17 +197,17 @@ def _sizes(data: Any, where: str) -> tuple[tuple[int, int], ...]:
     return sizes
 
 
-def _settings(data: Any, where: str) -> tuple[str, ...]:
-    """`all`, or a list of names; in the order of `SETTINGS`, which is the order of the page."""
+def _settings(data: Any, lacks: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """`all` of the family, or a list; in the order of `SETTINGS`, which is that of the page."""
     if data == "all":
-        return tuple(SETTINGS)
+        return tuple(name for name in SETTINGS if name not in lacks)
     _require(isinstance(data, list), where, "settings", "it is `all` or a list of names")
     check_keys(dict.fromkeys(data), where=f"{where}, settings", optional=list(SETTINGS))
     return tuple(name for name in SETTINGS if name in data)
 
 
-def _configs(data: Any, family: str, where: str) -> dict[str, Mapping[str, Any]]:
-    given = check_keys(data, where=f"{where}, configs", required=_FAMILIES[family])
+def _configs(data: Any, components: tuple[str, ...], where: str) -> dict[str, Mapping[str, Any]]:
+    given = check_keys(data, where=f"{where}, configs", required=components)
     configs = {}
     for component, name in given.items():
         path = _FOLDER / str(name)

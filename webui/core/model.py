@@ -8,6 +8,9 @@ from typing import Any
 
 from webui.core.text import Text
 
+OPTIONAL_KEYS = ("prompt", "negative_prompt", "flow_shift", "solver", "image")
+"""Workload keys that mean nothing to some models."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateDefaults:
@@ -58,11 +61,24 @@ class ModelCard:
     """Text tokens that the transformer is given."""
     settings: tuple[str, ...]
     """The settings that change something for this model."""
+    setting_defaults: Mapping[str, str | int | bool]
+    """What `estimate` takes instead of a setting's own default."""
+    workload: tuple[str, ...]
+    """Of the workload keys that not every model takes (`OPTIONAL_KEYS`), those that it does."""
     examples: tuple[Text, ...]
     """Example prompts."""
     preview_factors: tuple[tuple[float, float, float], ...]
     """Linear map from a normalised latent's channels to RGB in -1..1 (C x 3)."""
     preview_bias: tuple[float, float, float]
+
+    @property
+    def needs_image(self) -> bool:
+        """A run starts from a picture."""
+        return "image" in self.workload
+
+    @property
+    def needs_prompt(self) -> bool:
+        return "prompt" in self.workload
 
     def snap_frames(self, frames: float) -> int:
         """The nearest number of frames that the model takes."""

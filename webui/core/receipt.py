@@ -43,6 +43,8 @@ class Measurement:
     """0 when the model was warm."""
     source: str
     """`cuda` or `cpu` (live tensor bytes)."""
+    others_bytes: int = 0
+    """Most that other programs held of the card meanwhile, as the driver counts it."""
 
     def to_json(self) -> dict[str, Any]:
         data = {key: getattr(self, key) for key in self.__slots__}
@@ -51,7 +53,8 @@ class Measurement:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        values = {key: data[key] for key in cls.__slots__}
+        # Receipts of former versions have no `others_bytes`.
+        values = {key: data[key] for key in cls.__slots__ if key in data or key != "others_bytes"}
         values["phases"] = tuple(PhaseMeasurement.from_json(item) for item in data["phases"])
         return cls(**values)
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from webui.core.errors import BadInput
-from webui.core.model import ModelCard
+from webui.core.model import OPTIONAL_KEYS, ModelCard
 from webui.core.settings import Settings, check_settings, shown
 from webui.core.text import Text
 
@@ -32,6 +32,9 @@ class Request:
     model: str
     prompt: str
     negative_prompt: str
+    image: str = ""
+    """The picture to start from: a path in a request from the command line, the name of the file
+    in the run's folder once the job is recorded. Never a path from the network."""
     frames: int
     height: int
     width: int
@@ -101,13 +104,18 @@ def parse_request(data: Any, find_model: Callable[[str], ModelCard]) -> Request:
             Text("settings is a mapping of names to values.", "settings 应当是名称到值的映射。"),
             Text("For example: settings: {offload: leaf}", "例如：settings: {offload: leaf}"),
         )
+    _check_taken(given, model)
+    checked = check_settings(settings, model.settings)
+    frames = _frames(given, model)
+    _check_chunk(checked, frames)
     vram_gib = _number(given, "vram_gib", 0.0, 0.25, 4096.0) if "vram_gib" in given else None
     return Request(
         task=task,
         model=model.name,
         prompt=_prompt(given),
         negative_prompt=_text(given, "negative_prompt", defaults.negative_prompt),
-        frames=_frames(given, model),
+        image=_text(given, "image", ""),
+        frames=frames,
         height=_side(given, "height", defaults.height, model),
         width=_side(given, "width", defaults.width, model),
         steps=_whole(given, "steps", defaults.steps, 1, 200),
@@ -119,8 +127,56 @@ def parse_request(data: Any, find_model: Callable[[str], ModelCard]) -> Request:
         card=_text(given, "card", DETECTED),
         vram_gib=vram_gib,
         platform=_choice(given, "platform", ("linux", "windows"), this_platform()),
-        settings=check_settings(settings, model.settings),
+        settings=checked,
     )
+
+
+def _check_taken(given: Mapping[str, Any], model: ModelCard) -> None:
+    """Refuses workload keys that would change nothing.
+
+    Values that say nothing pass: a recorded request names every key.
+    """
+    for key in OPTIONAL_KEYS:
+        silent = (None, "", getattr(model.defaults, key, ""))
+        if key in model.workload or given.get(key) in silent:
+            continue
+        raise BadInput(
+            key,
+            Text(f"{model.title} takes no {key}.", f"{model.title} 不接受 {key}。"),
+            Text("Remove it, or pick another model.", "请删去它，或换一个模型。"),
+        )
+
+
+def _check_chunk(settings: Settings, frames: int) -> None:
+    if int(settings.get("decode_chunk", 1)) > frames:
+        raise BadInput(
+            "settings.decode_chunk",
+            Text(
+                f"{settings['decode_chunk']} frames at a time are more than the clip's {frames}.",
+                f"一次解码 {settings['decode_chunk']} 帧，超过了视频的 {frames} 帧。",
+            ),
+            Text(f"Use 1 to {frames}.", f"请用 1 到 {frames}。"),
+        )
+
+
+def require_image(request: Request) -> None:
+    """A run of a model that starts from a picture needs one; an estimate does not.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if not request.image:
+        raise BadInput(
+            "image",
+            Text(
+                "This model needs a picture to start from, and none was given.",
+                "这个模型需要一张起始图片，但没有提供。",
+            ),
+            Text(
+                "Upload one (PNG, JPEG or WebP), or name its file under image.",
+                "请上传一张图片（PNG、JPEG 或 WebP），或在 image 中写明文件。",
+            ),
+        )
 
 
 def require_prompt(request: Request) -> None:
@@ -160,7 +216,11 @@ def require_text_encoder(request: Request) -> None:
 def _text(given: Mapping[str, Any], key: str, default: str) -> str:
     value = given.get(key, default)
     if not isinstance(value, str):
-        raise BadInput(key, Text(f"{key} is a text.", f"{key} 应当是文字。"))
+        raise BadInput(
+            key,
+            Text(f"{key} is a text.", f"{key} 应当是文字。"),
+            Text("Put it in quotes.", "请加上引号。"),
+        )
     if len(value) > MAX_PROMPT_CHARACTERS:
         raise BadInput(
             key,

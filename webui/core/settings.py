@@ -80,6 +80,10 @@ class SettingSpec:
         return int(value)
 
 
+FP8 = "fp8"
+"""The precision that stores weights in float8_e4m3fn and computes in bf16."""
+MAX_CHUNK = 50
+"""Most frames of a decode chunk; the default of `estimate` is the request's frames."""
 _ON_OFF: dict[SettingValue, Text] = {True: Text("on", "开"), False: Text("off", "关")}
 _PRECISIONS: dict[SettingValue, Text] = {
     "fp32": Text("fp32 (4 bytes a value)", "fp32（每个数 4 字节）"),
@@ -92,14 +96,17 @@ SETTINGS: dict[str, SettingSpec] = {
     for spec in (
         SettingSpec(
             name="precision",
-            choices=("bf16", "fp16", "fp32"),
+            choices=("bf16", "fp16", "fp32", FP8),
             default="bf16",
             label=Text("Precision", "精度"),
             info=Text(
-                "Number format of the transformer and the text encoder.",
-                "Transformer 和文本编码器的数值格式。",
+                "Number format of the transformer and the text encoder. fp8 stores the transformer "
+                "in one byte a value and computes in bf16: half its memory, a slightly other "
+                "picture.",
+                "Transformer 和文本编码器的数值格式。fp8 以每个数 1 字节存放 Transformer、"
+                "用 bf16 计算：显存减半，画面略有不同。",
             ),
-            choice_labels=_PRECISIONS,
+            choice_labels=_PRECISIONS | {FP8: Text("fp8 (stored in 1 byte)", "fp8（1 字节存储）")},
         ),
         SettingSpec(
             name="offload",
@@ -121,6 +128,21 @@ SETTINGS: dict[str, SettingSpec] = {
             },
         ),
         SettingSpec(
+            name="ffn_chunks",
+            low=1,
+            high=64,
+            default=1,
+            label=Text("Feed-forward pieces", "前馈分段数"),
+            info=Text(
+                "In how many pieces the transformer does its work on single tokens (feed-forward, "
+                "norms, gates): less than half of the temporary memory while denoising, the same "
+                "result.",
+                "把 Transformer 中逐词元的计算（前馈、归一化、门控）分成若干段进行："
+                "去噪时的临时显存不到一半，结果不变。",
+            ),
+            choice_labels={},
+        ),
+        SettingSpec(
             name="text_encoder",
             choices=("gpu", "stream", "cpu", "absent"),
             default="absent",
@@ -136,6 +158,22 @@ SETTINGS: dict[str, SettingSpec] = {
                 "stream": Text("stream: layer by layer", "stream：逐层流式传输"),
                 "cpu": Text("cpu: on the processor", "cpu：在处理器上"),
                 "absent": Text("absent: embeddings are given", "absent：直接给出嵌入"),
+            },
+        ),
+        SettingSpec(
+            name="image_encoder",
+            choices=("gpu", "cpu"),
+            default="gpu",
+            label=Text("Image encoder", "图像编码器"),
+            info=Text(
+                "Where the picture is encoded: on the card (it leaves after encoding, unless "
+                "offload is none), or on the processor.",
+                "在哪里编码起始图片：在显卡上（除 offload 为 none 外，编码后即移出），"
+                "或在处理器上。",
+            ),
+            choice_labels={
+                "gpu": Text("gpu: on the card", "gpu：在显卡上"),
+                "cpu": Text("cpu: on the processor", "cpu：在处理器上"),
             },
         ),
         SettingSpec(
@@ -180,6 +218,19 @@ SETTINGS: dict[str, SettingSpec] = {
             info=Text(
                 "How far neighbouring tiles overlap; they are blended there.",
                 "相邻块重叠的宽度，重叠处平滑过渡。",
+            ),
+            choice_labels={},
+        ),
+        SettingSpec(
+            name="decode_chunk",
+            low=1,
+            high=MAX_CHUNK,
+            default=MAX_CHUNK,
+            label=Text("Decode chunk (frames)", "解码分段（帧）"),
+            info=Text(
+                "How many frames the decoder takes at a time: fewer need far less memory. It "
+                "smooths over the frames of a chunk only, so borders may flicker a little.",
+                "解码器一次处理多少帧：越少占用显存越低。平滑只在段内进行，段与段之间可能略有闪烁。",
             ),
             choice_labels={},
         ),
@@ -255,6 +306,13 @@ def check_settings(given: Mapping[str, Any], available: tuple[str, ...]) -> Sett
                 ),
             )
         checked[name] = SETTINGS[name].check(value)
+    if checked.get("precision") == FP8 and "ffn_chunks" not in available:
+        # Both settings are made for transformers of this kind only.
+        raise BadInput(
+            "settings.precision",
+            Text("This model cannot be stored in fp8.", "这个模型不能以 fp8 存储。"),
+            Text("Use fp16, bf16 or fp32.", "请用 fp16、bf16 或 fp32。"),
+        )
     if "vae_tile_overlap" in checked:
         tile = int(checked.get("vae_tile", SETTINGS["vae_tile"].default))
         overlap = int(checked["vae_tile_overlap"])
@@ -273,9 +331,20 @@ def check_settings(given: Mapping[str, Any], available: tuple[str, ...]) -> Sett
     return checked
 
 
-def with_defaults(settings: Mapping[str, SettingValue], available: tuple[str, ...]) -> Settings:
-    """All settings of the model: the named ones, and `estimate`'s default for the others."""
-    filled = {name: settings.get(name, SETTINGS[name].default) for name in available}
+def with_defaults(
+    settings: Mapping[str, SettingValue],
+    available: tuple[str, ...],
+    defaults: Mapping[str, SettingValue] | None = None,
+) -> Settings:
+    """All settings of the model: the named ones, and `estimate`'s default for the others.
+
+    Args:
+        settings: the named ones.
+        available: those that the model has.
+        defaults: the model's own, in place of a setting's.
+    """
+    own = defaults or {}
+    filled = {name: settings.get(name, own.get(name, SETTINGS[name].default)) for name in available}
     if "vae_tile" in settings and "vae_tile_overlap" not in settings:
         # The default overlap is too wide for the smallest tiles.
         half = int(settings["vae_tile"]) // 2

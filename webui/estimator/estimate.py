@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 from webui.core.card import Card
 from webui.core.model import ModelCard
@@ -13,11 +14,11 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
-from webui.estimator.events import Replay
+from webui.estimator.events import PhaseEvents, Replay
+from webui.estimator.families import Memory, find_family
 from webui.estimator.rules import Rules, rules_for
-from webui.estimator.templates import find_template, width_of
-from webui.estimator.wan import WanMemory, relevant_settings
-from webui.estimator.wan_seconds import phase_seconds
+from webui.estimator.seconds import SecondsTerm, noting_terms
+from webui.estimator.templates import find_template, use_local_folder, weights_name, width_of
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
 """A worker's resident set before any model, by kind of device: Python, PyTorch, the libraries."""
@@ -42,6 +43,12 @@ class Target:
     """Measured over estimated seconds by phase, from receipts of this machine."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Installed libraries, as a worker reported them; empty when none has run."""
+    speed_receipts: Mapping[str, int] = field(default_factory=dict)
+    """From how many receipts each phase's speed comes."""
+    context_receipts: int = 0
+    """From how many receipts the card's `context_bytes` comes; 0: from the list of cards."""
+    notes: tuple[Text, ...] = ()
+    """What the plan says about this device: calibration, other programs."""
 
 
 def estimate(model: ModelCard, request: Request, settings: Settings, target: Target) -> Estimate:
@@ -93,7 +100,7 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
         seconds_range=(total * low, total * high),
         load_seconds=load_seconds(model, settings),
         versions=_versions(model, settings),
-        notes=_notes(model, settings, target, rules, calibrated),
+        notes=(*_notes(model, settings, target, rules, calibrated), *target.notes),
     )
 
 
@@ -134,6 +141,34 @@ def seconds(
     return raw * target.speed.get(phase, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class PhaseTrace:
+    """What a phase's figures were made from, for explanations."""
+
+    events: PhaseEvents
+    replay: Replay
+    """Without a limit."""
+    limited: Replay | None
+    """Within the room, where the one without a limit needs more."""
+    seconds_terms: tuple[SecondsTerm, ...]
+    raw_seconds: float
+    """Before this machine's correction."""
+
+
+def trace_phase(
+    model: ModelCard, request: Request, settings: Settings, target: Target, phase: str
+) -> PhaseTrace:
+    """The same computation as `estimate`'s of one phase, with all that it goes through."""
+    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
+    room = max(0, room_bytes(target, rules))
+    key = _key(phase, model, request, settings, rules)
+    replay = _replay(key, phase, None)
+    limited = _replay(key, phase, room) if replay.reserved_bytes > room else None
+    with noting_terms() as terms:
+        raw = _seconds.__wrapped__(key, phase, request.steps, target.card, target.host)
+    return PhaseTrace(_memory(key).phase(phase), replay, limited, tuple(terms), raw)
+
+
 def phase_names(
     model: ModelCard, request: Request, settings: Settings, rules: Rules
 ) -> tuple[str, ...]:
@@ -148,35 +183,45 @@ def room_bytes(target: Target, rules: Rules) -> int:
 
 def margin_bytes(target: Target, rules: Rules) -> int:
     """What is kept free: more where nothing was measured, none in host memory."""
+    share, shared, fixed = margin_parts(target, rules)
+    return int(shared * share) + fixed
+
+
+def margin_parts(target: Target, rules: Rules) -> tuple[float, int, int]:
+    """The margin's rule: a share, the bytes that it is a share of, and fixed bytes."""
+    shared = min(target.limit_bytes, target.card.vram_bytes)
     if target.card.kind == "cpu":
-        return 0
+        return 0.0, shared, 0
     measured = rules.measured and target.card.context_measured
-    share = MARGIN_SHARE if measured else UNMEASURED_MARGIN_SHARE
-    fixed = MARGIN_BYTES if measured else UNMEASURED_MARGIN_BYTES
-    return int(min(target.limit_bytes, target.card.vram_bytes) * share) + fixed
+    if measured:
+        return MARGIN_SHARE, shared, MARGIN_BYTES
+    return UNMEASURED_MARGIN_SHARE, shared, UNMEASURED_MARGIN_BYTES
 
 
 def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
     """Bytes of each component's weights at the chosen precisions."""
-    width = width_of(str(settings["precision"]))
-    widths = {"text": width, "transformer": width, "vae": width_of(str(settings["vae_precision"]))}
+    family = find_family(model)
     sizes = {
-        part: int(find_template(model, part, part_width).array("weights").sum())
-        for part, part_width in widths.items()
+        part: int(
+            find_template(model, part, width_of(str(settings[name])))
+            .array(weights_name(part, str(settings[name])))
+            .sum()
+        )
+        for part, name in family.precision_of.items()
     }
-    if settings["text_encoder"] == "absent":
-        sizes["text"] = 0
+    encoder, place = family.encoder
+    if settings[place] == "absent":
+        sizes[encoder] = 0
     return sizes
 
 
 def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
     """Host memory of the worker: the process, and weights that wait or live there."""
     sizes = weights_bytes(model, settings)
-    if rules.kind == "cuda":
-        if settings["text_encoder"] == "gpu" and settings["offload"] == "none":
-            sizes["text"] = 0
-        if settings["offload"] == "none":
-            sizes["transformer"] = sizes["vae"] = 0
+    if rules.kind == "cuda" and settings["offload"] == "none":
+        encoder, place = find_family(model).encoder
+        on_host = {encoder} if settings[place] != "gpu" else set()
+        sizes = {part: size for part, size in sizes.items() if part in on_host}
     return PROCESS_HOST_BYTES[rules.kind] + sum(sizes.values())
 
 
@@ -221,23 +266,20 @@ class _Key:
 
 def _key(phase: str, model: ModelCard, request: Request, settings: Settings, rules: Rules) -> _Key:
     """The key of a phase: what the phase does not depend on is left out of it."""
-    if phase == "encode":
-        side = model.min_side
-        request = request.with_changes(frames=1, height=side, width=side, solver="unipc")
-    elif phase == "decode":
-        request = request.with_changes(guidance=1.0, solver="unipc")
-    return _Key(model, request, relevant_settings(phase, settings, rules), rules)
+    known = find_family(model).relevant(phase, model, request, settings, rules)
+    return _Key(model, *known, rules)
 
 
-def _memory(key: _Key) -> WanMemory:
-    return WanMemory(key.model, key.request, key.settings, key.rules)
+def _memory(key: _Key) -> Memory:
+    return find_family(key.model).memory(key.model, key.request, key.settings, key.rules)
 
 
 @lru_cache(maxsize=4096)
 def _seconds(key: _Key, phase: str, steps: int, card: Card, host: Card) -> float:
+    family = find_family(key.model)
     request = key.request.with_changes(steps=steps)
-    memory = WanMemory(key.model, request, key.settings, key.rules)
-    return phase_seconds(phase, memory, card, host)
+    memory = family.memory(key.model, request, key.settings, key.rules)
+    return family.seconds(phase, memory, card, host)
 
 
 @lru_cache(maxsize=512)
@@ -261,9 +303,16 @@ def _peak(key: _Key, phase: str) -> int:
     return events.peak_live_bytes(with_scratch=key.rules.has_scratch)
 
 
+def use_templates(folder: Path) -> None:
+    """Reads templates from this folder first; answers from others are forgotten."""
+    use_local_folder(folder)
+    for cached in (_seconds, _replay, _peak):
+        cached.cache_clear()
+
+
 def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
     width = width_of(str(settings["precision"]))
-    return find_template(model, "transformer", width).versions
+    return find_template(model, find_family(model).main, width).versions
 
 
 def _notes(

@@ -32,6 +32,29 @@ def rounded(size_bytes: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Storages that are there when a phase starts, by the name of what they are."""
+
+    name: str
+    """A component whose weights they are, or `embeddings`, `latents`, ..."""
+    sizes: np.ndarray
+    """Bytes of each storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """One storage that is alive at a phase's peak."""
+
+    source: str
+    """The tape, or what was allocated by hand."""
+    kind: int
+    """ALLOCATE, SCRATCH or LOAD; RELEASE for a resident storage that is gone by then."""
+    size_bytes: int
+    formula: str
+    """Bytes as a function of the shape, e.g. `6144*f*h*w`; empty for what came by hand."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """What a replay came to."""
 
@@ -46,26 +69,33 @@ class Replay:
 class PhaseEvents:
     """A growing list of events, starting from what is resident."""
 
-    def __init__(self, resident: Iterable[np.ndarray]) -> None:
-        parts = [np.asarray(part, dtype=np.int64) for part in resident]
+    def __init__(self, resident: Iterable[Part | np.ndarray]) -> None:
+        named = [part if isinstance(part, Part) else Part("", part) for part in resident]
+        parts = [np.asarray(part.sizes, dtype=np.int64) for part in named]
+        self.parts = tuple(
+            Part(part.name, -(-sizes // ROUND_BYTES) * ROUND_BYTES)
+            for part, sizes in zip(named, parts, strict=True)
+        )
+        """What is resident, in whole blocks."""
         sizes = np.concatenate(parts) if parts else np.empty(0, np.int64)
         self._resident = -(-sizes // ROUND_BYTES) * ROUND_BYTES
         self._kinds: list[np.ndarray] = []
         self._keys: list[np.ndarray] = []
         self._deltas: list[np.ndarray] = []
-        self._size_of: dict[int, int] = {}
+        self._sources: list[tuple[str, Tape | None]] = []
+        self._size_of: dict[int, int] = dict(enumerate(self._resident.tolist()))
         self._next_key = len(sizes)
 
     @property
     def resident_bytes(self) -> int:
         return int(self._resident.sum())
 
-    def allocate(self, size_bytes: float) -> int:
-        """One storage by hand; returns its key."""
+    def allocate(self, size_bytes: float, what: str = "") -> int:
+        """One storage by hand; returns its key. `what` it is, is for explanations."""
         key, size = self._next_key, rounded(size_bytes)
         self._next_key += 1
         self._size_of[key] = size
-        self._append(np.array([ALLOCATE]), np.array([key]), np.array([size]))
+        self._append(np.array([ALLOCATE]), np.array([key]), np.array([size]), what)
         return key
 
     def release(self, *keys: int) -> None:
@@ -75,7 +105,11 @@ class PhaseEvents:
         self._append(np.full(len(keys), RELEASE), np.array(keys), np.array(sizes))
 
     def play(
-        self, tape: Tape, shape: Mapping[str, int], outside: tuple[int, ...] = ()
+        self,
+        tape: Tape,
+        shape: Mapping[str, float],
+        outside: tuple[int, ...] = (),
+        what: str = "",
     ) -> dict[int, int]:
         """Appends a tape at a shape.
 
@@ -83,6 +117,7 @@ class PhaseEvents:
             tape: the events.
             shape: value of each of the tape's variables.
             outside: keys of the storages that the tape's negative slots -1, -2, ... free.
+            what: name of the tape, for explanations.
 
         Returns:
             Keys of the storages that live on, by their slot.
@@ -101,7 +136,7 @@ class PhaseEvents:
         by_slot[slot[born]] = sizes[born]
         gone = tape.kind == RELEASE
         deltas = np.where(gone, -by_slot[slot], sizes)
-        self._append(tape.kind, keys_by_slot[slot], deltas)
+        self._append(tape.kind, keys_by_slot[slot], deltas, what, tape)
         self._next_key += count
         alive = np.zeros(len(by_slot), dtype=bool)
         alive[slot[born]] = True
@@ -111,7 +146,15 @@ class PhaseEvents:
             self._size_of[key] = int(by_slot[index])
         return survivors
 
-    def _append(self, kinds: np.ndarray, keys: np.ndarray, deltas: np.ndarray) -> None:
+    def _append(
+        self,
+        kinds: np.ndarray,
+        keys: np.ndarray,
+        deltas: np.ndarray,
+        what: str = "",
+        tape: Tape | None = None,
+    ) -> None:
+        self._sources.append((what, tape))
         self._kinds.append(kinds)
         self._keys.append(keys)
         self._deltas.append(deltas)
@@ -130,6 +173,39 @@ class PhaseEvents:
         if with_scratch:
             live = live + np.where(scratch, deltas, 0)
         return self.resident_bytes + max(0, int(live.max()))
+
+    def live_at_peak(self, with_scratch: bool = True) -> list[Live]:
+        """What is alive beside the resident storages when most bytes are; the largest first.
+
+        With the resident bytes they add up to `peak_live_bytes`: a resident storage that was
+        freed before the peak is there with its bytes below zero.
+        """
+        if self.peak_live_bytes(with_scratch) <= self.resident_bytes:
+            return []
+        kinds, deltas = np.concatenate(self._kinds), np.concatenate(self._deltas)
+        keys = np.concatenate(self._keys)
+        scratch = kinds == SCRATCH
+        live = np.cumsum(np.where(scratch, 0, deltas))
+        if with_scratch:
+            live = live + np.where(scratch, deltas, 0)
+        peak = int(live.argmax())
+        born: dict[int, int] = {}
+        freed = []
+        for index in range(peak + 1):
+            if kinds[index] == RELEASE:
+                if born.pop(int(keys[index]), None) is None:
+                    freed.append(index)
+            elif not scratch[index]:
+                born[int(keys[index])] = index
+        indices = [*born.values(), *freed, *([peak] if scratch[peak] and with_scratch else [])]
+        starts = np.cumsum([0, *(len(part) for part in self._kinds)])
+        found = []
+        for index in indices:
+            chunk = int(np.searchsorted(starts, index, side="right")) - 1
+            what, tape = self._sources[chunk]
+            formula = tape.formula(index - int(starts[chunk])) if tape is not None else ""
+            found.append(Live(what, int(kinds[index]), int(deltas[index]), formula))
+        return sorted(found, key=lambda item: -item.size_bytes)
 
     def replay(self, expandable: bool, limit_bytes: int | None) -> Replay:
         """Runs the events through the simulated allocator.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +51,40 @@ CPU = Efficiency(
 _FIRST_TF32 = (8, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class SecondsTerm:
+    """One result of the time model, with what it was made from."""
+
+    kind: str
+    """`compute`, or `transfer` (weights on their way to the card)."""
+    card: str
+    amounts: dict[str, float]
+    """Operations, bytes and kernels of a computation; bytes of a transfer."""
+    rates: dict[str, float]
+    """What each amount is divided by (a kernel's seconds: what it is multiplied by)."""
+    seconds: float
+
+
+_noted: ContextVar[list[SecondsTerm] | None] = ContextVar("noted", default=None)
+
+
+@contextmanager
+def noting_terms() -> Iterator[list[SecondsTerm]]:
+    """Collects what the time model computes inside the block, for explanations."""
+    terms: list[SecondsTerm] = []
+    token = _noted.set(terms)
+    try:
+        yield terms
+    finally:
+        _noted.reset(token)
+
+
+def _note(term: SecondsTerm) -> None:
+    terms = _noted.get()
+    if terms is not None:
+        terms.append(term)
+
+
 def compute_seconds(costs: np.ndarray, card: Card, half: bool) -> float:
     """Seconds of work with these costs (one value for each of COSTS).
 
@@ -61,19 +98,25 @@ def compute_seconds(costs: np.ndarray, card: Card, half: bool) -> float:
     tf32 = card.kind == "cuda" and (card.compute_capability or (0, 0)) >= _FIRST_TF32
     matrix_flops = card.bf16_flops if half else card.fp32_flops
     conv_flops = max(card.fp32_flops, card.bf16_flops / 2) if tf32 else card.fp32_flops
-    busy = (
-        amount["matmul"] / (matrix_flops * reach.matmul)
-        + amount["attention"] / (matrix_flops * reach.attention)
-        + amount["bytes"] / (card.bandwidth_bytes_s * reach.bandwidth)
-    )
-    if half:
-        busy += amount["conv"] / (card.bf16_flops * reach.conv_half)
-    else:
-        busy += amount["conv"] / (conv_flops * reach.conv_full)
+    rates = {
+        "matmul": matrix_flops * reach.matmul,
+        "attention": matrix_flops * reach.attention,
+        "bytes": card.bandwidth_bytes_s * reach.bandwidth,
+        "conv": card.bf16_flops * reach.conv_half if half else conv_flops * reach.conv_full,
+    }
+    busy = sum(amount[name] / rate for name, rate in rates.items())
     launches = amount["kernels"] * reach.kernel_s
-    return float(max(busy, launches) if card.kind == "cuda" else busy + launches)
+    seconds = float(max(busy, launches) if card.kind == "cuda" else busy + launches)
+    _note(SecondsTerm("compute", card.name, amount, {**rates, "kernels": reach.kernel_s}, seconds))
+    return seconds
 
 
 def transfer_seconds(size_bytes: float, card: Card) -> float:
     """Seconds to bring bytes from pinned host memory to the card."""
-    return size_bytes / card.pcie_bytes_s
+    seconds = size_bytes / card.pcie_bytes_s
+    _note(
+        SecondsTerm(
+            "transfer", card.name, {"bytes": size_bytes}, {"bytes": card.pcie_bytes_s}, seconds
+        )
+    )
+    return seconds

@@ -27,7 +27,7 @@ def monomial_names(variables: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def monomials(shape: Mapping[str, int], variables: tuple[str, ...]) -> np.ndarray:
+def monomials(shape: Mapping[str, float], variables: tuple[str, ...]) -> np.ndarray:
     """Values of the monomials at a shape."""
     return np.array(
         [
@@ -37,10 +37,16 @@ def monomials(shape: Mapping[str, int], variables: tuple[str, ...]) -> np.ndarra
     )
 
 
-def cost_monomials(shape: Mapping[str, int], variables: tuple[str, ...]) -> np.ndarray:
+def cost_monomials(shape: Mapping[str, float], variables: tuple[str, ...]) -> np.ndarray:
     """The monomials, and the square of the last: attention grows with the square of the tokens."""
     base = monomials(shape, variables)
     return np.append(base, base[-1] ** 2)
+
+
+def axial_cost_monomials(shape: Mapping[str, int], variables: tuple[str, ...]) -> np.ndarray:
+    """The monomials, and those of attention over space, f(hw)^2, and over time, f^2hw."""
+    f, area = float(shape["f"]), float(shape["h"] * shape["w"])
+    return np.append(monomials(shape, variables), [f * area**2, f**2 * area])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,21 @@ class Tape:
     slot: np.ndarray
     coefficients: np.ndarray
 
-    def sizes(self, shape: Mapping[str, int]) -> np.ndarray:
+    def sizes(self, shape: Mapping[str, float]) -> np.ndarray:
         """Bytes of each event (N), rounded up to the allocator's blocks; 0 for releases."""
         raw = np.rint(self.coefficients @ monomials(shape, self.variables)).astype(np.int64)
         rounded: np.ndarray = -(-raw // ROUND_BYTES) * ROUND_BYTES
         return rounded
+
+    def formula(self, event: int) -> str:
+        """Bytes of one event as a function of the shape, for people: `6144*f*h*w + 64*h`."""
+        names = monomial_names(self.variables)
+        terms = [
+            "*".join([f"{value:.10g}", *names[index]])
+            for index, value in reversed(list(enumerate(self.coefficients[event].tolist())))
+            if abs(value) > 1e-6
+        ]
+        return " + ".join(terms).replace("+ -", "- ") or "0"
 
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Arrays for one `.npz` file; `from_arrays` takes them back."""

@@ -13,17 +13,26 @@ import numpy as np
 
 from webui.core.errors import NotFound
 from webui.core.model import ModelCard
+from webui.core.settings import FP8
 from webui.core.text import Text
 from webui.estimator.tape import Tape
 
 FOLDER = Path(__file__).parent / "templates"
-HALF_PRECISIONS = ("bf16", "fp16")
-"""Both take two bytes a value and the same kernels: one template serves both."""
+HALF_PRECISIONS = ("bf16", "fp16", FP8)
+"""They compute in two bytes a value with the same kernels: one template serves all."""
+
+
+WIDTHS = ("half", "full")
 
 
 def width_of(precision: str) -> str:
     """`half` or `full`: what a template is keyed by."""
     return "half" if precision in HALF_PRECISIONS else "full"
+
+
+def weights_name(part: str, precision: str) -> str:
+    """The array of a template that has the weights' sizes; fp8 stores the transformer's only."""
+    return "weights.fp8" if precision == FP8 and part == "transformer" else "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,8 @@ _CONFIGS_OF = {
     "text": ("text_encoder",),
     "transformer": ("transformer", "vae", "scheduler"),
     "vae": ("vae",),
+    "image": ("image_encoder",),
+    "unet": ("unet", "scheduler"),
 }
 """Component configurations that a part's template depends on."""
 _VALUES = ("latents_mean", "latents_std")
@@ -121,7 +132,7 @@ def template_name(card: ModelCard, part: str, width: str) -> str:
 
 
 def find_template(card: ModelCard, part: str, width: str) -> Template:
-    """The template of a part (`text`, `transformer`, `vae`) of a model at a width.
+    """The template of a part (`text`, `transformer`, `vae`, ...) of a model at a width.
 
     Raises:
         NotFound: it was never traced.
@@ -129,10 +140,32 @@ def find_template(card: ModelCard, part: str, width: str) -> Template:
     return _load(template_name(card, part, width), card.name, part)
 
 
+def model_versions(card: ModelCard) -> list[dict[str, str]]:
+    """Libraries that each part's templates of a model were made with.
+
+    Raises:
+        NotFound: a part was never traced.
+    """
+    parts = [
+        part for part, needs in _CONFIGS_OF.items() if all(key in card.configs for key in needs)
+    ]
+    return [find_template(card, part, width).versions for part in parts for width in WIDTHS]
+
+
+def use_local_folder(folder: Path) -> None:
+    """Templates of this folder go before those that ship, and are read anew."""
+    _local_folders[:] = [folder]
+    _load.cache_clear()
+
+
+_local_folders: list[Path] = []
+
+
 @lru_cache(maxsize=64)
 def _load(name: str, model: str, part: str) -> Template:
-    path = FOLDER / name
-    if not path.is_file():
+    candidates = (folder / name for folder in (*_local_folders, FOLDER))
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
         raise NotFound(
             Text(f"{model} has no template for its {part}.", f"{model} 的 {part} 没有估算模板。"),
             Text(

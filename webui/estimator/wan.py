@@ -13,10 +13,10 @@ import numpy as np
 
 from webui.core.model import ModelCard
 from webui.core.request import Request
-from webui.core.settings import Settings
-from webui.estimator.events import PhaseEvents
+from webui.core.settings import FP8, Settings
+from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import Rules
-from webui.estimator.templates import Segment, find_template, width_of
+from webui.estimator.templates import Segment, find_template, weights_name, width_of
 
 PIXEL_CHANNELS = 3
 DECODER_SCALE = 8
@@ -60,6 +60,8 @@ def relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings:
     """
     relevant = dict(settings)
     offloaded = rules.kind == "cuda" and settings["offload"] != "none"
+    if phase != "denoise" and "ffn_chunks" in relevant:
+        relevant["ffn_chunks"] = 1
     if phase == "decode":
         if offloaded:
             relevant |= {"offload": "model", "text_encoder": "cpu"}
@@ -75,9 +77,12 @@ def relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings:
                 relevant["text_encoder"] = "cpu"
             else:
                 relevant["offload"] = "model"
+                if relevant["precision"] == FP8:
+                    relevant["precision"] = "bf16"
     # Both halves take two bytes a value.
     for name in ("precision", "vae_precision"):
-        relevant[name] = "bf16" if width_of(str(relevant[name])) == "half" else "fp32"
+        if relevant[name] != FP8:
+            relevant[name] = "bf16" if width_of(str(relevant[name])) == "half" else "fp32"
     return relevant
 
 
@@ -110,23 +115,25 @@ class WanMemory:
     def phase(self, name: str) -> PhaseEvents:
         return {"encode": self._encode, "denoise": self._denoise, "decode": self._decode}[name]()
 
-    def _always(self, *parts: str) -> list[np.ndarray]:
+    def _always(self, *parts: str) -> list[Part]:
         """Weights on the card when a phase starts: all of them, or those that it needs."""
         resident = []
         weights = {
             "text": self._text.array("weights") if self.encoder == "gpu" else None,
-            "transformer": self._transformer.array("weights"),
+            "transformer": self._transformer.array(
+                weights_name("transformer", str(self.settings["precision"]))
+            ),
             "vae": self._vae.array("weights"),
         }
         for part, sizes in weights.items():
             if sizes is not None and (self.offload == "none" or part in parts):
-                resident.append(sizes)
+                resident.append(Part(part, sizes))
         return resident
 
     def _start_matmul(self, events: PhaseEvents) -> None:
         """The workspace of the matrix library, which the worker gives back between phases."""
         for size in self.rules.workspace_bytes:
-            events.allocate(size)
+            events.allocate(size, "workspace")
 
     @property
     def _embedding_bytes(self) -> int:
@@ -149,26 +156,35 @@ class WanMemory:
             self._start_matmul(events)
         if self.encoder in ("gpu", "stream"):
             mode = "resident" if self.encoder == "gpu" else "leaf"
-            events.play(self._text.tape(f"encode.{mode}"), {})
+            events.play(self._text.tape(f"encode.{mode}"), {}, what=f"text encoder, {mode}")
         else:
             for size in self._embeddings.tolist():
-                events.allocate(size)
+                events.allocate(size, "embeddings")
         return events
 
     def _denoise(self) -> PhaseEvents:
         mode = self.offload if self.offload in ("block", "leaf") else "resident"
         parts = ("transformer",) if mode == "resident" else ()
-        events = PhaseEvents([*self._always(*parts), self._embeddings])
+        events = PhaseEvents([*self._always(*parts), Part("embeddings", self._embeddings)])
         self._start_matmul(events)
         guided = "guided" if self.request.guidance > 1 else "single"
-        tape = self._transformer.tape(f"denoise.{mode}.{guided}.{self.request.solver}")
-        events.play(tape, self.shape.to_dict())
+        variant = [FP8] if self.settings["precision"] == FP8 else []
+        pieces = int(self.settings.get("ffn_chunks", 1))
+        variant += ["pieces"] if pieces > 1 else []
+        tape = self._transformer.tape(
+            ".".join(["denoise", mode, guided, *(variant or [self.request.solver])])
+        )
+        values = self.shape.f * self.shape.h * self.shape.w
+        shape = {**self.shape.to_dict(), "n": values, "piece": 1 / pieces}
+        events.play(tape, shape, what=", ".join(["transformer", mode, guided, *variant]))
         return events
 
     def _decode(self) -> PhaseEvents:
-        events = PhaseEvents([*self._always("vae"), np.array([self._latent_bytes])])
+        events = PhaseEvents(
+            [*self._always("vae"), Part("latents", np.array([self._latent_bytes]))]
+        )
         latent = self._latent_bytes // 4 * self._vae_value_bytes
-        events.allocate(latent)
+        events.allocate(latent, "latents")
         order = "channels_last" if self.settings["channels_last"] else "contiguous"
         if self.rules.kind != "cuda":
             order = "contiguous"
@@ -204,7 +220,7 @@ class WanMemory:
     def _play_frames(
         self, events: PhaseEvents, segments: tuple[Segment, ...], latent_bytes: int
     ) -> None:
-        events.allocate(latent_bytes)  # post_quant_conv's result
+        events.allocate(latent_bytes, "latents")  # post_quant_conv's result
         chain = _Calls(events, segments, {"h": self.shape.h, "w": self.shape.w})
         frames = self.card.frame_step
         joined = chain.call()
@@ -216,11 +232,13 @@ class WanMemory:
             if previous is not None:
                 events.release(previous)
             longer = events.allocate(
-                self._pixel_bytes(1 + frames * index, self.shape.h, self.shape.w)
+                self._pixel_bytes(1 + frames * index, self.shape.h, self.shape.w), "frames"
             )
             events.release(joined)
             joined, previous = longer, output
-        events.allocate(self._pixel_bytes(self.request.frames, self.shape.h, self.shape.w))
+        events.allocate(
+            self._pixel_bytes(self.request.frames, self.shape.h, self.shape.w), "frames"
+        )
 
     def _play_tiles(self, events: PhaseEvents, segments: tuple[Segment, ...]) -> None:
         frames = self.request.frames
@@ -239,24 +257,24 @@ class WanMemory:
                 events.release(*kept)
                 outputs += [chain.call() for _ in range(calls - 2)]
                 skipped = self._pixel_bytes(self.card.frame_step, h, w)
-                outputs += [events.allocate(skipped) for _ in range(calls, self.shape.f)]
+                outputs += [events.allocate(skipped, "frames") for _ in range(calls, self.shape.f)]
                 if calls > 1:
                     outputs.append(chain.call())
             else:
                 events.release(*kept)
                 newest = self.card.frame_step if self.shape.f > 1 else 1
-                outputs = [events.allocate(self._pixel_bytes(newest, h, w))]
+                outputs = [events.allocate(self._pixel_bytes(newest, h, w), "frames")]
             if index == len(tiles) - 1:
                 chain.clear()
-            events.allocate(self._pixel_bytes(frames, h, w))
+            events.allocate(self._pixel_bytes(frames, h, w), "frames")
             chain.clear()
         stride = int(self.settings["vae_tile"]) - int(self.settings["vae_tile_overlap"])
         for row in range(0, self.request.height, stride):
             h = min(stride, self.request.height - row) // DECODER_SCALE
-            events.allocate(self._pixel_bytes(frames, h, self.shape.w))
+            events.allocate(self._pixel_bytes(frames, h, self.shape.w), "frames")
         whole = self._pixel_bytes(frames, self.shape.h, self.shape.w)
-        events.allocate(whole)
-        events.allocate(whole)
+        events.allocate(whole, "frames")
+        events.allocate(whole, "frames")
 
 
 class _Calls:
@@ -275,7 +293,7 @@ class _Calls:
         index = len(self._made)
         segment = self._segments[min(index, len(self._segments) - 1)]
         outside = tuple(self._made[index - back].pop(slot) for back, slot in segment.outside)
-        survivors = self._events.play(segment.tape, self._shape, outside)
+        survivors = self._events.play(segment.tape, self._shape, outside, f"decoder call {index}")
         output = survivors.pop(segment.output)
         self._made.append(survivors)
         return output

@@ -9,14 +9,17 @@ import numpy as np
 from webui.core.card import Card
 from webui.core.model import ModelCard
 from webui.core.request import Request
-from webui.core.settings import Settings
+from webui.core.settings import FP8, Settings
 from webui.estimator.rules import Rules
 from webui.estimator.seconds import compute_seconds, transfer_seconds
-from webui.estimator.tape import cost_monomials
-from webui.estimator.templates import Segment, find_template, width_of
+from webui.estimator.tape import COSTS, cost_monomials
+from webui.estimator.templates import Segment, find_template, weights_name, width_of
 from webui.estimator.wan import LatentShape, WanMemory
 
 _VARIABLES = ("f", "h", "w")
+PIECES_SHARE = 0.01
+"""What doing the token-wise work in pieces is taken to cost: more and smaller kernels for the same
+operations. Assumed, not measured; receipts of the machine correct it."""
 
 
 def phase_seconds(name: str, memory: WanMemory, card: Card, host: Card) -> float:
@@ -46,7 +49,8 @@ class _Times:
         self.offload = memory.offload
 
     def _weights_bytes(self, part: str, width: str) -> int:
-        return int(find_template(self.model, part, width).array("weights").sum())
+        name = weights_name(part, str(self.settings["precision"]))
+        return int(find_template(self.model, part, width).array(name).sum())
 
     def encode(self) -> float:
         template = find_template(self.model, "text", self.width)
@@ -70,8 +74,14 @@ class _Times:
         template = find_template(self.model, "transformer", self.width)
         shape = self.shape.to_dict()
         costs = template.array("costs") @ cost_monomials(shape, _VARIABLES)
+        weights_read = self._weights_bytes("transformer", self.width)
+        if self.settings["precision"] == FP8:
+            # Each forward pass reads the weights once more, and writes them in bf16.
+            costs[COSTS.index("bytes")] += 3 * weights_read
         forward = compute_seconds(costs, self.card, self.width == "half")
-        weights = transfer_seconds(self._weights_bytes("transformer", self.width), self.card)
+        if int(self.settings.get("ffn_chunks", 1)) > 1:
+            forward *= 1 + PIECES_SHARE
+        weights = transfer_seconds(weights_read, self.card)
         passes = 2 if self.request.guidance > 1 else 1
         if self.offload in ("leaf", "block"):
             forward = max(forward, weights)

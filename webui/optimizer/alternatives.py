@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from webui.core.card import Card
 from webui.core.model import ModelCard
@@ -11,12 +11,10 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.estimator.estimate import Target, can_hold
+from webui.optimizer.ladder import fewer_frames, first_that_fits, sizes_of_shape
 from webui.optimizer.search import can_fit, find_peak, room_for
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
-
-_STEPS_DOWN = 4
-"""How far below the first guess a request is tried: live bytes guess well."""
 
 
 def find_alternatives(
@@ -40,7 +38,7 @@ def find_alternatives(
             )
         )
     search = _Search(model, target, leanest)
-    frames = search.largest(_fewer_frames(model, request))
+    frames = search.largest(fewer_frames(model, request, request.frames - model.frame_step))
     if frames is not None:
         offers.append(
             Alternative(
@@ -51,7 +49,7 @@ def find_alternatives(
                 changes={"frames": frames.frames},
             )
         )
-    smaller = search.largest(_smaller_sizes(model, request))
+    smaller = search.largest(sizes_of_shape(model, request, request.height - model.size_multiple))
     if smaller is not None:
         size = f"{smaller.width}x{smaller.height}"
         offers.append(
@@ -72,24 +70,6 @@ def find_alternatives(
     return tuple(offers)
 
 
-def _fewer_frames(model: ModelCard, request: Request) -> list[Request]:
-    """The request with fewer frames, the most first."""
-    step = model.frame_step
-    return [request.with_changes(frames=count) for count in range(request.frames - step, 0, -step)]
-
-
-def _smaller_sizes(model: ModelCard, request: Request) -> list[Request]:
-    """The request in smaller sizes of the same shape, the largest first."""
-
-    def sizes() -> Iterator[tuple[int, int]]:
-        shape = request.width / request.height
-        unit = model.size_multiple
-        for height in range(request.height - unit, model.min_side - 1, -unit):
-            yield height, model.snap_side(height * shape)
-
-    return [request.with_changes(height=height, width=width) for height, width in sizes()]
-
-
 class _Search:
     """Bisects requests from large to small by live bytes; replays only the last guesses."""
 
@@ -101,17 +81,11 @@ class _Search:
 
     def largest(self, requests: list[Request]) -> Request | None:
         """The first request that fits; smaller ones never need more."""
-        low, high = 0, len(requests)
-        while low < high:
-            middle = (low + high) // 2
-            if self._seems_to_fit(requests[middle]):
-                high = middle
-            else:
-                low = middle + 1
-        for request in requests[low : low + _STEPS_DOWN]:
-            if can_hold(self._model, request, self._settings, self._target):
-                return request
-        return None
+        return first_that_fits(
+            requests,
+            lambda request: can_hold(self._model, request, self._settings, self._target),
+            self._seems_to_fit,
+        )
 
     def _seems_to_fit(self, request: Request) -> bool:
         peak = find_peak(self._model, request, self._settings, self._target)

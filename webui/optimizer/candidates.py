@@ -7,19 +7,25 @@ from itertools import product
 
 from webui.core.model import ModelCard
 from webui.core.request import Request
-from webui.core.settings import SETTINGS, Settings, SettingValue
+from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
 from webui.estimator.estimate import Target
 
-GPU_ONLY = ("offload", "text_encoder", "channels_last", "allocator")
+GPU_ONLY = ("offload", "text_encoder", "image_encoder", "channels_last", "allocator")
 """Settings that mean nothing on a processor."""
 _ON_PROCESSOR: Settings = {
     "offload": "none",
     "text_encoder": "gpu",
+    "image_encoder": "gpu",
     "channels_last": False,
     "allocator": "expandable",
 }
 AUTO_TILES = (256, 128)
 """Tile sides that are tried, the library's default first."""
+AUTO_PIECES = 8
+"""More pieces free nothing more: from here on the peak is self-attention, which has none."""
+AUTO_CHUNKS = (8, 4, 2, 1)
+"""Frames of a decode chunk that are tried after all of them; 8 is what the library's guide uses
+(diffusers, docs, api/pipelines/stable_diffusion/svd.md)."""
 
 
 def effective_settings(model: ModelCard, request: Request, target: Target) -> tuple[str, ...]:
@@ -35,21 +41,30 @@ def open_values(
 ) -> dict[str, list[SettingValue]]:
     """For each setting the values to try; one value where the user or the device decides."""
     card = target.card
-    half = "bf16" if card.bf16 else "fp16"
+    own = model.setting_defaults
+    half = str(own.get("precision", "bf16" if card.bf16 else "fp16"))
+    vae_half = own.get("vae_precision")
     on_gpu = card.kind == "cuda"
     fixed_tile = request.settings.get("vae_tile")
     tiles = AUTO_TILES if fixed_tile is None else (int(fixed_tile),)
     values: dict[str, list[SettingValue]] = {
         "precision": [half] if on_gpu else ["fp32", "bf16"],
+        "image_encoder": ["gpu", "cpu"],
+        "decode_chunk": [request.frames, *(n for n in AUTO_CHUNKS if n < request.frames)],
         "offload": ["none", "model", "leaf", "block"],
+        "ffn_chunks": [1, AUTO_PIECES],
         "text_encoder": ["gpu", "stream", "cpu"],
-        "vae_precision": ["fp32", half] if on_gpu else ["fp32"],
+        "vae_precision": [vae_half or "fp32", *([] if vae_half else [half])]
+        if on_gpu
+        else ["fp32"],
         "vae_tiling": [False, True],
         "vae_tile": list(tiles),
         "vae_tile_overlap": [auto_overlap(tile) for tile in tiles],
         "channels_last": [True],
         "allocator": ["default" if request.platform == "windows" else "expandable"],
     }
+    if on_gpu and card.bf16 and "ffn_chunks" in model.settings and _fp8_can_help(request):
+        values["precision"].append(FP8)
     values = {name: values[name] for name in model.settings}
     for name, value in request.settings.items():
         values[name] = [value]
@@ -73,6 +88,16 @@ def candidates(model: ModelCard, request: Request, target: Target) -> Iterator[S
         if key not in seen:
             seen.add(key)
             yield settings
+
+
+def _fp8_can_help(request: Request) -> bool:
+    """Whether weights in fp8 could make something fit that nothing before it does.
+
+    Streamed layer by layer, hardly any weights are on the card, and a layer's copy in bf16 is as
+    large as without fp8 (traces of 14B: 1.76 GiB in bf16, 1.78 in fp8). So it is asked for only
+    where the user has ruled streaming by layers out; who wants half of the host memory chooses it.
+    """
+    return request.settings.get("offload", "leaf") != "leaf"
 
 
 def _is_sensible(settings: Settings, request: Request) -> bool:
@@ -100,6 +125,10 @@ def auto_overlap(tile: int) -> int:
     return max(spec.low, tile // 4 // spec.multiple * spec.multiple)
 
 
+FP8_COST = 4.0
+"""More than tiles and a VAE in bf16 together: fp8 changes the picture itself."""
+
+
 def quality_cost(settings: Settings) -> float:
     """How far the picture may differ from the authors' settings; 0 for lossless ones.
 
@@ -109,6 +138,11 @@ def quality_cost(settings: Settings) -> float:
     cost = 0.0
     if settings.get("vae_precision") != "fp32":
         cost += 1.0
+    if settings.get("precision") == FP8:
+        cost += FP8_COST
     if settings.get("vae_tiling"):
         cost += 1.0 if int(settings["vae_tile"]) >= AUTO_TILES[0] else 1.5
+    if "decode_chunk" in settings:
+        # The decoder smooths within a chunk only: fewer frames, more borders.
+        cost += 0.5 / int(settings["decode_chunk"])
     return cost

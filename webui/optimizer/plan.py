@@ -18,7 +18,8 @@ from webui.optimizer.search import find_best, find_leanest
 
 def make_estimate(model: ModelCard, request: Request, target: Target) -> Plan:
     """The request's own settings with `estimate`'s defaults for the open ones; no search."""
-    settings = with_defaults(request.settings, model.settings)
+    own = {**model.setting_defaults, "decode_chunk": request.frames}
+    settings = with_defaults(request.settings, model.settings, own)
     found = estimate(model, request, settings, target)
     choices = {
         name: Choice(

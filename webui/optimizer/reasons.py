@@ -5,7 +5,7 @@ from __future__ import annotations
 from webui.core.model import ModelCard
 from webui.core.plan import Choice, Estimate
 from webui.core.request import Request
-from webui.core.settings import SETTINGS, Settings, SettingValue
+from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
 from webui.estimator.estimate import Target, peak_bytes, phase_names, seconds
@@ -13,8 +13,11 @@ from webui.estimator.rules import rules_for
 from webui.optimizer.candidates import effective_settings
 
 _PLAIN: Settings = {
+    "precision": "bf16",
     "offload": "none",
+    "ffn_chunks": 1,
     "text_encoder": "gpu",
+    "image_encoder": "gpu",
     "vae_precision": "fp32",
     "vae_tiling": False,
     "channels_last": False,
@@ -24,23 +27,48 @@ _PLAIN: Settings = {
 
 _PHASE_OF = {
     "text_encoder": "encode",
+    "image_encoder": "image_encode",
+    "decode_chunk": "decode",
     "vae_precision": "decode",
     "vae_tiling": "decode",
     "channels_last": "decode",
     "offload": "denoise",
+    "ffn_chunks": "denoise",
+    "precision": "denoise",
 }
 
 _NAMES: dict[tuple[str, SettingValue], Text] = {
+    ("precision", FP8): Text("transformer stored in fp8", "Transformer 以 fp8 存储"),
     ("offload", "model"): Text("one component on the card at a time", "一次只放一个组件到显卡"),
     ("offload", "leaf"): Text("leaf streaming", "逐层流式传输"),
     ("offload", "block"): Text("block streaming", "逐块流式传输"),
     ("text_encoder", "stream"): Text("streamed text encoder", "流式文本编码器"),
     ("text_encoder", "cpu"): Text("text encoder on the processor", "文本编码器放在处理器上"),
+    ("image_encoder", "cpu"): Text("image encoder on the processor", "图像编码器放在处理器上"),
     ("vae_precision", "bf16"): Text("VAE in bf16", "VAE 用 bf16"),
     ("vae_precision", "fp16"): Text("VAE in fp16", "VAE 用 fp16"),
     ("vae_tiling", True): Text("VAE in tiles", "VAE 分块"),
     ("channels_last", True): Text("VAE weights in channels-last", "VAE 权重用 channels-last"),
 }
+
+
+def _plain(name: str, model: ModelCard, request: Request) -> SettingValue:
+    """What a setting's value is compared with: the model's own, and all frames at once."""
+    if name == "decode_chunk":
+        return request.frames
+    return model.setting_defaults.get(name, _PLAIN.get(name, ""))
+
+
+def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -> Text | None:
+    """A value in words, where it is a means of saving memory."""
+    if value == _plain(name, model, request):
+        return None
+    if name == "decode_chunk":
+        plural = "s" if value != 1 else ""
+        return Text(f"{value} frame{plural} decoded at a time", f"一次解码 {value} 帧")
+    if name == "ffn_chunks":
+        return Text(f"feed-forward in {value} pieces", f"前馈分 {value} 段")
+    return _NAMES.get((name, value))
 
 
 def explain(
@@ -50,7 +78,7 @@ def explain(
     sentences = []
     for name in effective_settings(model, request, target):
         value = found.settings[name]
-        if (name, value) in _NAMES:
+        if _means(name, value, model, request) is not None:
             sentences.append(_saving(model, request, found, target, name))
     if not sentences and found.fits:
         sentences.append(
@@ -82,8 +110,8 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
     """'leaf streaming: -24.6 GiB, +0.1 s a step (in denoise)'."""
     phase = _PHASE_OF[name]
     settings = found.settings
-    without = settings | {name: _PLAIN[name]}
-    label = _NAMES[name, settings[name]]
+    without = settings | {name: _plain(name, model, request)}
+    label = _means(name, settings[name], model, request) or SETTINGS[name].label
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     if phase not in phase_names(model, request, settings, rules):
         return label
@@ -109,6 +137,7 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
 
 _PHASE_WORDS = {
     "encode": Text("encoding", "编码"),
+    "image_encode": Text("encoding the picture", "编码图片"),
     "denoise": Text("denoising", "去噪"),
     "decode": Text("decoding", "解码"),
 }
@@ -126,21 +155,23 @@ def choice_of(
         by_user = name in request.settings
         if by_user:
             why = Text("You chose it.", "由你指定。")
-        elif (name, value) in _NAMES:
+        elif _means(name, value, model, request) is not None:
             why = _saving(model, request, found, target, name)
         else:
-            why = _plain_reason(name, value, target)
+            why = _plain_reason(name, value, model, target)
         choices[name] = Choice(value=value, by_user=by_user, why=why)
     return choices
 
 
-def _plain_reason(name: str, value: SettingValue, target: Target) -> Text:
+def _plain_reason(name: str, value: SettingValue, model: ModelCard, target: Target) -> Text:
     if name == "precision":
         if target.card.kind == "cpu":
             return Text("Fastest on a processor.", "在处理器上最快。")
-        if value == "bf16":
+        if value == model.setting_defaults.get(name, "bf16"):
             return Text("The authors' precision.", "作者使用的精度。")
         return Text("This card has no bf16.", "这张卡不支持 bf16。")
+    if name == "decode_chunk":
+        return Text("All frames at once flicker least.", "一次解码全部帧，闪烁最少。")
     if name == "allocator":
         return (
             Text("Wastes the least memory.", "浪费的显存最少。")

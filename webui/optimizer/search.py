@@ -61,16 +61,23 @@ def find_leanest(model: ModelCard, request: Request, target: Target) -> Estimate
     return min(found, key=lambda item: (not item.fits, item.peak_device_bytes))
 
 
-def can_fit(model: ModelCard, request: Request, target: Target) -> bool:
-    """Whether any settings fit; asks for no replay where live bytes alone are too many."""
-    ranked = sorted(
-        candidates(model, request, target),
-        key=lambda settings: find_peak(model, request, settings, target),
-    )
+def can_fit(model: ModelCard, request: Request, target: Target, every: bool = False) -> bool:
+    """Whether any settings fit; asks for no replay where live bytes alone are too many.
+
+    Args:
+        model: the request's model.
+        request: fixed settings and workload.
+        target: the device.
+        every: ask all candidates, as `find_best` does, and not only the few leanest.
+    """
+    peaks = [
+        (find_peak(model, request, settings, target), settings)
+        for settings in candidates(model, request, target)
+    ]
+    ranked = sorted(peaks, key=lambda item: item[0])
     return any(
-        find_peak(model, request, settings, target) <= room_for(target, settings, request)
-        and can_hold(model, request, settings, target)
-        for settings in ranked[:_LEANEST_TRIED]
+        peak <= room_for(target, settings, request) and can_hold(model, request, settings, target)
+        for peak, settings in (ranked if every else ranked[:_LEANEST_TRIED])
     )
 
 

@@ -1,7 +1,7 @@
 """The runs themselves: one folder a model family, the same code on a GPU, a processor and meta.
 
-A family has `build_meta`, `load`, the phases `encode`, `denoise`, `decode`, `check_finite` and
-`preview_jpeg`.
+A family has `build_meta`, `load`, the names of its three `PHASES`, the phases themselves
+(`encode`, `denoise`, `decode`), `check_finite` and `preview_jpeg`.
 The package itself imports no torch, so that asking for the names costs nothing.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-FAMILIES = {"wan": "webui.pipelines.wan"}
+FAMILIES = {"wan": "webui.pipelines.wan", "svd": "webui.pipelines.svd"}
 
 
 def load_family(name: str) -> ModuleType:

@@ -11,6 +11,7 @@ from webui.core.job import JobState
 from webui.core.plan import Plan
 from webui.core.receipt import Measurement, Receipt
 from webui.core.request import Request
+from webui.service.calibration import was_shared
 from webui.service.planner import Planner, does_not_fit
 from webui.storage import JobRecord, Ledger, Outputs
 
@@ -99,12 +100,15 @@ def run_job(
     base = studio.planner.estimate(
         request.with_changes(settings=dict(plan.settings)), calibrated=False
     )
+    taught = receipt.measurement is not None and not was_shared(receipt.measurement)
     studio.ledger.finish(
         job.id,
         _state(error),
         receipt,
         error=error,
-        base_seconds={phase.name: phase.seconds for phase in base.estimate.phases},
+        base_seconds={phase.name: phase.seconds for phase in base.estimate.phases}
+        if taught
+        else {},
     )
     return receipt
 

@@ -9,12 +9,11 @@ from webui.core.text import Text
 from webui.storage import Ledger, Limits
 
 
-def check_limits(request: Request, visitor: str, limits: Limits, ledger: Ledger) -> None:
-    """Refuses what is too large, or one too many.
+def check_size(request: Request, limits: Limits) -> None:
+    """Refuses what is too large.
 
     Raises:
         BadInput: larger than a visitor may ask for.
-        NotAllowed: the queue, or the visitor's share of it, is full.
     """
     if request.width * request.height * request.frames > limits.max_pixel_frames:
         raise BadInput(
@@ -42,6 +41,14 @@ def check_limits(request: Request, visitor: str, limits: Limits, ledger: Ledger)
                 f"提示词超过了 {limits.max_prompt_characters} 个字符。",
             ),
         )
+
+
+def check_queue(visitor: str, limits: Limits, ledger: Ledger) -> None:
+    """Refuses one job too many.
+
+    Raises:
+        NotAllowed: the queue, or the visitor's share of it, is full.
+    """
     if ledger.count(JobState.QUEUED, visitor) >= limits.max_queued_per_user:
         raise NotAllowed(
             Text(

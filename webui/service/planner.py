@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from webui.catalogue import find_model
 from webui.core.card import Card
@@ -10,20 +11,26 @@ from webui.core.errors import BadInput, DoesNotFit
 from webui.core.plan import Plan
 from webui.core.request import DETECTED, Request
 from webui.core.text import Text
-from webui.core.units import GIB, format_bytes
+from webui.core.units import GIB, MIB, format_bytes
 from webui.estimator.estimate import Target
-from webui.hardware import detected_card, find_card, load_cards
+from webui.hardware import DeviceReading, detected_card, find_card, load_cards
 from webui.hardware.readings import process_device_bytes, read_devices
 from webui.optimizer import make_estimate, make_plan
+from webui.service.calibration import Calibration, Corrections
 from webui.storage import Ledger
 
-_PHASES = ("encode", "denoise", "decode")
-_PRIOR_S = 2.0
-"""Weight of 'as estimated' beside the receipts: one short run that paid for warming up says little
-about a long one."""
-_BELIEVED = (0.05, 20.0)
-"""Measured over estimated seconds outside of this, past what a short phase pays for starting up,
-say that something else was running."""
+_PHASES = (
+    "image_encode",
+    "encode",
+    "denoise",
+    "denoise_high",
+    "denoise_low",
+    "decode",
+)
+"""Phases that a machine's speed is known for."""
+_NEEDS_BF16 = ("bf16", "fp8")
+"""Precisions that compute in bf16; fp8 is only how the weights are stored."""
+_WORTH_NAMING_BYTES = 64 * MIB
 
 
 class Planner:
@@ -31,52 +38,92 @@ class Planner:
 
     Args:
         ledger: for the speeds that this machine showed.
+        calibrate: correct by them (`calibration` in studio.yaml).
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, calibrate: bool = True) -> None:
+        self._calibration = Calibration(ledger, calibrate)
         self.versions: Mapping[str, str] = {}
         """Installed libraries, once a worker has reported them."""
         self.device = ""
         """The worker's name of its device, once it has reported it."""
         self.worker_pid: Callable[[], int | None] = lambda: None
 
-    def plan(self, request: Request) -> Plan:
-        """The best settings for what is open."""
+    def plan(self, request: Request, names: bool = False) -> Plan:
+        """The best settings for what is open.
+
+        Args:
+            request: the workload and fixed settings.
+            names: whether the plan may name other programs on the card (the owner's).
+
+        Raises:
+            BadInput: no such card, or it cannot do a fixed setting.
+        """
         model = find_model(request.model)
-        target = self.target(request)
-        return make_plan(model, request, target, lambda: self._larger_cards(target))
+        target = self.target(request, names=names)
+        _refuse_unsupported(request, target.card)
+        return make_plan(model, request, target, lambda: self._larger_cards(request, target))
 
     def estimate(self, request: Request, calibrated: bool = True) -> Plan:
         """The request's settings with `estimate`'s defaults.
 
         Args:
             request: the workload and fixed settings.
-            calibrated: correct seconds by this machine's receipts.
+            calibrated: correct seconds and context by this machine's receipts.
+
+        Raises:
+            BadInput: no such card, or it cannot do a fixed setting.
         """
         target = self.target(request, calibrated)
+        _refuse_unsupported(request, target.card)
         return make_estimate(find_model(request.model), request, target)
 
-    def target(self, request: Request, calibrated: bool = True) -> Target:
-        """The card and the limit that the request names.
+    def target(self, request: Request, calibrated: bool = True, names: bool = False) -> Target:
+        """The card and the limit that the request names, corrected by receipts.
+
+        Args:
+            request: names them.
+            calibrated: correct by this machine's receipts.
+            names: whether other programs on the card may be named.
 
         Raises:
             BadInput: no such card.
         """
         here = detected_card()
         card = named_card(request, here)
-        is_here = card.name == here.name
-        limit_bytes = card.vram_bytes
+        if card.name != here.name:
+            limit_bytes = card.vram_bytes
+            if request.vram_gib is not None:
+                limit_bytes = int(request.vram_gib * GIB)
+            return Target(card=card, limit_bytes=limit_bytes, host=find_card("cpu"))
+        limit_bytes, notes = card.vram_bytes, tuple[Text, ...]()
+        devices = read_devices() if card.kind == "cuda" else []
         if request.vram_gib is not None:
             limit_bytes = int(request.vram_gib * GIB)
-        elif is_here and card.kind == "cuda":
-            limit_bytes -= self._held_by_others()
+        elif devices:
+            others_bytes, notes = self._others(devices[0], names)
+            limit_bytes -= others_bytes
+        known = Corrections()
+        if calibrated:
+            device_names = {"cpu"} if card.kind == "cpu" else {self.device, devices[0].name}
+            torch = self.versions.get("torch", "")
+            known = (
+                self._calibration.of(device_names - {""}, request.model, _PHASES, torch)
+                if card.kind == "cpu" or devices
+                else known
+            )
+            notes = (*notes, *known.notes(card.context_bytes))
+        if known.context_bytes is not None:
+            card = replace(card, context_bytes=known.context_bytes, context_measured=True)
         return Target(
             card=card,
             limit_bytes=limit_bytes,
             host=find_card("cpu"),
-            speed=self._speed(card, request.model) if is_here and calibrated else {},
-            versions=self.versions if is_here else {},
+            speed=known.speed,
+            versions=self.versions,
+            speed_receipts=known.speed_receipts,
+            context_receipts=known.context_receipts,
+            notes=notes,
         )
 
     def check_runs_here(self, request: Request) -> None:
@@ -126,46 +173,85 @@ class Planner:
     def runs_on_processor(self, request: Request) -> bool:
         return named_card(request, detected_card()).kind == "cpu"
 
-    def _held_by_others(self) -> int:
-        """Bytes of the first card that other processes hold."""
-        devices = read_devices()
-        if not devices:
-            return 0
+    def cards_for(self, request: Request) -> Iterator[tuple[Card, Target]]:
+        """The cards of the list that can do the request's fixed settings, the smallest first."""
+        host = find_card("cpu")
+        for card in sorted(load_cards().values(), key=lambda card: card.vram_bytes):
+            if unsupported(request, card) is None:
+                yield card, Target(card=card, limit_bytes=card.vram_bytes, host=host)
+
+    def _others(self, device: DeviceReading, names: bool) -> tuple[int, tuple[Text, ...]]:
+        """Bytes of the card that other programs hold, and a sentence about them."""
         pid = self.worker_pid()
         own = process_device_bytes(pid) if pid is not None else 0
         if own is None:
             # The driver does not tell processes apart: what is used may all be the worker's.
-            return 0
-        return max(0, devices[0].used_bytes - own)
-
-    def _speed(self, card: Card, model: str) -> dict[str, float]:
-        """Measured over estimated seconds by phase, over the last receipts."""
-        names = (
-            {"cpu"} if card.kind == "cpu" else {self.device, f"NVIDIA {card.title}"} - {"", "cpu"}
+            return 0, ()
+        others_bytes = max(0, device.used_bytes - own)
+        if others_bytes < _WORTH_NAMING_BYTES:
+            return others_bytes, ()
+        held = sorted(
+            (process for process in device.processes if process.pid != pid and process.name),
+            key=lambda process: -(process.used_bytes or 0),
         )
-        speed = {}
-        for phase in _PHASES:
-            samples = [
-                sample
-                for name in names
-                for sample in self._ledger.speeds(name, model, phase)
-                if _BELIEVED[0] * sample.estimated_s < sample.measured_s
-                and sample.measured_s < _BELIEVED[1] * sample.estimated_s + _PRIOR_S
-            ]
-            if samples:
-                measured = sum(sample.measured_s for sample in samples)
-                estimated = sum(sample.estimated_s for sample in samples)
-                speed[phase] = (measured + _PRIOR_S) / (estimated + _PRIOR_S)
-        return speed
+        listed = ", ".join(
+            f"{process.name} ({process.pid})"
+            + (f" {format_bytes(process.used_bytes)}" if process.used_bytes else "")
+            for process in held
+        )
+        size = format_bytes(others_bytes)
+        who, who_zh = (f": {listed}", f"：{listed}") if names and listed else ("", "")
+        return others_bytes, (
+            Text(
+                f"Other programs hold {size} of this card{who}.",
+                f"其他程序占用了此显卡的 {size}{who_zh}。",
+            ),
+        )
 
-    def _larger_cards(self, target: Target) -> tuple[tuple[Card, Target], ...]:
+    def _larger_cards(self, request: Request, target: Target) -> tuple[tuple[Card, Target], ...]:
         """Cards with more memory than the limit, the smallest first."""
-        cards = sorted(load_cards().values(), key=lambda card: card.vram_bytes)
         return tuple(
-            (card, Target(card=card, limit_bytes=card.vram_bytes, host=target.host))
-            for card in cards
+            (card, larger)
+            for card, larger in self.cards_for(request)
             if card.vram_bytes > target.limit_bytes
         )
+
+
+def _refuse_unsupported(request: Request, card: Card) -> None:
+    refusal = unsupported(request, card)
+    if refusal is not None:
+        raise refusal
+
+
+def unsupported(request: Request, card: Card) -> BadInput | None:
+    """What a fixed setting asks of a card or platform that has it not; None where all is well."""
+    for name in ("precision", "vae_precision"):
+        value = request.settings.get(name)
+        if value in _NEEDS_BF16 and card.kind == "cuda" and not card.bf16:
+            why = "" if value == "bf16" else f" ({value} computes in bf16)"
+            why_zh = "" if value == "bf16" else f"（{value} 以 bf16 计算）"
+            return BadInput(
+                f"settings.{name}",
+                Text(
+                    f"{card.title} has no bf16, so {name} cannot be {value}{why}.",
+                    f"{card.title} 不支持 bf16，{name} 不能是 {value}{why_zh}。",
+                ),
+                Text(
+                    f"Use fp16, or leave {name} out and it is chosen.",
+                    f"请用 fp16，或不写 {name}，由系统选择。",
+                ),
+            )
+    expandable = card.kind == "cuda" and request.settings.get("allocator") == "expandable"
+    if expandable and request.platform == "windows":
+        return BadInput(
+            "settings.allocator",
+            Text(
+                "Windows has no expandable segments.",
+                "Windows 没有 expandable segments。",
+            ),
+            Text("Use default, or leave allocator out.", "请用 default，或不写 allocator。"),
+        )
+    return None
 
 
 def named_card(request: Request, here: Card) -> Card:

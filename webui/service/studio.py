@@ -6,6 +6,7 @@ import os
 import random
 import secrets
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from webui.core.request import (
     MAX_SEED,
     Request,
     parse_request,
+    require_image,
     require_prompt,
     require_text_encoder,
 )
@@ -29,21 +31,26 @@ from webui.core.units import MIB
 from webui.hardware import detected_card, load_cards, read_devices, read_host
 from webui.service import flow
 from webui.service.access import Access
-from webui.service.limits import check_limits
+from webui.service.limits import check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
+from webui.service.questions import Questions
 from webui.service.queue import JobQueue
+from webui.service.retrace import Retracer
 from webui.service.runs import Runs, RunSummary
 from webui.storage import (
     Download,
     DownloadProgress,
     Ledger,
     Outputs,
+    Presence,
     Presets,
     StudioConfig,
     WeightsSource,
     find_weights,
     load_config,
     missing_weights,
+    read_picture,
+    store_picture,
 )
 
 OUTPUT_BYTES_PER_PIXEL_FRAME = 0.5
@@ -92,18 +99,22 @@ class Studio:
         self.presets = Presets(home / "presets")
         self._random_weights = random_weights
         self._outputs = Outputs(home / "outputs")
-        self._ledger = Ledger(home / "outputs" / "ledger.sqlite")
+        self._presence = Presence(home / "outputs")
+        self._ledger = Ledger(home / "outputs" / "ledger.sqlite", self._presence.name)
         if self._ledger.notice is not None:
             print(self._ledger.notice.en, file=sys.stderr)
         self._runs = Runs(self._ledger, self._outputs, access)
-        self._planner = Planner(self._ledger)
+        self._planner = Planner(self._ledger, self.config.calibration)
+        self.questions = Questions(self._planner)
         self._queue = JobQueue(
             flow.Studio(self._planner, self._ledger, self._outputs),
             home / "outputs" / "worker.log",
             device="cpu" if os.environ.get("STUDIO_DEVICE") == "cpu" else None,
         )
+        self._retracer = Retracer(home / "outputs" / "templates", traces=resume)
         self._planner.worker_pid = lambda: self._queue.worker_pid
         self._downloads: dict[str, Download] = {}
+        self._recording = threading.Lock()
         if resume:
             self._requeue()
 
@@ -125,13 +136,26 @@ class Studio:
         """
         return parse_request(data, find_model)
 
-    def plan(self, request: Request) -> Plan:
-        """The best settings for what is open; not fitting is an answer too."""
-        return self._planner.plan(request)
+    def plan(self, request: Request, names: bool = False) -> Plan:
+        """The best settings for what is open; not fitting is an answer too.
+
+        Args:
+            request: the workload and fixed settings.
+            names: the owner asks: the plan may name other programs on the card.
+        """
+        return self._with_versions(self._planner.plan(request, names))
 
     def estimate(self, request: Request) -> Plan:
         """The named settings, `estimate`'s defaults for the others."""
-        return self._planner.estimate(request)
+        return self._with_versions(self._planner.estimate(request))
+
+    def _with_versions(self, plan: Plan) -> Plan:
+        """The plan, with a note where its templates are of other library versions."""
+        note = self._retracer.check(find_model(plan.request.model))
+        if note is None:
+            return plan
+        notes = (*plan.estimate.notes, note)
+        return replace(plan, estimate=replace(plan.estimate, notes=notes))
 
     def submit(self, request: Request, owner: str) -> str:
         """Records a job and queues it.
@@ -144,23 +168,33 @@ class Studio:
             The job's id.
 
         Raises:
-            BadInput: no prompt, no text encoder, or a card that is not here.
+            BadInput: no prompt or picture where one is needed, no text encoder, or a card that
+                is not here.
             DoesNotFit: nothing fits; the hint has the nearest that would.
             MissingWeights: the model is not on this machine.
             NotEnoughDisk: no room for the output.
             NotAllowed: a visitor's limits.
         """
+        model = find_model(request.model)
         if not self._random_weights:
-            require_prompt(request)
+            if model.needs_prompt:
+                require_prompt(request)
+            if model.needs_image:
+                require_image(request)
             require_text_encoder(request)
         self._planner.check_runs_here(request)
         if not self.access.is_owner(owner):
-            check_limits(request, owner, self.config.limits, self._ledger)
+            check_size(request, self.config.limits)
             if self._planner.runs_on_processor(request) and self.detected().kind == "cuda":
                 raise BadInput(
                     "card",
                     Text("Visitors run on this machine's GPU.", "访客只能使用本机的 GPU 运行。"),
                 )
+        picture = (
+            read_picture(Path(request.image), request.width, request.height)
+            if request.image
+            else None
+        )
         plan = self._planner.plan(request)
         if not plan.fits:
             raise does_not_fit(plan)
@@ -170,8 +204,14 @@ class Studio:
         if request.seed < 0:
             request = request.with_changes(seed=random.SystemRandom().randint(0, MAX_SEED))
         job_id = secrets.token_hex(6)
-        folder = self._outputs.new_folder(job_id).name
-        record = self._ledger.record(job_id, owner, request.to_json(), plan.to_json(), folder)
+        with self._recording:  # or two requests at once would both find the last place free
+            if not self.access.is_owner(owner):
+                check_queue(owner, self.config.limits, self._ledger)
+            new = self._outputs.new_folder(job_id)
+            folder = new.name
+            if picture is not None:
+                request = request.with_changes(image=store_picture(picture, new))
+            record = self._ledger.record(job_id, owner, request.to_json(), plan.to_json(), folder)
         self._queue.add(record, request, weights)
         return job_id
 
@@ -316,8 +356,10 @@ class Studio:
         """Ends the worker and the downloads; queued jobs wait for the next start."""
         for download in self._downloads.values():
             download.cancel()
+        self._retracer.close()
         self._queue.close()
         self._ledger.close()
+        self._presence.close()
 
     def _weights(self, request: Request) -> dict[str, str]:
         if self._random_weights:
@@ -330,7 +372,7 @@ class Studio:
 
     def _requeue(self) -> None:
         """Goes on with what a former start left in the queue."""
-        for job in self._ledger.recover().queued:
+        for job in self._ledger.recover(self._presence.is_alive).queued:
             try:
                 request = self.parse(job.request)
                 self._queue.add(job, request, self._weights(request))

@@ -5,6 +5,8 @@ from webui.storage.hub import Download, DownloadProgress
 from webui.storage.ledger import JobRecord, Ledger, Recovery, SpeedSample
 from webui.storage.metadata import read_metadata
 from webui.storage.outputs import Outputs
+from webui.storage.pictures import read_picture, store_picture
+from webui.storage.presence import Presence
 from webui.storage.presets import Preset, Presets
 from webui.storage.weights import WeightsSource, find_weights, missing_weights
 
@@ -15,6 +17,7 @@ __all__ = [
     "Ledger",
     "Limits",
     "Outputs",
+    "Presence",
     "Preset",
     "Presets",
     "Recovery",
@@ -25,4 +28,6 @@ __all__ = [
     "load_config",
     "missing_weights",
     "read_metadata",
+    "read_picture",
+    "store_picture",
 ]

@@ -6,6 +6,7 @@
       wan2.1-t2v-1.3b: /data/Wan2.1-T2V-1.3B-Diffusers
     hub_cache: /data/hub
     language: zh
+    calibration: false
     limits: {max_queued: 20, max_queued_per_user: 3, max_pixel_frames: 35000000}
 """
 
@@ -51,6 +52,8 @@ class StudioConfig:
     language: str | None = None
     """`en` or `zh`; None follows the browser."""
     limits: Limits = field(default_factory=Limits)
+    calibration: bool = True
+    """Correct estimates by what receipts of this machine showed."""
 
     def with_models(self, folders: Mapping[str, Path]) -> StudioConfig:
         """With more folders, from the command line; they win over the file's."""
@@ -108,6 +111,9 @@ def _parse(data: Any, path: Path, model_names: Collection[str] | None) -> Studio
     if language is not None and language not in LANGUAGES:
         choices = ", ".join(LANGUAGES)
         raise _wrong(path, "language", f"it is one of {choices}", f"可用的值：{choices}")
+    calibration = given.get("calibration", True)
+    if not isinstance(calibration, bool):
+        raise _wrong(path, "calibration", "it is true or false", "可用的值：true、false")
     cache = given.get("hub_cache")
     return StudioConfig(
         models={
@@ -116,6 +122,7 @@ def _parse(data: Any, path: Path, model_names: Collection[str] | None) -> Studio
         hub_cache=None if cache is None else _folder(cache, path, "hub_cache"),
         language=language,
         limits=_limits(given.get("limits") or {}, path),
+        calibration=calibration,
     )
 
 

@@ -36,6 +36,9 @@ _MIGRATIONS = (
     );
     CREATE INDEX speeds_by_key ON speeds (device, model, phase, number);
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN studio TEXT NOT NULL DEFAULT '';
+    """,
 )
 """One script a schema version; the file's `user_version` says how many have run."""
 

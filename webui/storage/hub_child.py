@@ -25,8 +25,14 @@ PATTERNS = (
     "transformer/*.safetensors",
     "vae/*.json",
     "vae/*.safetensors",
+    "unet/*.json",
+    "unet/*.fp16.safetensors",
+    "image_encoder/*.json",
+    "image_encoder/*.fp16.safetensors",
+    "feature_extractor/*.json",
 )
-"""What a pipeline loads; pictures, pickles and the README stay on the hub."""
+"""What a pipeline loads (of a UNet, the half-size files); pictures, pickles and the README stay on
+the hub."""
 _WORKERS = 4
 
 

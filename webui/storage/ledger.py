@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,14 +62,16 @@ class Ledger:
 
     Args:
         path: the file; made with its folder when it is not there.
+        studio: the name of the studio that records jobs here.
 
     Raises:
         StudioError: locked by another program, not readable, or made by a newer version.
         NotEnoughDisk: the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, studio: str = "") -> None:
         self.path = path
+        self._studio = studio
         self.notice: Text | None = None
         """Set when a damaged file was put aside."""
         self._lock = threading.RLock()
@@ -98,8 +100,8 @@ class Ledger:
         created = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._writing() as connection:
             connection.execute(
-                "INSERT INTO jobs (id, owner, created, state, request, plan, folder) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, owner, created, state, request, plan, folder, studio) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job_id,
                     owner,
@@ -108,6 +110,7 @@ class Ledger:
                     _dump(request),
                     _dump(plan) if plan is not None else None,
                     folder,
+                    self._studio,
                 ),
             )
         return self.get(job_id)
@@ -212,20 +215,41 @@ class Ledger:
             if not connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,)).rowcount:
                 raise _not_found(job_id)
 
-    def recover(self) -> Recovery:
-        """On start: what was running is marked as interrupted, what was queued is given back."""
-        running = self.jobs(state=JobState.RUNNING, limit=-1)
+    def recover(self, is_alive: Callable[[str], bool] = lambda _: False) -> Recovery:
+        """On start, of the jobs whose studio has ended: what was running is marked as interrupted,
+        what was queued is given back and belongs to this studio from now on.
+
+        Args:
+            is_alive: whether a studio, by its name, still runs.
+        """
+        left = self._left_by_others(is_alive)
         reason = StudioError(
             Text("The studio was ended while this ran.", "运行过程中工作室被关闭。"),
             Text("Run it again: nothing of it is lost but the time.", "请重新运行，设置都还在。"),
         )
-        for job in running:
+        for job in left[JobState.RUNNING]:
             self.set_state(job.id, JobState.INTERRUPTED, reason)
-        queued = self.jobs(state=JobState.QUEUED, limit=-1)
         return Recovery(
-            queued=tuple(reversed(queued)),
-            interrupted=tuple(self.get(job.id) for job in reversed(running)),
+            queued=tuple(left[JobState.QUEUED]),
+            interrupted=tuple(self.get(job.id) for job in left[JobState.RUNNING]),
         )
+
+    def _left_by_others(self, is_alive: Callable[[str], bool]) -> dict[JobState, list[JobRecord]]:
+        """Unfinished jobs without a living studio, in the order of submission, now this one's."""
+        taken: dict[JobState, list[JobRecord]] = {JobState.RUNNING: [], JobState.QUEUED: []}
+        with self._writing() as connection:
+            rows = connection.execute(
+                f"SELECT studio, {_COLUMNS} FROM jobs WHERE state IN (?, ?) ORDER BY number",
+                tuple(state.value for state in taken),
+            ).fetchall()
+            for studio, *row in rows:
+                if not is_alive(studio):
+                    job = _record(tuple(row))
+                    connection.execute(
+                        "UPDATE jobs SET studio = ? WHERE id = ?", (self._studio, job.id)
+                    )
+                    taken[job.state].append(job)
+        return taken
 
     def speeds(self, device: str, model: str, phase: str, limit: int = 20) -> list[SpeedSample]:
         """Recent pairs of estimated and measured seconds, newest first."""
@@ -238,6 +262,15 @@ class Ledger:
             SpeedSample(estimated_s=row[0], measured_s=row[1], settings=json.loads(row[2]))
             for row in rows
         ]
+
+    def revision(self) -> tuple[int, int]:
+        """Changes when a run has ended or was deleted; until then what was read may be kept."""
+        rows = self._read(
+            "SELECT (SELECT coalesce(max(number), 0) FROM speeds), "
+            "(SELECT count(*) FROM jobs WHERE state = ?)",
+            (JobState.DONE.value,),
+        )
+        return int(rows[0][0]), int(rows[0][1])
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

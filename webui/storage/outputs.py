@@ -14,6 +14,7 @@ from webui.core.text import Text
 from webui.core.units import MIB
 from webui.storage.files import check_free, write_error, writing
 from webui.storage.metadata import embed_metadata
+from webui.storage.pictures import INPUT
 
 RECEIPT = "receipt.json"
 THUMBNAIL = "thumbnail.jpg"
@@ -107,12 +108,13 @@ class Outputs:
             return None
 
     def files(self, folder: str) -> list[Path]:
-        """What a run made, without the receipt and the thumbnail; empty when it is gone."""
+        """What a run made, without its receipt, thumbnail and input; empty when it is gone."""
         try:
             found = sorted(self.folder(folder).iterdir())
         except NotFound:
             return []
-        return [path for path in found if path.name not in (RECEIPT, THUMBNAIL) and _plain(path)]
+        beside = (RECEIPT, THUMBNAIL, INPUT)
+        return [path for path in found if path.name not in beside and _plain(path)]
 
     def thumbnail(self, folder: str) -> Path | None:
         """The small picture of a run, or None."""

@@ -21,11 +21,20 @@ from webui.core.units import format_bytes
 from webui.storage.config import StudioConfig
 
 _EMBEDDED = Path(__file__).parents[1] / "demo" / "checkpoint"
+_DIFFUSION, _TRANSFORMERS = "diffusion_pytorch_model", "model"
+"""How the two libraries name a component's file of weights."""
 _WEIGHT_STEMS = {
-    "transformer": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
+    "transformer": _DIFFUSION,
+    "unet": _DIFFUSION,
+    "vae": _DIFFUSION,
+    "text_encoder": _TRANSFORMERS,
+    "image_encoder": _TRANSFORMERS,
 }
+_MAIN_KEYS = {
+    "transformer": ("num_layers", "num_attention_heads", "in_channels"),
+    "unet": ("block_out_channels", "in_channels", "layers_per_block"),
+}
+"""What tells models apart, in the configuration of their largest component."""
 _ORIGINAL_FILES = ("Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth")
 _ORIGINAL_TOKENIZER = Path("google") / "umt5-xxl"
 
@@ -58,7 +67,7 @@ def find_weights(card: ModelCard, config: StudioConfig) -> WeightsSource | None:
     if card.name in config.models:
         return _configured(card, config.models[card.name])
     for snapshot in _snapshots(card.hub, hub_cache(config)):
-        if _layout(snapshot) == "diffusers" and not missing_parts(snapshot):
+        if _layout(snapshot) == "diffusers" and not missing_parts(snapshot, card):
             about = Text("the hub's cache", "Hub 缓存")
             return WeightsSource(kind="diffusers", folder=str(snapshot), about=about)
     return None
@@ -100,7 +109,7 @@ def repository_folder(hub: str, cache: Path) -> Path:
     return cache / f"models--{hub.replace('/', '--')}"
 
 
-def missing_parts(folder: Path) -> list[str]:
+def missing_parts(folder: Path, card: ModelCard) -> list[str]:
     """What a folder in the diffusers layout lacks; empty when it is complete."""
     lacking = [
         name
@@ -108,9 +117,13 @@ def missing_parts(folder: Path) -> list[str]:
         if not (folder / name).is_file()
     ]
     tokenizer = folder / "tokenizer"
-    if not (tokenizer / "tokenizer.json").is_file() and not (tokenizer / "spiece.model").is_file():
+    reads = "text_encoder" in card.configs
+    known = ("tokenizer.json", "spiece.model")
+    if reads and not any((tokenizer / name).is_file() for name in known):
         lacking.append("tokenizer/tokenizer.json")
     for component, stem in _WEIGHT_STEMS.items():
+        if component not in card.configs:
+            continue
         if not (folder / component / "config.json").is_file():
             lacking.append(f"{component}/config.json")
         lacking.extend(f"{component}/{name}" for name in _missing_shards(folder / component, stem))
@@ -120,7 +133,7 @@ def missing_parts(folder: Path) -> list[str]:
 def _missing_shards(folder: Path, stem: str) -> list[str]:
     """Files of a component's weights that are not there: one file, or all that an index names."""
     single = f"{stem}.safetensors"
-    if _has_bytes(folder / single):
+    if _has_bytes(folder / single) or _has_bytes(folder / f"{stem}.fp16.safetensors"):
         return []
     index = _read_json(folder / f"{single}.index.json")
     if index is None:
@@ -138,7 +151,7 @@ def _configured(card: ModelCard, folder: Path) -> WeightsSource:
         wrong = "it is not there" if not folder.is_dir() else "it has neither known layout"
         wrong_zh = "文件夹不存在" if not folder.is_dir() else "不是已知的权重布局"
         raise _bad_folder(card, folder, wrong, wrong_zh)
-    lacking = missing_parts(folder) if layout == "diffusers" else _missing_original(folder)
+    lacking = missing_parts(folder, card) if layout == "diffusers" else _missing_original(folder)
     if lacking:
         shown = ", ".join(lacking[:4]) + (", ..." if len(lacking) > 4 else "")
         raise _bad_folder(card, folder, f"it lacks {shown}", f"缺少 {shown}")
@@ -166,11 +179,11 @@ def _missing_original(folder: Path) -> list[str]:
 
 
 def _same_model(card: ModelCard, folder: Path, layout: str) -> bool:
-    """Compares the transformer's shape; a folder without one is believed."""
-    wanted = card.configs["transformer"]
+    """Compares the largest component's shape; a folder without one is believed."""
+    main = next(name for name in _MAIN_KEYS if name in card.configs)
+    wanted, keys = card.configs[main], _MAIN_KEYS[main]
     if layout == "diffusers":
-        found = _read_json(folder / "transformer" / "config.json") or {}
-        keys = ("num_layers", "num_attention_heads", "in_channels")
+        found = _read_json(folder / main / "config.json") or {}
         return all(found.get(key, wanted.get(key)) == wanted.get(key) for key in keys)
     found = _read_json(folder / "config.json") or {}
     expected = {

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from webui.catalogue import load_models
 from webui.core.model import ModelCard
 from webui.estimator.templates import FOLDER, template_name
 
+FAMILIES = {"wan": "webui.tracing.wan", "svd": "webui.tracing.svd"}
+"""The module that traces a family; its `PARTS` name what is traced."""
 REPRESENTATIVE = {"half": "bf16", "full": "fp32"}
 """The precision that is traced for each width."""
 
@@ -25,7 +28,7 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
     Args:
         card: the model.
         folder: where the files go.
-        only: one part (text, transformer, vae), or None for all.
+        only: one part (text, transformer, vae, ...), or None for all.
 
     Returns:
         The files that were written; parts that another model shares are written once.
@@ -34,14 +37,12 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
     import torch
     import transformers
 
-    from webui.tracing import wan
-
+    parts = import_module(FAMILIES[card.family]).PARTS
     versions = {
         "torch": torch.__version__.split("+")[0],
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
     }
-    parts = {"text": wan.trace_text, "transformer": wan.trace_transformer, "vae": wan.trace_vae}
     written = []
     for part, trace in parts.items():
         if only is not None and part != only:
@@ -50,7 +51,11 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
             about = {"model": card.name, "part": part, "precision": precision, "versions": versions}
             path = folder / template_name(card, part, width)
             arrays: dict[str, Any] = trace(card, precision)
-            np.savez_compressed(path, about=np.array(json.dumps(about)), **arrays)
+            # Whole or not at all: an app may be reading the folder, and this may be ended.
+            unfinished = path.with_suffix(".unfinished")
+            with unfinished.open("wb") as file:
+                np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+            unfinished.replace(path)
             written.append(path)
     return written
 
@@ -58,7 +63,7 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m webui.tracing", description=__doc__)
     parser.add_argument("models", nargs="*", help="catalogue names; none: all of them")
-    parser.add_argument("--part", choices=("text", "transformer", "vae"), help="only this part")
+    parser.add_argument("--part", help="only this part, e.g. vae")
     parser.add_argument("--output", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)

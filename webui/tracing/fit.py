@@ -7,6 +7,7 @@ what does not fit exactly is refused, never smoothed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -53,10 +54,16 @@ def fit_tape(recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, 
 
 
 def fit_costs(
-    recordings: list[tuple[Shape, dict[str, float]]], variables: tuple[str, ...]
+    recordings: list[tuple[Shape, dict[str, float]]],
+    variables: tuple[str, ...],
+    terms: Callable[[Shape, tuple[str, ...]], np.ndarray] = cost_monomials,
 ) -> np.ndarray:
-    """Coefficients of each cost: rows as in COSTS, columns as `cost_monomials` gives them."""
-    basis = np.array([cost_monomials(shape, variables) for shape, _ in recordings])
+    """Coefficients of each cost: rows as in COSTS, columns as `terms` gives them.
+
+    Raises:
+        NotOneTape: a cost is not a sum of those terms.
+    """
+    basis = np.array([terms(shape, variables) for shape, _ in recordings])
     values = np.array([[costs[name] for name in COSTS] for _, costs in recordings])
     return _solve(basis, values).astype(np.float64)
 

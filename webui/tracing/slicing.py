@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
 
 from webui.estimator.tape import COSTS, RELEASE, SCRATCH
-from webui.tracing.recorder import MARK, Event, Recording
+from webui.tracing.recorder import MARK, Event, Recorder, Recording
 
 DECODER_CALL = "decoder call"
 
@@ -56,3 +62,21 @@ def cut_calls(recording: Recording) -> list[Call]:
             made_in[event.slot] = (len(calls) - 1, made)
             made += 1
     return calls
+
+
+@contextmanager
+def marked_calls(module: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Marks where each forward pass of the module begins and ends, and what it returns."""
+
+    def before(*_: Any) -> None:
+        recorder.mark(f"{DECODER_CALL} begins")
+
+    def after(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        recorder.mark(f"{DECODER_CALL} ends", recorder.slot_of(output))
+
+    handles = (module.register_forward_pre_hook(before), module.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

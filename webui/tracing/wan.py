@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from webui.core.model import ModelCard
 from webui.core.request import SOLVERS, Request
 from webui.core.settings import Settings
 from webui.pipelines import wan
-from webui.pipelines.wan.components import owned_tensors
 from webui.tracing.fit import Shape, fit_costs, fit_tape, grid
 from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.recorder import Recorder, Recording
-from webui.tracing.slicing import DECODER_CALL, cut_calls
-from webui.tracing.streaming import recorded_streaming
+from webui.tracing.recording import record_run, weight_sizes
+from webui.tracing.slicing import cut_calls, marked_calls
+from webui.tracing.wan_loop import BLOCKS, trace_loop
 
 Arrays = dict[str, np.ndarray]
 
 STEPS = 3
 """Enough for the solvers' history to fill: the third step is like all later ones."""
-BLOCKS = 3
-"""Transformer blocks that are run: the third is like all later ones, also when streamed."""
 VARIABLES = ("f", "h", "w")
 """Latent frames, height and width."""
 DECODER_CALLS = 4
@@ -37,11 +30,6 @@ DECODER_CALLS = 4
 _SHAPES = [*grid(f=(3, 5), h=(8, 12), w=(16, 22)), {"f": 7, "h": 14, "w": 26}]
 """Eight corners for the fit and one more point that must lie on it."""
 _FLAT_SHAPES = [*grid(h=(8, 12), w=(16, 22)), {"h": 14, "w": 26}]
-
-
-def weight_sizes(module: nn.Module) -> np.ndarray:
-    """Bytes of each parameter and buffer, in the order of the module; tied ones once."""
-    return np.array([tensor.nbytes for tensor in owned_tensors(module)], dtype=np.int64)
 
 
 def request_of(card: ModelCard, shape: Shape, **changes: Any) -> Request:
@@ -86,7 +74,7 @@ def trace_text(card: ModelCard, precision: str) -> Arrays:
         encoder = pipe.text_encoder
         arrays["weights"] = weight_sizes(encoder)
         request = request_of(card, _SHAPES[0])
-        recording = _record(
+        recording = record_run(
             encoder, mode, lambda p=pipe, r=request: wan.encode(p, r, _settings(precision))
         )
         arrays |= fit_tape([({}, recording.events)], ()).to_arrays(f"encode.{mode}")
@@ -118,9 +106,37 @@ def trace_transformer(card: ModelCard, precision: str) -> Arrays:
                     ) -> Any:
                         return wan.denoise(pipe, embeddings, request)
 
-                    recordings.append((shape, _record(pipe.transformer, mode, run).events))
+                    recordings.append((shape, record_run(pipe.transformer, mode, run).events))
                 tape = fit_tape(recordings, VARIABLES)
                 arrays |= tape.to_arrays(f"denoise.{mode}.{guided}.{solver}")
+    return arrays | trace_variants(card, precision)
+
+
+def trace_variants(card: ModelCard, precision: str) -> Arrays:
+    """What the loop becomes with weights in fp8, in pieces, and both.
+
+    Once for both solvers: they differ by a latent or two of history, half a percent of the peak
+    at 14B, and UniPC, which keeps more, is the one that is traced.
+    """
+    settings = _settings(precision, text_encoder="absent")
+    arrays: Arrays = {}
+    precisions = [precision]
+    if precision == "bf16":
+        precisions.append("fp8")
+        pipe = wan.build_meta(card, settings | {"precision": "fp8"})
+        arrays["weights.fp8"] = weight_sizes(pipe.transformer)
+    for mode in ("resident", "block", "leaf"):
+        for guidance, guided in ((5.0, "guided"), (1.0, "single")):
+            for stored in precisions:
+                for in_pieces in (False, True):
+                    names = [mode, guided, *(["fp8"] if stored == "fp8" else [])]
+                    names += ["pieces"] if in_pieces else []
+                    if len(names) == 2:
+                        continue
+                    chosen = settings | {"precision": stored}
+                    workload = {"guidance": guidance, "solver": "unipc"}
+                    tape = trace_loop(card, chosen, mode, request_of, in_pieces, workload)
+                    arrays |= tape.to_arrays("denoise." + ".".join(names))
     return arrays
 
 
@@ -177,54 +193,11 @@ def record_decode(pipe: Any, shape: Shape, settings: Settings) -> Recording:
     )
 
     def run(recorder: Recorder) -> Any:
-        with _marked_calls(pipe.vae.decoder, recorder):
+        with marked_calls(pipe.vae.decoder, recorder):
             return wan.decode(pipe, latents, settings)
 
-    return _record(pipe.vae, "resident", run, before=(latents,), wants_recorder=True)
+    return record_run(pipe.vae, "resident", run, before=(latents,), wants_recorder=True)
 
 
-@contextmanager
-def _marked_calls(module: nn.Module, recorder: Recorder) -> Iterator[None]:
-    def before(*_: Any) -> None:
-        recorder.mark(f"{DECODER_CALL} begins")
-
-    def after(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        recorder.mark(f"{DECODER_CALL} ends", recorder.slot_of(output))
-
-    handles = (module.register_forward_pre_hook(before), module.register_forward_hook(after))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _record(
-    module: nn.Module,
-    mode: str,
-    run: Callable[..., Any],
-    before: tuple[torch.Tensor, ...] = (),
-    wants_recorder: bool = False,
-) -> Recording:
-    """Runs with the module resident or streamed and returns what happened meanwhile."""
-    recorder = Recorder()
-    for tensor in before:
-        recorder.track(tensor)
-    if mode == "resident":
-        recorder.track_module(module)
-    else:
-        recorder.leave_out(module)
-    recorder.recording.events.clear()
-    streaming = nullcontext() if mode == "resident" else recorded_streaming(module, mode, recorder)
-    gc.collect()
-    # A collection in the middle would free cycles at a moment that no other run repeats.
-    gc.disable()
-    try:
-        with cuda_kernels(), streaming, recorder:
-            result = run(recorder) if wants_recorder else run()
-    finally:
-        gc.enable()
-    # A copy: what dies later, the result among it, is not part of the phase.
-    recording = replace(recorder.recording, events=list(recorder.recording.events))
-    del result
-    return recording
+PARTS = {"text": trace_text, "transformer": trace_transformer, "vae": trace_vae}
+"""The parts of the family's models, each with what traces it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -20,10 +21,13 @@ from webui.core.job import JobState, JobView
 from webui.core.text import Text
 from webui.ui.page import Page, Visit
 from webui.ui.results import made_by
+from webui.ui.uploads import received_file, with_picture
 from webui.ui.words import common as words
 
 POLL_S = 0.25
 MAX_RUNS = 200
+_QUESTIONS = ("most", "smallest", "explain", "frontier")
+"""Parameters of `/plan` that are no keys of a request."""
 
 
 def build_api(page: Page) -> None:
@@ -52,6 +56,7 @@ class Endpoints:
         model: str | None = None,
         prompt: str | None = None,
         negative_prompt: str | None = None,
+        image: dict[str, Any] | None = None,
         frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -66,15 +71,33 @@ class Endpoints:
         platform: str | None = None,
         settings: dict[str, Any] | None = None,
         task: str | None = None,
+        most: str | None = None,
+        smallest: str | None = None,
+        explain: bool = False,
+        frontier: bool = False,
     ) -> dict[str, Any]:
-        """Chooses the fastest settings that fit, and says what they take and why."""
-        return self._answer(_keys(locals()), self.page.studio.plan)
+        """Chooses the fastest settings that fit, and says what they take and why.
+
+        `most` ("frames", "size") and `smallest` ("card") ask backwards: the plan is that of the
+        request that was found, and `answer` says what it is. `explain` and `frontier` add what
+        the command line's options of that name print.
+        """
+        keys = {key: value for key, value in locals().items() if key not in _QUESTIONS}
+        asked = partial(
+            self.page.studio.questions.ask,
+            most=most,
+            smallest=smallest,
+            explain=explain,
+            frontier=frontier,
+        )
+        return self._answer(_keys(keys), asked)
 
     def estimate(
         self,
         model: str | None = None,
         prompt: str | None = None,
         negative_prompt: str | None = None,
+        image: dict[str, Any] | None = None,
         frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -95,9 +118,10 @@ class Endpoints:
 
     async def generate(
         self,
-        prompt: str,
+        prompt: str | None = None,
         model: str | None = None,
         negative_prompt: str | None = None,
+        image: dict[str, Any] | None = None,
         frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -116,6 +140,7 @@ class Endpoints:
     ) -> AsyncIterator[dict[str, Any]]:
         """Plans, runs and measures.
 
+        `image` is a file (`gradio_client.handle_file`), for models that start from a picture.
         The first answers carry the job's id and state; the last one is
         `{"id", "state", "video": file, "outputs": [files], "receipt": {...}}`. Progress is in
         `job.status().progress_data`. Cancelling the call cancels the job.
@@ -123,7 +148,10 @@ class Endpoints:
         keys = _keys({key: value for key, value in locals().items() if key != "request"})
         studio, visit = self.page.studio, self._visit(request)
         try:
+            picture = received_file(keys.pop("image", None))
             parsed = studio.parse(keys)
+            if picture:
+                parsed = with_picture(parsed, picture)
             job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
         except StudioError as error:
             raise _refusal(error, visit.language) from error
@@ -188,7 +216,7 @@ class Endpoints:
 
     def _answer(self, keys: dict[str, Any], ask: Callable[[Any], Any]) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = ask(self.page.studio.parse(keys)).to_json()
+            answer: dict[str, Any] = ask(self.page.studio.parse(_without_picture(keys))).to_json()
         except BadInput as error:
             return {"error": error.to_contract()}
         except StudioError as error:
@@ -205,6 +233,12 @@ class Endpoints:
             "outputs": files,
             "receipt": run.receipt.to_json() if run.receipt else None,
         }
+
+
+def _without_picture(keys: dict[str, Any]) -> dict[str, Any]:
+    """A plan does not depend on the picture, but it must be one."""
+    received_file(keys.get("image"))
+    return {key: value for key, value in keys.items() if key != "image"}
 
 
 def _keys(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from webui.core.units import GIB
 from webui.service.access import Access
+from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import api, generate, history
 from webui.ui.page import Page
 from webui.ui.results import say
@@ -100,7 +101,7 @@ def _launch_options(page: Page) -> dict[str, Any]:
         "enable_monitoring": False,
         "pwa": False,
         "mcp_server": False,
-        "max_file_size": "50mb",
+        "max_file_size": MAX_FILE_BYTES,
         "app_kwargs": {
             "middleware": [Middleware(DoorMiddleware, page=page)],
             "routes": [build_file_route(page)],

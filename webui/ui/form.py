@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from webui.core.errors import BadInput
-from webui.core.model import ModelCard
+from webui.core.model import OPTIONAL_KEYS, ModelCard
 from webui.core.request import DETECTED, MAX_SEED, SOLVERS
 from webui.core.settings import SETTINGS, SettingSpec, SettingValue
 from webui.ui.words import common as words
@@ -93,7 +93,7 @@ def request_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
         for name in model.settings
         if form.get(SETTING + name) not in (None, "", AUTO)
     }
-    data = {
+    data: dict[str, Any] = {
         "task": model.task,
         "model": model.name,
         "prompt": form.get("prompt") or "",
@@ -112,7 +112,9 @@ def request_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
     }
     if limit > 0:
         data["vram_gib"] = limit
-    return data
+    # Controls of what another model takes are hidden, and keep what they were.
+    unused = set(OPTIONAL_KEYS) - set(model.workload)
+    return {key: value for key, value in data.items() if key not in unused}
 
 
 def form_of(request: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from webui.core.model import ModelCard
 from webui.core.plan import Plan
 from webui.core.request import DETECTED
 from webui.ui import form as forms
-from webui.ui import memory_panel, results, weights
+from webui.ui import memory_panel, plan_panel, results, weights
 from webui.ui.generate_areas import Areas, build_areas
 from webui.ui.generate_form import (
     Controls,
@@ -28,8 +28,10 @@ from webui.ui.generate_form import (
     render_examples,
     render_note,
     size_choices,
+    workload_updates,
 )
 from webui.ui.page import Page, Visit
+from webui.ui.uploads import with_shown_picture
 from webui.ui.words import generate as words
 
 RECENT = 8
@@ -59,16 +61,17 @@ class GenerateTab:
         areas, controls = self.areas, self.controls
         return [
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
-            controls.custom_size, controls.frames_hint, controls.size_hint, controls.weights,
-            controls.examples, controls.message, areas.panel, areas.jobs, areas.result,
-            areas.recent, areas.timer, areas.following, areas.shown, areas.revision, areas.memory,
+            controls.prompts, controls.image, controls.custom_size, controls.frames_hint,
+            controls.size_hint, controls.weights, controls.examples, controls.message, areas.panel,
+            areas.jobs, areas.result, areas.recent, areas.timer, areas.following, areas.shown,
+            areas.revision, areas.memory,
         ]  # fmt: skip
 
     # Events
 
     def _wire(self) -> None:
         fields, areas, controls = self._fields, self.areas, self.controls
-        inputs = {*fields.values(), areas.shown, areas.following}
+        inputs = {*fields.values(), controls.image, areas.shown, areas.following}
         quiet: dict[str, Any] = {
             "inputs": inputs, "outputs": self.outputs, "queue": False,
             "show_progress": "hidden", "api_visibility": "private", "preprocess": False,
@@ -145,7 +148,11 @@ class GenerateTab:
         return {name: forms.plain(data[component]) for name, component in self._fields.items()}
 
     def _state(self, data: Mapping[Any, Any]) -> dict[str, Any]:
-        return {"shown": data[self.areas.shown], "following": data[self.areas.following]}
+        return {
+            "shown": data[self.areas.shown],
+            "following": data[self.areas.following],
+            "image": data[self.controls.image],
+        }
 
     # What the page shows of a form
 
@@ -156,15 +163,12 @@ class GenerateTab:
         updates[self.areas.memory] = form
         try:
             request = self.page.studio.parse(forms.request_data(form, model))
-            plan = self.page.studio.plan(request)
+            plan = self.page.studio.plan(request, visit.owner)
         except StudioError as error:
             updates[self.areas.panel] = memory_panel.render_error(error, visit.language)
             return updates
-        card = self.page.card(plan.estimate.card)
-        content = memory_panel.content_of_plan(
-            plan, card.title, card.kind == "cpu", self._receipt_for(plan, visit, state)
-        )
-        updates[self.areas.panel] = memory_panel.render_panel(content, visit.language)
+        receipt = self._receipt_for(plan, visit, state)
+        updates[self.areas.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt)
         return updates | self._settings(plan, visit)
 
     def form_updates(self, form: Form, visit: Visit, before: Form | None = None) -> Updates:
@@ -195,6 +199,7 @@ class GenerateTab:
             self._fields["size"]: gr.update(
                 choices=size_choices(model, visit.language), value=form["size"]
             ),
+            **workload_updates(self.controls, form, model),
             self.controls.examples: render_examples(model, visit),
             self.controls.weights: self._weights(model, visit),
         }
@@ -308,7 +313,7 @@ class GenerateTab:
         studio = self.page.studio
         try:
             request = studio.parse(forms.request_data(form, self._model(form)))
-            job = studio.submit(request, visit.visitor)
+            job = studio.submit(with_shown_picture(request, state["image"]), visit.visitor)
         except StudioError as error:
             return {
                 self.controls.message: memory_panel.render_error(error, visit.language),
@@ -367,6 +372,9 @@ class GenerateTab:
                 changes = json.loads(asked.get("changes", "{}"))
                 changed = forms.with_changes(form, changes)
                 return self.form_updates(changed, visit, form) | {self.controls.message: ""}
+            case "limits":
+                panel = plan_panel.limits_panel(self.page, form, self._model(form), visit)
+                return {self.areas.panel: panel}
             case "cancel":
                 studio.cancel(asked.get("job", ""), visit.visitor)
                 return self._poll(form, visit, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,10 @@ PREFIX = "generate"
 class Controls:
     """The components of the form and what stands beside them."""
 
+    prompts: gr.Group
+    """Shown for models that take a prompt."""
+    image: gr.Image
+    """Shown for models that start from a picture."""
     fields: dict[str, Any]
     """Gradio components by the name of their value in the form (`form.py`)."""
     columns: dict[str, gr.Column]
@@ -55,7 +60,11 @@ def build_controls(page: Page) -> Controls:
     start = defaults_of(model)
     fields: dict[str, Any] = {}
     with gr.Column(elem_id="generate-compose", elem_classes="vs-area"):
-        with gr.Group():
+        image = gr.Image(
+            label=label(words.IMAGE), type="filepath", sources=["upload", "clipboard"],
+            height=220, visible=model.needs_image, elem_id="generate-image",
+        )  # fmt: skip
+        with gr.Group(visible=model.needs_prompt) as prompts:
             fields["prompt"] = gr.Textbox(
                 label=label(words.PROMPT), placeholder=label(words.PROMPT_PLACEHOLDER), lines=3,
                 max_lines=8, elem_id="generate-prompt",
@@ -116,9 +125,9 @@ def build_controls(page: Page) -> Controls:
         with gr.Accordion(label(words.SAMPLING), open=False, elem_id="generate-sampling"):
             _build_sampling(page, fields, start)
     return Controls(
-        fields=fields, columns=columns, notes=notes, custom_size=custom_size,
-        frames_hint=frames_hint, size_hint=size_hint, weights=weights, examples=examples,
-        generate=generate, message=message,
+        prompts=prompts, image=image, fields=fields, columns=columns, notes=notes,
+        custom_size=custom_size, frames_hint=frames_hint, size_hint=size_hint, weights=weights,
+        examples=examples, generate=generate, message=message,
     )  # fmt: skip
 
 
@@ -198,8 +207,23 @@ def _build_sampling(page: Page, fields: dict[str, Any], start: dict[str, Any]) -
         )  # fmt: skip
 
 
+def workload_updates(
+    controls: Controls, form: Mapping[str, Any], model: ModelCard
+) -> dict[Any, Any]:
+    """Shows what the model takes: a prompt or a picture, a solver, a flow shift."""
+    updates: dict[Any, Any] = {
+        controls.prompts: gr.update(visible=model.needs_prompt),
+        controls.image: gr.update(visible=model.needs_image),
+    }
+    for name in ("solver", "flow_shift"):
+        updates[controls.fields[name]] = gr.update(value=form[name], visible=name in model.workload)
+    return updates
+
+
 def render_examples(model: ModelCard, visit: Visit) -> str:
     """Prompts to click on."""
+    if not model.examples:
+        return ""
     # The visitor's own language first: a click must give a prompt that they can read and change.
     chips = "".join(
         button("example", Text(shown, shown), visit.language, kind="vs-chip", prompt=shown)

@@ -39,6 +39,8 @@ class PanelContent:
     reasons: Sequence[Text] = ()
     notes: Sequence[Text] = ()
     offers: Sequence[Alternative] = field(default_factory=tuple)
+    limits: Sequence[Alternative] | None = None
+    """How far the card goes: empty until it is asked for, None where it cannot be asked."""
 
 
 def content_of_plan(
@@ -102,6 +104,7 @@ def render_panel(content: PanelContent, language: str) -> str:
         + _offers(content.offers, language)
         + _phases(content, language)
         + _legend(content, language)
+        + _limits(content, language)
         + _sentences(words.WHY, content.reasons, language)
         + _sentences(words.ASSUMPTIONS, content.notes, language)
         + _host(content, language)
@@ -314,7 +317,7 @@ def _sentences(title: Text, sentences: Sequence[Text], language: str) -> str:
     return f'<div class="vs-why"><h4>{_say(title, language)}</h4><ul>{items}</ul></div>'
 
 
-def _offers(offers: Sequence[Alternative], language: str) -> str:
+def _offers(offers: Sequence[Alternative], language: str, title: Text = words.OFFERS) -> str:
     if not offers:
         return ""
     apply = _say(words.APPLY, language)
@@ -322,9 +325,23 @@ def _offers(offers: Sequence[Alternative], language: str) -> str:
         '<button type="button" class="vs-offer" data-action="apply" '
         f'data-changes="{escape(json.dumps(offer.changes))}">'
         f"<span>{_say(offer.text, language)}</span><b>{apply}</b></button>"
+        if offer.changes
+        else f'<p class="vs-fine">{_say(offer.text, language)}</p>'
         for offer in offers
     )
-    return f'<div class="vs-offers"><h4>{_say(words.OFFERS, language)}</h4>{buttons}</div>'
+    return f'<div class="vs-offers"><h4>{_say(title, language)}</h4>{buttons}</div>'
+
+
+def _limits(content: PanelContent, language: str) -> str:
+    if content.limits is None:
+        return ""
+    if content.limits:
+        return _offers(content.limits, language, words.LIMITS)
+    return (
+        '<div class="vs-offers"><button type="button" class="vs-offer" data-action="limits">'
+        f"<span>{_say(words.LIMITS, language)}</span><b>{_say(words.ASK_LIMITS, language)}</b>"
+        "</button></div>"
+    )
 
 
 def _host(content: PanelContent, language: str) -> str:

@@ -19,10 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.core.errors import StudioError
 from webui.core.text import LANGUAGES
+from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import identity, language
 from webui.ui.page import Page
 
 THUMBNAIL = "thumbnail"
+_FORM_BYTES = 64 * 1024
+"""What a form adds around its file."""
 _YEAR_S = 365 * 24 * 3600
 _MEDIA = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
@@ -71,7 +74,7 @@ REFUSED_ELSEWHERE = (
 
 
 class DoorMiddleware:
-    """Refuses foreign sites and uploads, names the visitor, tells the page its language."""
+    """Refuses foreign sites and large uploads, names the visitor, tells the page its language."""
 
     def __init__(self, app: ASGIApp, page: Page) -> None:
         self.app = app
@@ -88,8 +91,8 @@ class DoorMiddleware:
                 REFUSED_ON_LOOPBACK if loopback else REFUSED_ELSEWHERE, HTTPStatus.FORBIDDEN
             )
             await refusal(scope, receive, send)
-        elif scope["path"].rstrip("/").endswith("/upload"):
-            # Nothing here takes a file, and gradio would keep whatever is sent.
+        elif scope["path"].rstrip("/").endswith("/upload") and not _is_small_file(scope, headers):
+            # Only pictures to start from are taken, and gradio would keep whatever is sent.
             await PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)(scope, receive, send)
         elif scope["method"] == "GET" and _is_page(scope):
             await _PageSender(self.page, scope, headers, send).run(self.app, receive)
@@ -110,6 +113,13 @@ def _is_own_page(headers: Headers) -> bool:
     origin = headers.get("origin")
     hosts = {identity.host_name(headers.get(name, "")) for name in ("host", "x-forwarded-host")}
     return origin is None or identity.host_name(origin) in hosts - {""}
+
+
+def _is_small_file(scope: Scope, headers: Headers) -> bool:
+    """An upload that says its size, and may be a picture to start from."""
+    length = headers.get("content-length", "")
+    small = length.isdecimal() and int(length) <= MAX_FILE_BYTES + _FORM_BYTES
+    return scope["method"] == "POST" and small
 
 
 def _is_page(scope: Scope) -> bool:

@@ -43,6 +43,10 @@ class Device:
         """The process's use as the driver counts it, when the allocator holds that much."""
         return 0
 
+    def others_bytes(self) -> int:
+        """What other programs hold of the device now; 0 where nothing tells."""
+        return 0
+
     def healthy(self) -> bool:
         """Whether the device still works after a failure."""
         return True
@@ -96,6 +100,20 @@ class CudaDevice(Device):
             if 0 <= context - self.context_bytes <= _GROWTH_BYTES:
                 self.context_bytes = context
         return reserved_bytes + self.context_bytes
+
+    def others_bytes(self) -> int:
+        """The card's use less this process's, as the driver counts both.
+
+        Where it does not tell processes apart (containers, Windows), what the allocator and the
+        context hold stands for this process.
+        """
+        used = _used_bytes(self._handle)
+        if used is None:
+            return 0
+        own = _process_bytes(self._handle)
+        if own is None:
+            own = torch.cuda.memory_reserved(0) + self.context_bytes
+        return max(0, used - own)
 
     def healthy(self) -> bool:
         try:

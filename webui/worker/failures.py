@@ -23,6 +23,7 @@ _MEMORY_WORDS = (
 PHASES_ZH = {
     "loading": "加载",
     "encode": "编码",
+    "image_encode": "编码图片",
     "denoise": "去噪",
     "decode": "解码",
     "save": "保存",

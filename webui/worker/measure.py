@@ -64,6 +64,7 @@ class Meter:
             _CudaCounter() if device.kind == "cuda" else _CpuCounter(modules)
         )
         self._phases: list[PhaseMeasurement] = []
+        self._others_bytes = device.others_bytes()
         _reset_host_peak()
 
     @contextmanager
@@ -90,8 +91,11 @@ class Meter:
             self._note(name, started, resident)
 
     def _note(self, name: str, started: float, resident: int) -> None:
+        elapsed = time.perf_counter()
         try:
             allocated, reserved = self._counter.peaks()
+            elapsed = time.perf_counter()
+            self._others_bytes = max(self._others_bytes, self._device.others_bytes())
         except RuntimeError:  # the device itself failed; the phase's error says so
             allocated = reserved = resident
         self._phases.append(
@@ -100,7 +104,7 @@ class Meter:
                 resident_bytes=resident,
                 allocated_bytes=allocated,
                 reserved_bytes=reserved,
-                seconds=time.perf_counter() - started,
+                seconds=elapsed - started,
             )
         )
 
@@ -118,6 +122,7 @@ class Meter:
             seconds=sum(phase.seconds for phase in self._phases),
             load_seconds=load_seconds,
             source=self._device.kind,
+            others_bytes=self._others_bytes,
         )
 
 

@@ -25,7 +25,14 @@ from webui.worker.failures import is_out_of_memory, release_frames, to_studio_er
 from webui.worker.measure import Meter
 from webui.worker.protocol import Channel
 
-LOAD_SETTINGS = ("precision", "offload", "text_encoder", "vae_precision", "channels_last")
+LOAD_SETTINGS = (
+    "precision",
+    "offload",
+    "text_encoder",
+    "image_encoder",
+    "vae_precision",
+    "channels_last",
+)
 """Settings that are part of the loaded pipeline; the others change between runs for nothing."""
 PREVIEW_EVERY_S = 0.5
 PROGRESS_EVERY_S = 0.1
@@ -100,6 +107,9 @@ class Runner:
         request = parse_request(job["request"], find_model)
         settings = dict(job["settings"])
         card = find_model(request.model)
+        if request.image:  # its copy in the run's own folder
+            picture = Path(job["output_dir"]) / Path(request.image).name
+            request = request.with_changes(image=str(picture))
         family = load_family(card.family)
         check = lambda: self._channel.check_cancel(state.id)  # noqa: E731
         check()
@@ -157,29 +167,32 @@ class Runner:
         state: _Job,
         check: Callable[[], None],
     ) -> Any:
-        """encode, denoise, decode: measured one by one. Returns frames (T H W C, uint8)."""
+        """The family's three phases, measured one by one. Returns frames (T H W C, uint8)."""
         pipe, placement = self._pipe, self._pipe.placement
-        parts = (pipe.text_encoder, pipe.transformer, pipe.vae)
-        state.meter = meter = Meter(self._device, [part for part in parts if part is not None])
+        parts = [part for part in vars(pipe).values() if isinstance(part, torch.nn.Module)]
+        state.meter = meter = Meter(self._device, parts)
         empty = self._device.empty_cache
+        encode, denoise, decode = family.PHASES
 
-        self._enter(state, "encode")
-        with meter.phase("encode") as ready:
-            placement.enter_phase("encode", after_leaving=empty)
+        self._enter(state, encode)
+        with meter.phase(encode) as ready:
+            placement.enter_phase(encode, after_leaving=empty)
             ready()
-            embeddings = family.encode(pipe, request, settings, check_cancel=check)
-        self._enter(state, "denoise")
+            encoded = family.encode(pipe, request, settings, check_cancel=check)
+        self._enter(state, denoise)
         on_step = self._step_reporter(family, card, request, bool(job.get("preview")), state)
-        with meter.phase("denoise") as ready:
-            placement.enter_phase("denoise", after_leaving=empty)
+        with meter.phase(denoise) as ready:
+            placement.enter_phase(denoise, after_leaving=empty)
             ready()
-            latents = family.denoise(pipe, embeddings, request, on_step=on_step, check_cancel=check)
+            latents = family.denoise(
+                pipe, encoded, request, settings, on_step=on_step, check_cancel=check
+            )
         family.check_finite(latents)
-        del embeddings
-        self._enter(state, "decode")
+        del encoded
+        self._enter(state, decode)
         on_progress = self._progress_reporter(state)
-        with meter.phase("decode") as ready:
-            placement.enter_phase("decode", after_leaving=empty)
+        with meter.phase(decode) as ready:
+            placement.enter_phase(decode, after_leaving=empty)
             ready()
             return family.decode(
                 pipe, latents, settings, on_progress=on_progress, check_cancel=check

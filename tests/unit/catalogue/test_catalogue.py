@@ -37,8 +37,8 @@ def card_file(tmp_path: Path):
     return write
 
 
-def test_the_three_models_are_there_and_the_embedded_one_comes_first():
-    assert list(load_models()) == ["demo", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"]
+def test_all_models_are_there_and_the_embedded_one_comes_first():
+    assert list(load_models()) == ["demo", "svd-xt", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"]
 
 
 @pytest.mark.parametrize("name", list(load_models()))
@@ -50,7 +50,10 @@ def test_an_empty_request_takes_the_authors_values(name: str):
     assert request.guidance == card.defaults.guidance
 
 
-@pytest.mark.parametrize("name", list(load_models()))
+WAN = [name for name, card in load_models().items() if card.family == "wan"]
+
+
+@pytest.mark.parametrize("name", WAN)
 def test_configs_describe_one_pipeline(name: str):
     configs = find_model(name).configs
     assert configs["transformer"]["in_channels"] == configs["vae"]["z_dim"]
@@ -73,7 +76,47 @@ def test_wan_sizes_are_the_authors():
     assert large.defaults.flow_shift == 5.0 and large.sizes[0] == (1280, 720)
     assert small.defaults.negative_prompt == large.defaults.negative_prompt
     assert small.defaults.negative_prompt.endswith("背景人很多，倒着走")
-    assert small.settings == tuple(SETTINGS)
+    assert set(SETTINGS) - set(small.settings) == {"image_encoder", "decode_chunk"}
+
+
+def test_svd_is_the_librarys():
+    card = find_model("svd-xt")
+    assert (card.defaults.frames, card.sizes[0]) == (25, (1024, 576))
+    assert (card.defaults.guidance, card.defaults.fps, card.defaults.steps) == (3.0, 7, 25)
+    assert card.workload == ("image",) and card.needs_image and not card.needs_prompt
+    assert card.setting_defaults == {"precision": "fp16", "vae_precision": "fp16"}
+    unet, vae = card.configs["unet"], card.configs["vae"]
+    assert unet["in_channels"] == 2 * vae["latent_channels"] == 2 * len(card.preview_factors)
+    assert unet["cross_attention_dim"] == card.configs["image_encoder"]["projection_dim"]
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("svd-xt", "prompt", "a fox"),
+        ("svd-xt", "flow_shift", 3.0),
+        ("svd-xt", "solver", "dpm++"),
+        ("demo", "image", "picture.png"),
+    ],
+)
+def test_keys_that_would_change_nothing_are_refused(model: str, key: str, value: object):
+    with pytest.raises(BadInput) as caught:
+        parse_request({"model": model, key: value}, find_model)
+    assert caught.value.field == key
+
+
+@pytest.mark.parametrize("model", list(load_models()))
+def test_a_recorded_request_is_taken_back(model: str):
+    request = parse_request({"model": model}, find_model)
+    assert parse_request(request.to_json(), find_model) == request
+
+
+def test_a_chunk_has_no_more_frames_than_the_clip():
+    asked = {"model": "svd-xt", "frames": 8, "settings": {"decode_chunk": 9}}
+    with pytest.raises(BadInput) as caught:
+        parse_request(asked, find_model)
+    assert caught.value.field == "settings.decode_chunk" and "8" in caught.value.hint.en
+    assert parse_request(asked | {"frames": 9}, find_model).settings == {"decode_chunk": 9}
 
 
 def test_the_demo_size_is_that_of_its_files():

@@ -190,11 +190,14 @@ def test_defaults_of_estimate() -> None:
     assert filled == {
         "precision": "bf16",
         "offload": "none",
+        "ffn_chunks": 1,
         "text_encoder": "absent",
+        "image_encoder": "gpu",
         "vae_precision": "fp32",
         "vae_tiling": False,
         "vae_tile": 256,
         "vae_tile_overlap": 64,
+        "decode_chunk": 50,
         "channels_last": False,
         "allocator": "expandable",
     }

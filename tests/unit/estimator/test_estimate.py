@@ -79,11 +79,12 @@ def peaks(phases: tuple[str, ...], card: str = "h200", **data: Any) -> list[int]
 
 
 def random_requests(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Workloads and settings of all kinds, small enough to replay quickly."""
+    """Workloads and settings of all kinds (of Wan), small enough to replay quickly."""
     chance = random.Random(seed)
+    models = [name for name, card in load_models().items() if card.family == "wan"]
     found = []
     for _ in range(count):
-        model = chance.choice(list(load_models()))
+        model = chance.choice(models)
         multiple = find_model(model).size_multiple
         settings: dict[str, Any] = {
             name: chance.choice(SETTINGS[name].choices)

@@ -250,13 +250,16 @@ def changed(request: Request, changes: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("card", "data"),
     [
-        ("rtx-3060-12gb", {**FULL, "vram_gib": 2}),
+        ("rtx-3060-12gb", {**FULL, "vram_gib": 1.5}),
         ("rtx-3060-12gb", {**FULL, "settings": {"offload": "none", "text_encoder": "gpu"}}),
         (
             "rtx-3060-12gb",
             {**FULL, "frames": 161, "vram_gib": 4, "settings": {"vae_tiling": False}},
         ),
-        ("gtx-1060-6gb", {**FULL, "model": "wan2.1-t2v-14b", "height": 720, "width": 1280}),
+        (
+            "gtx-1060-6gb",
+            {**FULL, "model": "wan2.1-t2v-14b", "height": 720, "width": 1280, "frames": 161},
+        ),
     ],
     ids=str,
 )
@@ -274,6 +277,38 @@ def test_offers_fit_when_they_are_taken(card: str, data: dict[str, Any]) -> None
         assert set(offer.changes) <= {"frames", "height", "width", "settings", "card", "vram_gib"}
     told = made.to_json()
     assert told["fits"] is False and len(told["alternatives"]) == len(made.alternatives)
+
+
+LARGE = {**FULL, "model": "wan2.1-t2v-14b"}
+
+
+@pytest.mark.parametrize("card", ["rtx-3060-12gb", "h200"])
+@pytest.mark.parametrize(
+    ("size", "vram_gib"),
+    [({"height": 480, "width": 832}, 6), ({"height": 720, "width": 1280}, 8)],
+    ids=str,
+)
+def test_14b_fits_on_a_small_card(card: str, size: dict[str, int], vram_gib: int) -> None:
+    made = plan(card, **{**LARGE, **size, "vram_gib": vram_gib})
+    assert made.fits
+    assert made.estimate.settings["precision"] == "bf16"
+
+
+def test_pieces_come_before_means_that_cost_quality() -> None:
+    """Denoising fits in pieces: fp8 is not asked for, and the reason says what they free."""
+    made = plan("rtx-3060-12gb", **{**LARGE, "height": 720, "width": 1280, "vram_gib": 8})
+    assert made.estimate.settings["ffn_chunks"] == 8
+    reason = next(text for text in made.reasons if "in 8 pieces" in text.en)
+    assert re.search(r"-[\d.]+ GiB while denoising, \+", reason.en) and "前馈分 8 段" in reason.zh
+    assert plan("h200", **LARGE).estimate.settings["ffn_chunks"] == 1, "not where it fits without"
+
+
+def test_fp8_is_chosen_only_where_streaming_by_layers_is_ruled_out() -> None:
+    fixed = plan("rtx-4090", **LARGE, settings={"offload": "model"})
+    assert fixed.fits and fixed.estimate.settings["precision"] == "fp8"
+    assert any("stored in fp8" in text.en for text in fixed.reasons)
+    assert not plan("rtx-4090", **LARGE, settings={"offload": "model", "precision": "bf16"}).fits
+    assert plan("rtx-4090", **LARGE).estimate.settings["precision"] == "bf16"
 
 
 def test_the_offered_frames_are_the_most() -> None:

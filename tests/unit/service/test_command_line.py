@@ -87,3 +87,84 @@ def test_for_people(on_processor: None, tmp_path: Path, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert "on rtx-3060-12gb: fits" in out and "8.00 GiB" in out
     assert "leaf streaming" in out and "denoise" in out
+
+
+@pytest.mark.parametrize("of", ["frames", "size"])
+def test_the_most_that_fits(run, of: str) -> None:
+    text = f"- {WAN}, card: rtx-3060-12gb, vram_gib: 6}}\n- {{model: nope}}\n"
+    code, answers, _ = run("plan", text, "--most", of)
+    assert code == 2 and "error" in answers[1]
+    found = answers[0]
+    assert found["fits"] is True and found["answer"]["found"] is True
+    request = found["answer"]["request"]
+    if of == "frames":
+        assert request["frames"] == found["answer"]["frames"] > 81
+    else:
+        assert [request[key] for key in ("width", "height")] == [
+            found["answer"][key] for key in ("width", "height")
+        ]
+        assert found["answer"]["listed"] == {"width": 832, "height": 480}
+    code, (again,), _ = run("plan", json.dumps(request))
+    assert code == 0
+    assert {key: found[key] for key in again} == again
+
+
+def test_the_smallest_card(run) -> None:
+    code, (found,), _ = run("plan", WAN + ", card: h200}", "--smallest", "card")
+    assert code == 0 and found["card"] == found["answer"]["card"] != "h200"
+
+
+def test_where_not_even_the_smallest_fits(run) -> None:
+    for question in (("--most", "frames"), ("--most", "size")):
+        text = WAN + ", card: rtx-4090, vram_gib: 0.3}"
+        code, (found,), problems = run("plan", text, *question)
+        assert (code, found["fits"], found["answer"]["found"]) == (3, False, False)
+        assert len(problems) == 1
+    text = "{model: wan2.1-t2v-14b, frames: 481, height: 2048, width: 2048, settings: "
+    text += "{offload: none, text_encoder: gpu, precision: fp32, vae_tiling: false}}"
+    code, (found,), _ = run("plan", text, "--smallest", "card")
+    assert (code, found["answer"]["card"]) == (3, None)
+
+
+def test_explained_and_with_its_frontier(run) -> None:
+    text = WAN + ", card: rtx-3060-12gb, vram_gib: 6}"
+    code, (found,), _ = run("plan", text, "--explain", "--frontier")
+    assert code == 0
+    for phase, told in zip(found["phases"], found["explanation"]["phases"], strict=True):
+        assert sum(term["bytes"] for term in told["memory_terms"]) == phase["reserved_bytes"]
+        assert told["raw_seconds"] * told["speed"] == phase["seconds"]
+    device = sum(term["bytes"] for term in found["explanation"]["device_terms"])
+    assert device == found["peak_device_bytes"]
+    (chosen,) = [point for point in found["frontier"] if point["chosen"]]
+    assert chosen["peak_device_bytes"] == found["peak_device_bytes"]
+    assert chosen["settings"] == found["settings"]
+    code, (plain,), _ = run("plan", text)
+    assert not {"answer", "explanation", "frontier"} & set(plain)
+    code, (estimated,), _ = run("estimate", WAN + ", card: h200}", "--explain")
+    assert code == 0 and len(estimated["explanation"]["phases"]) == len(estimated["phases"])
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "near"),
+    [
+        ("{model: wan2.1-t2v-13b}", "model", "wan2.1-t2v-1.3b"),
+        ("{card: rtx-3060}", "card", "rtx-3060-12gb"),
+        ("{settings: {ofload: leaf}}", "settings.ofload", "offload"),
+        ("{settings: {offload: leef}}", "settings.offload", "leaf"),
+        ("{settings: {vae_tile: 64, vae_tile_overlap: 64}}", "settings.vae_tile_overlap", "32"),
+        ("{card: rtx-2080-ti, settings: {precision: bf16}}", "settings.precision", "fp16"),
+        (
+            "{card: rtx-4090, platform: windows, settings: {allocator: expandable}}",
+            "settings.allocator",
+            "default",
+        ),
+        ("{card: 5}", "card", "quotes"),
+        ("{vram_gib: -3}", "vram_gib", "0.25"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_hint(run, text: str, field: str, near: str) -> None:
+    for command in ("plan", "estimate"):
+        code, (answer,), problems = run(command, text)
+        error = answer["error"]
+        assert (code, error["field"], len(problems)) == (2, field, 1)
+        assert error["message"].endswith(".") and near in error["hint"]

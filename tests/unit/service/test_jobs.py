@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +25,10 @@ from tests.unit.service.following import (
 from webui.core.errors import BadInput, Cancelled, NotAllowed, NotFound, WorkerLost
 from webui.core.job import JobState
 from webui.core.receipt import Receipt
-from webui.service import Studio
+from webui.service import Access, Studio
+from webui.service.queue import JobQueue
 from webui.service.verify import accuracy, accuracy_table
+from webui.storage import Ledger, Limits, StudioConfig
 from webui.storage.metadata import read_metadata
 
 ACCURACY = 0.04
@@ -292,3 +296,38 @@ def test_ending_the_worker_gives_everything_back(hosted: Studio) -> None:
     assert hosted.devices()["worker"] is None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_visitor_cannot_race_past_the_queue_limit(
+    on_processor: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(max_queued=5, max_queued_per_user=2)
+    studio = Studio(
+        tmp_path, access=Access(loopback=False), config=StudioConfig(limits=limits), resume=False
+    )
+    monkeypatch.setattr(JobQueue, "add", lambda *_: None)  # they stay waiting
+    slow_count = Ledger.count
+
+    def count(ledger: Ledger, *given: Any) -> int:
+        found = slow_count(ledger, *given)
+        time.sleep(0.02)  # what a loaded disk does
+        return found
+
+    monkeypatch.setattr(Ledger, "count", count)
+    request = ask(studio, frames=1)
+    studio.plan(request)
+    refused: list[NotAllowed] = []
+
+    def submit() -> None:
+        try:
+            studio.submit(request, "anna")
+        except NotAllowed as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=submit) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(studio.runs("anna")) == 2 and len(refused) == 4
+    studio.close()

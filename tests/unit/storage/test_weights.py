@@ -63,7 +63,7 @@ def test_a_diffusers_folder_is_taken(tmp_path, checkpoint_files):
 def test_an_incomplete_folder_says_what_it_lacks(tmp_path, name, checkpoint_files):
     folder = write_files(tmp_path, checkpoint_files(10))
     (folder / name).unlink()
-    assert missing_parts(folder) == [name]
+    assert missing_parts(folder, WAN) == [name]
     with pytest.raises(MissingWeights, match=name.replace(".", r"\.")):
         find_weights(WAN, configured(folder))
 

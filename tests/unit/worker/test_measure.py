@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from webui.worker.device import Device, open_device, read_versions
+from webui.worker import device
+from webui.worker.device import CudaDevice, Device, open_device, read_versions
 from webui.worker.measure import Meter, host_peak_bytes
 
 MIB = 2**20
@@ -66,3 +67,29 @@ def test_device_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(read_versions()) == {
         "torch", "diffusers", "transformers", "cuda", "cudnn", "python"
     }  # fmt: skip
+
+
+def test_the_most_that_other_programs_held_is_kept():
+    class Shared(Device):
+        held = iter((1, 7, 3))
+
+        def others_bytes(self) -> int:
+            return next(self.held)
+
+    meter = Meter(Shared(), [])
+    for name in ("encode", "denoise"):
+        with meter.phase(name):
+            pass
+    assert meter.measurement(0.0).others_bytes == 7
+
+
+@pytest.mark.parametrize(
+    ("used", "own", "others"), [(10, 4, 6), (10, None, 7), (2, None, 0), (None, None, 0)]
+)
+def test_what_other_programs_hold_of_a_card(monkeypatch, used, own, others):
+    card = object.__new__(CudaDevice)
+    card._handle, card.context_bytes = None, 1
+    monkeypatch.setattr(device, "_used_bytes", lambda handle: used)
+    monkeypatch.setattr(device, "_process_bytes", lambda handle: own)
+    monkeypatch.setattr(device.torch.cuda, "memory_reserved", lambda index: 2)
+    assert card.others_bytes() == others

@@ -1,10 +1,11 @@
 """Wan2.1 text to video: load or build the pipeline, place it, run its phases."""
 
+from webui.pipelines.preview import preview_jpeg
+from webui.pipelines.running import check_finite
 from webui.pipelines.wan.build import build_meta, build_random
 from webui.pipelines.wan.load import detect_layout, load, load_diffusers, load_original
-from webui.pipelines.wan.phases import Embeddings, check_finite, decode, denoise, encode
+from webui.pipelines.wan.phases import Embeddings, decode, denoise, encode
 from webui.pipelines.wan.placement import PHASE_OF, Placement, residency
-from webui.pipelines.wan.preview import preview_jpeg
 
 PHASES = ("encode", "denoise", "decode")
 

@@ -7,25 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from webui.core.model import ModelCard
+from webui.core.settings import FP8
+from webui.pipelines.modules import OnComponent, to_channels_last
+from webui.pipelines.random_weights import fill_random
 from webui.pipelines.wan.components import (
     COMPONENTS,
-    OnComponent,
     empty_module,
     finish_module,
     meta_module,
     new_pipeline,
-    to_channels_last,
+    store_in_fp8,
     wants_text_encoder,
 )
 from webui.pipelines.wan.placement import Placement
-
-SPREAD = 0.035
-"""Half width of the uniform distribution of random weights: std 0.02, as the authors initialise."""
-_TILE = 2**22
-"""Values drawn once and repeated: drawing 5.7 billion on a processor takes minutes."""
 
 
 @dataclass(slots=True)
@@ -71,6 +67,8 @@ def build_meta(card: ModelCard, settings: Mapping[str, Any]) -> Any:
         parts[component] = meta_module(component, card, settings)
     if settings.get("channels_last"):
         to_channels_last(parts["vae"])
+    if settings.get("precision") == FP8:
+        store_in_fp8(parts["transformer"])
     return new_pipeline(card, parts, torch.device("meta"))
 
 
@@ -99,37 +97,3 @@ def build_random(
     pipe = new_pipeline(card, parts, device)
     pipe.placement = placement
     return pipe
-
-
-def fill_random(module: nn.Module, device: torch.device) -> None:
-    """Gives every meta parameter a storage with small random values.
-
-    Args:
-        module: parameters on meta.
-        device: where the values are made.
-    """
-    generator = torch.Generator("cpu").manual_seed(0)
-    tile = torch.empty(_TILE).uniform_(-SPREAD, SPREAD, generator=generator)
-    made: dict[int, nn.Parameter] = {}
-    for owner_name, owner in module.named_modules():
-        for key, parameter in list(owner._parameters.items()):
-            if parameter is None or not parameter.is_meta:
-                continue
-            if id(parameter) not in made:
-                value = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
-                _fill(value, f"{owner_name}.{key}", tile)
-                made[id(parameter)] = nn.Parameter(value, requires_grad=False)
-            owner._parameters[key] = made[id(parameter)]
-
-
-def _fill(value: torch.Tensor, name: str, tile: torch.Tensor) -> None:
-    if name.endswith("gamma") or (name.endswith("weight") and value.ndim == 1):
-        value.fill_(1.0)
-    elif value.device.type == "cpu":
-        flat = value.view(-1)
-        part = tile[: min(_TILE, flat.numel())].to(value.dtype)
-        for start in range(0, flat.numel(), _TILE):
-            piece = flat[start : start + _TILE]
-            piece.copy_(part[: piece.numel()])
-    else:
-        value.uniform_(-SPREAD, SPREAD)

@@ -6,22 +6,21 @@ Whatever way the weights come (files, random, none on meta), the modules have th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKLWan, ModelMixin, WanPipeline, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from webui.core.model import ModelCard
+from webui.core.settings import FP8
+from webui.pipelines.modules import DTYPES, cast_parameters
+from webui.pipelines.wan.pieces import make_splittable
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 COMPONENTS = ("text_encoder", "transformer", "vae")
-
-OnComponent = Callable[[int, int], None]
-"""Called with the number of components that are ready, and how many there are."""
 
 
 class PlacedWanPipeline(WanPipeline):
@@ -43,7 +42,8 @@ class PlacedWanPipeline(WanPipeline):
 def component_dtype(component: str, settings: Mapping[str, Any]) -> torch.dtype:
     """The number format that the settings ask for; parts of it may stay in fp32."""
     name = "vae_precision" if component == "vae" else "precision"
-    return DTYPES[str(settings.get(name, "fp32" if component == "vae" else "bf16"))]
+    value = str(settings.get(name, "fp32" if component == "vae" else "bf16"))
+    return DTYPES["bf16" if value == FP8 else value]
 
 
 def wants_text_encoder(settings: Mapping[str, Any]) -> bool:
@@ -77,7 +77,19 @@ def empty_module(component: str, card: ModelCard, settings: Mapping[str, Any]) -
 
 def finish_module(module: nn.Module) -> nn.Module:
     """What every component needs before it runs."""
+    make_splittable(module)
     return share_embedding(module).eval().requires_grad_(False)
+
+
+def store_in_fp8(transformer: Any) -> None:
+    """Keeps the large layers in float8_e4m3fn; each is cast to bf16 while it computes.
+
+    What stays in bf16 or fp32 (patch and condition embedding, norms) the class says itself
+    (`_skip_layerwise_casting_patterns`). Streaming hooks must come after this.
+    """
+    transformer.enable_layerwise_casting(
+        storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16
+    )
 
 
 def share_embedding(module: nn.Module) -> nn.Module:
@@ -89,48 +101,6 @@ def share_embedding(module: nn.Module) -> nn.Module:
     if isinstance(module, UMT5EncoderModel):
         module.encoder.set_input_embeddings(module.shared)
     return module
-
-
-def keeps_fp32(module: nn.Module, parameter: str, dtype: torch.dtype) -> bool:
-    """Whether `from_pretrained` keeps this parameter in fp32 when it loads in `dtype`.
-
-    diffusers matches whole parts of the name in every dtype (models/model_loading_utils.py,
-    load_model_dict_into_meta); transformers matches anywhere, and only for fp16
-    (modeling_utils.py, _get_dtype_plan).
-    """
-    names = getattr(module, "_keep_in_fp32_modules", None) or ()
-    if isinstance(module, ModelMixin):
-        return any(name in parameter.split(".") for name in names)
-    return dtype == torch.float16 and any(name in parameter for name in names)
-
-
-def parameter_dtype(module: nn.Module, parameter: str, dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if keeps_fp32(module, parameter, dtype) else dtype
-
-
-def cast_parameters(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Casts parameters in place as `from_pretrained` would; tied ones stay tied."""
-    for name, parameter in module.named_parameters():
-        parameter.data = parameter.data.to(parameter_dtype(module, name, dtype))
-    return module
-
-
-def to_channels_last(vae: nn.Module) -> None:
-    """Stores convolution weights channels-last, which cuDNN then takes without a copy."""
-    for parameter in vae.parameters():
-        if parameter.ndim == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-        elif parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def owned_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    """Parameters and buffers, each once."""
-    seen: set[int] = set()
-    for tensor in (*module.parameters(), *module.buffers()):
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield tensor
 
 
 def new_pipeline(card: ModelCard, parts: Mapping[str, Any], device: torch.device) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -16,24 +14,23 @@ from diffusers.loaders.single_file_utils import (
     convert_wan_transformer_to_diffusers,
     convert_wan_vae_to_diffusers,
 )
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, UMT5EncoderModel
 
-from webui.core.errors import BadInput, MissingWeights, StudioError
+from webui.core.errors import BadInput, MissingWeights
 from webui.core.model import ModelCard
 from webui.core.text import Text
+from webui.pipelines.checkpoint import check_config, damaged, find_files, missing_file, reading
+from webui.pipelines.modules import OnComponent, parameter_dtype
 from webui.pipelines.wan import original
 from webui.pipelines.wan.build import build_random
 from webui.pipelines.wan.components import (
     COMPONENTS,
-    OnComponent,
     component_dtype,
     empty_module,
     finish_module,
     new_pipeline,
-    parameter_dtype,
     wants_text_encoder,
 )
 from webui.pipelines.wan.placement import Placement
@@ -146,8 +143,8 @@ def load_diffusers(
     """
     folder = Path(folder)
     for component in COMPONENTS:
-        _check_config(folder, component, card)
-        _find(folder / component, _DIFFUSERS_FILES[component])
+        check_config(folder, component, card, _SHAPE_KEYS[component])
+        find_files(folder / component, _DIFFUSERS_FILES[component])
 
     def read(component: str) -> nn.Module:
         dtype = component_dtype(component, settings)
@@ -168,7 +165,7 @@ def load_diffusers(
             )
         missing = sorted(info["missing_keys"])
         if missing:
-            raise _damaged(f"{component}: {missing[0]} is missing")
+            raise damaged(f"{component}: {missing[0]} is missing")
         return finish_module(module)
 
     return _assemble(card, settings, device, read, folder / "tokenizer", on_component)
@@ -187,10 +184,10 @@ def load_original(
         MissingWeights, BadInput: see `load`.
     """
     folder = Path(folder)
-    shards = _find(folder, original.TRANSFORMER_PATTERN)
+    shards = find_files(folder, original.TRANSFORMER_PATTERN)
     pickled = {
-        "vae": _find(folder, original.VAE_FILE)[0],
-        "text_encoder": _find(folder, original.TEXT_ENCODER_FILE)[0],
+        "vae": find_files(folder, original.VAE_FILE)[0],
+        "text_encoder": find_files(folder, original.TEXT_ENCODER_FILE)[0],
     }
 
     def read(component: str) -> nn.Module:
@@ -220,40 +217,20 @@ def _assemble(
     """Reads and places one component after the other, so that the host holds few copies."""
     device = torch.device(device)
     if not tokenizer.is_dir():
-        raise _missing(tokenizer)
+        raise missing_file(tokenizer)
     placement = Placement(settings, device)
     parts: dict[str, Any] = {}
     for done, component in enumerate(COMPONENTS):
         if on_component:
             on_component(done, len(COMPONENTS))
-        module = _reading(component, partial(read, component))
+        module = reading(component, partial(read, component))
         parts[component] = placement.add(component, module)
-    parts["tokenizer"] = _reading(
+    parts["tokenizer"] = reading(
         "tokenizer", lambda: AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
     )
     pipe = new_pipeline(card, parts, device)
     pipe.placement = placement
     return pipe
-
-
-def _reading(what: str, read: Callable[[], Any]) -> Any:
-    """Turns what the libraries raise on bad files into one clear error."""
-    try:
-        return read()
-    except (StudioError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        EOFError,
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ) as error:
-        lines = str(error).strip().splitlines()
-        raise _damaged(f"{what}: {(lines or [type(error).__name__])[0][:200]}") from error
 
 
 def _fill(
@@ -267,7 +244,7 @@ def _fill(
     wanted = {key: parameter_dtype(module, key, dtype) for key in module.state_dict()}
     missing = sorted(set(wanted) - set(values))
     if missing:
-        raise _damaged(f"{component}: {missing[0]} is missing")
+        raise damaged(f"{component}: {missing[0]} is missing")
     cast: dict[int, torch.Tensor] = {}
     state = {}
     for key, target in wanted.items():
@@ -286,66 +263,13 @@ def _unpickle(path: Path) -> dict[str, torch.Tensor]:
         # Files of the format before PyTorch 1.6 cannot be mapped.
         values = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(values, dict):
-        raise _damaged(f"{path.name} holds no state dict")
+        raise damaged(f"{path.name} holds no state dict")
     return dict(values)
-
-
-def _check_config(folder: Path, component: str, card: ModelCard) -> None:
-    path = folder / component / "config.json"
-    if not path.is_file():
-        raise _missing(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(f"{component}/config.json: {error}") from error
-    expected = card.configs[component]
-    for key in _SHAPE_KEYS[component]:
-        if key in found and key in expected and found[key] != expected[key]:
-            raise BadInput(
-                "model",
-                Text(
-                    f"'{folder.name}' holds another model than {card.title}: {component} has "
-                    f"{key} {found[key]} instead of {expected[key]}.",
-                    f"“{folder.name}”中不是 {card.title}：{component} 的 {key} 是 "
-                    f"{found[key]}，应为 {expected[key]}。",
-                ),
-                Text("Choose the model that the folder holds.", "请选择与文件夹对应的模型。"),
-            )
-
-
-def _find(folder: Path, pattern: str) -> list[Path]:
-    found = sorted(path for path in folder.glob(pattern) if path.is_file())
-    if not found:
-        raise _missing(folder / pattern)
-    return found
-
-
-def _missing(path: Path) -> MissingWeights:
-    shown = "/".join(path.parts[-2:])
-    return MissingWeights(
-        Text(f"'{shown}' is missing.", f"缺少“{shown}”。"),
-        Text(
-            "The download is not complete, or the folder is another one: download it again.",
-            "下载不完整，或文件夹不对：请重新下载。",
-        ),
-        "model",
-    )
-
-
-def _damaged(what: str) -> BadInput:
-    return BadInput(
-        "model",
-        Text(
-            f"The weights cannot be read ({what}).",
-            f"无法读取权重（{what}）。",
-        ),
-        Text("Download the files again.", "请重新下载这些文件。"),
-    )
 
 
 def _embedded_folder() -> Path:
     """The checkpoint that is part of the package."""
     found = find_spec("webui.demo")
     if found is None or not found.submodule_search_locations:
-        raise _missing(Path("webui/demo"))
+        raise missing_file(Path("webui/demo"))
     return Path(next(iter(found.submodule_search_locations))) / "checkpoint"

@@ -7,8 +7,8 @@ Shapes: B batch (1), L text tokens, D text width, C channels, T frames, H height
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,12 @@ import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from numpy.typing import NDArray
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from webui.core.errors import RunFailed
 from webui.core.request import Request
-from webui.core.text import Text
+from webui.pipelines.running import CheckCancel, OnProgress, OnStep, checked, to_frames
 from webui.pipelines.wan.components import component_dtype
-
-CheckCancel = Callable[[], None]
-"""Raises `Cancelled` when the user wants to stop."""
-OnStep = Callable[[int, int, torch.Tensor], None]
-"""Step, steps, and the newest estimate of the clean latent (B C T H W)."""
-OnProgress = Callable[[int, int], None]
+from webui.pipelines.wan.pieces import set_pieces
 
 
 @dataclass(slots=True)
@@ -59,7 +52,7 @@ def encode(
         drawn = [_drawn(shape, dtype, pipe.run_device, seed) for seed in range(1 + guided)]
         return Embeddings(drawn[0], drawn[1] if guided else None)
     on_meta = _MetaAnswers() if pipe.run_device.type == "meta" else nullcontext()
-    with on_meta, _checked(pipe.text_encoder.encoder.block, check_cancel):
+    with on_meta, checked(pipe.text_encoder.encoder.block, check_cancel):
         positive, negative = pipe.encode_prompt(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
@@ -114,6 +107,7 @@ def denoise(
     pipe: Any,
     embeddings: Embeddings,
     request: Request,
+    settings: Mapping[str, Any] | None = None,
     *,
     on_step: OnStep | None = None,
     check_cancel: CheckCancel | None = None,
@@ -122,6 +116,7 @@ def denoise(
 
     The noise is drawn on the processor, so that a seed means the same on every device.
     """
+    set_pieces(pipe.transformer, int((settings or {}).get("ffn_chunks", 1)))
     pipe.scheduler = build_scheduler(pipe, request)
     generator = torch.Generator("cpu").manual_seed(max(request.seed, 0))
 
@@ -133,7 +128,7 @@ def denoise(
         return {}
 
     try:
-        with _checked(pipe.transformer.blocks, check_cancel):
+        with checked(pipe.transformer.blocks, check_cancel):
             latents = pipe(
                 prompt_embeds=embeddings.positive,
                 negative_prompt_embeds=embeddings.negative,
@@ -152,25 +147,6 @@ def denoise(
         pipe.scheduler = None
     assert isinstance(latents, torch.Tensor)
     return latents
-
-
-def check_finite(latents: torch.Tensor) -> None:
-    """Stops a run whose numbers overflowed, before a black clip is made.
-
-    Raises:
-        RunFailed: the latent holds infinities or not-a-number.
-    """
-    if not latents.is_meta and not bool(torch.isfinite(latents).all()):
-        raise RunFailed(
-            Text(
-                "The model's numbers overflowed, so there is no picture.",
-                "模型计算溢出，没有得到画面。",
-            ),
-            Text(
-                "Use precision bf16 or fp32 instead of fp16.",
-                "请把精度从 fp16 改为 bf16 或 fp32。",
-            ),
-        )
 
 
 @torch.no_grad()
@@ -208,13 +184,13 @@ def decode(
         done += 1
 
     try:
-        with _checked((vae.decoder,), on_call):
+        with checked((vae.decoder,), on_call):
             video = vae.decode(latents, return_dict=False)[0]
     finally:
         vae.clear_cache()
     if on_progress is not None:
         on_progress(total, total)
-    return _to_frames(video)
+    return to_frames(video)
 
 
 def set_tiling(vae: Any, settings: Mapping[str, Any]) -> None:
@@ -237,32 +213,3 @@ def decoder_calls(vae: Any, latent_shape: Iterable[int]) -> int:
     rows = math.ceil(height / (vae.tile_sample_stride_height // ratio))
     columns = math.ceil(width / (vae.tile_sample_stride_width // ratio))
     return frames * rows * columns
-
-
-def _to_frames(video: torch.Tensor) -> NDArray[np.uint8]:
-    """Pixels in -1..1 (B C T H W) to uint8 frames (T H W C).
-
-    A numpy array on purpose: on a processor it must not count as one of the model's tensors.
-    """
-    _, channels, count, height, width = video.shape
-    frames = np.empty((count, height, width, channels), np.uint8)
-    for index in range(count):
-        pixels = video[0, :, index].float() * 127.5 + 127.5
-        pixels = pixels.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
-        if not pixels.is_meta:
-            frames[index] = pixels.cpu().numpy()
-    return frames
-
-
-@contextmanager
-def _checked(modules: Iterable[nn.Module], check: CheckCancel | None) -> Iterator[None]:
-    """Calls `check` before every forward pass of the modules."""
-    if check is None:
-        yield
-        return
-    handles = [module.register_forward_pre_hook(lambda *_: check()) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -9,6 +9,7 @@ PROMPT = Text("Prompt", "提示词")
 PROMPT_PLACEHOLDER = Text(
     "Say what the clip should show. Ctrl+Enter starts.", "写出视频的内容。按 Ctrl+Enter 开始。"
 )
+IMAGE = Text("Picture to start from", "起始图片")
 NEGATIVE = Text("Negative prompt", "负面提示词")
 EXAMPLES = Text("Try", "试试")
 GENERATE = Text("Generate", "生成")

@@ -1,0 +1,51 @@
+"""The memory panel's button: how far the card goes, on request, and in offers that fit."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from webui.service import Access, Studio
+from webui.service.access import LOCAL
+from webui.storage import StudioConfig
+from webui.ui import form as forms
+from webui.ui.page import Page, Visit
+from webui.ui.plan_panel import limits_panel, plan_panel
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    monkeypatch.setenv("STUDIO_DEVICE", "cpu")
+    access = Access()
+    studio = Studio(tmp_path, access=access, config=StudioConfig(), resume=False)
+    yield Page(studio=studio, access=access)
+    studio.close()
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", ("frames fit", "smallest card")), ("zh", ("帧", "最小的显卡"))]
+)
+def test_what_the_button_finds_can_be_applied(
+    page: Page, language: str, words: tuple[str, ...]
+) -> None:
+    visit = Visit(visitor=LOCAL, language=language, owner=True)
+    model = page.models()["wan2.1-t2v-1.3b"]
+    form = forms.defaults_of(model) | {"prompt": "", "card": "rtx-3060-12gb", "vram_gib": 6}
+    request = page.studio.parse(forms.request_data(form, model))
+    before = plan_panel(page, page.studio.plan(request), visit, None)
+    assert 'data-action="limits"' in before and not any(word in before for word in words)
+    after = limits_panel(page, form, model, visit)
+    assert 'data-action="limits"' not in after
+    assert all(word in after for word in words)
+    offered = [json.loads(html.unescape(text)) for text in re.findall(r'changes="([^"]+)"', after)]
+    assert [set(changes) for changes in offered] == [
+        {"frames"}, {"width", "height"}, {"card", "vram_gib"},
+    ]  # fmt: skip
+    for changes in offered:
+        changed = forms.with_changes(form, changes)
+        assert page.studio.plan(page.studio.parse(forms.request_data(changed, model))).fits

@@ -1,0 +1,118 @@
+"""An explanation adds up: every term of a figure is there, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from tests.unit.optimizer.test_plan import FULL, plan, target_of
+from webui.catalogue import find_model
+from webui.core.plan import Plan
+from webui.estimator.estimate import Target
+from webui.estimator.explain import Explanation, explain_estimate
+from webui.service.account import explanation_text
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("h200", FULL),
+    ("rtx-3060-12gb", {**FULL, "vram_gib": 6}),
+    ("rtx-3060-12gb", {**FULL, "vram_gib": 2}),
+    ("rtx-4090", {**FULL, "settings": {"offload": "block", "vae_tiling": True}}),
+    ("rtx-2080-ti", {**FULL, "platform": "windows", "settings": {"offload": "model"}}),
+    ("cpu", {"model": "demo"}),
+    ("rtx-3060-12gb", {"model": "svd-xt"}),
+    ("h200", {"model": "svd-xt", "settings": {"offload": "none"}}),
+]
+
+
+def explained(card: str, data: dict[str, Any]) -> tuple[Plan, Target, Explanation]:
+    made = plan(card, **data)
+    target = target_of(made.request, card)
+    model = find_model(made.request.model)
+    return made, target, explain_estimate(model, made.request, made.estimate, target)
+
+
+@pytest.mark.parametrize(("card", "data"), CASES, ids=str)
+def test_terms_add_up_to_the_plans_figures(card: str, data: dict[str, Any]) -> None:
+    made, _, found = explained(card, data)
+    estimate = made.estimate
+    assert [phase.phase for phase in found.phases] == list(estimate.phases)
+    for part in found.phases:
+        values = [term.value for term in part.memory]
+        assert all(value == int(value) for value in values)
+        for term in part.memory:
+            assert term.value >= 0 or term.name.en == "freed before the peak"
+        assert sum(values[:-1]) == part.phase.allocated_bytes
+        assert sum(values) == part.phase.reserved_bytes
+        assert part.raw_seconds * part.speed == part.phase.seconds
+    assert sum(term.value for term in found.device) == estimate.peak_device_bytes
+    assert sum(term.value for term in found.margin) == estimate.margin_bytes
+    assert sum(term.value for term in found.host) == estimate.host_bytes
+    assert math.isclose(sum(term.value for term in found.load), estimate.load_seconds)
+    assert math.isclose(sum(part.phase.seconds for part in found.phases), estimate.seconds)
+
+
+@pytest.mark.parametrize(("card", "data"), CASES, ids=str)
+def test_every_term_has_a_source_in_both_languages(card: str, data: dict[str, Any]) -> None:
+    _, _, found = explained(card, data)
+    terms = [term for part in found.phases for term in (*part.memory, *part.seconds)]
+    for term in (*terms, *found.device, *found.margin, *found.host, *found.load):
+        assert term.name.en and term.name.zh and term.source.en and term.source.zh
+
+
+def test_weights_name_their_component_precision_and_template() -> None:
+    _, _, found = explained("h200", FULL)
+    encode = found.phases[0]
+    text = next(term for term in encode.memory if term.name.en == "weights of text")
+    assert "bf16" in text.source.en and "text_encoder" in text.source.en
+    assert "wan-text-" in text.source.en and text.source.en.endswith(".half.npz")
+    vae = next(term for term in encode.memory if term.name.en == "weights of vae")
+    assert "fp32" in vae.source.en
+
+
+def test_fp8_is_said_of_the_weights_that_are_stored_so() -> None:
+    _, _, found = explained("h200", {**FULL, "settings": {"precision": "fp8"}})
+    sources = {term.name.en: term.source.en for term in found.phases[0].memory}
+    assert "in fp8" in sources["weights of transformer"]
+    assert "in bf16" in sources["weights of text"]
+
+
+def test_seconds_say_how_they_were_made() -> None:
+    made, _, found = explained("h200", {**FULL, "settings": {"offload": "leaf"}})
+    denoise = next(part for part in found.phases if part.phase.name == "denoise")
+    assert denoise.formula == f"{2 * made.request.steps} x max(compute, transfer)"
+    compute = next(term for term in denoise.seconds if "computing" in term.name.en)
+    assert "matrix products" in compute.source.en and "h200" in compute.name.en
+
+
+def test_a_corrected_phase_says_from_how_many_runs() -> None:
+    made = plan("h200", **FULL)
+    plain = target_of(made.request, "h200")
+    target = Target(
+        card=plain.card,
+        limit_bytes=plain.limit_bytes,
+        host=plain.host,
+        speed={"denoise": 1.25},
+        speed_receipts={"denoise": 4},
+        context_receipts=4,
+    )
+    model = find_model(made.request.model)
+    from webui.estimator.estimate import estimate
+
+    corrected = estimate(model, made.request, made.settings, target)
+    found = explain_estimate(model, made.request, corrected, target)
+    denoise = next(part for part in found.phases if part.phase.name == "denoise")
+    assert (denoise.speed, denoise.speed_receipts) == (1.25, 4)
+    assert "4 runs of this machine" in found.device[1].source.en
+    text = explanation_text(found)
+    assert "measured in 4 runs of this machine" in text
+    for phase in corrected.phases:
+        assert f"{phase.allocated_bytes:,} B" in text and f"{phase.reserved_bytes:,} B" in text
+
+
+def test_the_allocators_retries_are_told_where_the_limit_is_met() -> None:
+    _, _, found = explained("rtx-3060-12gb", {**FULL, "vram_gib": 6})
+    decode = found.phases[-1]
+    assert decode.retries > 0
+    assert f"{decode.retries} times" in decode.memory[-1].source.en

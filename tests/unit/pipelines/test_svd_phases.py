@@ -1,0 +1,201 @@
+"""Stable Video Diffusion's phases on small real components, beside the library's own pipeline."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
+from PIL import Image
+
+from tests.unit.pipelines.svd_card import tiny_svd
+from webui.core.errors import BadInput, Cancelled, MissingWeights
+from webui.core.model import ModelCard
+from webui.core.request import Request, parse_request
+from webui.core.settings import Settings, with_defaults
+from webui.pipelines import svd
+from webui.pipelines.svd.components import ClipNormalizer
+
+FRAMES, SIDE = 3, 128
+
+
+@pytest.fixture(scope="module")
+def card() -> ModelCard:
+    return tiny_svd()
+
+
+@pytest.fixture(scope="module")
+def settings(card: ModelCard) -> Settings:
+    own = {"precision": "fp32", "vae_precision": "fp32", "decode_chunk": FRAMES}
+    return with_defaults(own, card.settings)
+
+
+@pytest.fixture(scope="module")
+def pipe(card: ModelCard, settings: Settings) -> Any:
+    torch.manual_seed(0)
+    made = svd.build_random(card, settings, "cpu")
+    for component in (made.unet, made.vae, made.image_encoder):
+        for parameter in component.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    return made
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "input.png")
+    return tmp_path / "input.png"
+
+
+def request_of(card: ModelCard, **changes: Any) -> Request:
+    keys = {"frames": FRAMES, "height": SIDE, "width": SIDE, "steps": 2, "seed": 7}
+    return parse_request(keys | changes, lambda _: card)
+
+
+def run(pipe: Any, request: Request, settings: Settings) -> tuple[torch.Tensor, np.ndarray]:
+    encoded = svd.encode(pipe, request, settings)
+    latents = svd.denoise(pipe, encoded, request)
+    return latents, svd.decode(pipe, latents, settings)
+
+
+def library_latents(pipe: Any, request: Request) -> torch.Tensor:
+    theirs = StableVideoDiffusionPipeline(
+        vae=pipe.vae,
+        image_encoder=pipe.image_encoder,
+        unet=pipe.unet,
+        scheduler=EulerDiscreteScheduler.from_config(
+            {k: v for k, v in pipe.card.configs["scheduler"].items() if k[0] != "_"}
+        ),
+        feature_extractor=None,
+    )
+    theirs.feature_extractor = ClipNormalizer()
+    theirs.set_progress_bar_config(disable=True)
+    return theirs(
+        Image.open(request.image),
+        height=request.height,
+        width=request.width,
+        num_frames=request.frames,
+        num_inference_steps=request.steps,
+        max_guidance_scale=request.guidance,
+        fps=request.fps,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        output_type="latent",
+    ).frames
+
+
+@pytest.mark.parametrize("guidance", [3.0, 1.0])
+def test_the_phases_are_the_librarys_pipeline(pipe, card, settings, picture, guidance):
+    request = request_of(card, image=str(picture), guidance=guidance)
+    ours, frames = run(pipe, request, settings)
+    assert torch.equal(ours, library_latents(pipe, request))
+    assert frames.shape == (FRAMES, SIDE, SIDE, 3) and frames.std() > 0
+
+
+def test_the_picture_matters_and_the_seed_too(pipe, card, settings, picture):
+    with_picture = run(pipe, request_of(card, image=str(picture)), settings)[0]
+    grey = run(pipe, request_of(card), settings)[0]
+    other_seed = run(pipe, request_of(card, image=str(picture), seed=8), settings)[0]
+    assert not torch.equal(with_picture, grey)
+    assert not torch.equal(with_picture, other_seed)
+
+
+def test_chunks_change_the_smoothing_only_where_they_are_smaller(pipe, card, settings):
+    latents = run(pipe, request_of(card), settings)[0]
+    whole = svd.decode(pipe, latents, settings | {"decode_chunk": FRAMES})
+    larger = svd.decode(pipe, latents, settings | {"decode_chunk": FRAMES + 5})
+    one = svd.decode(pipe, latents, settings | {"decode_chunk": 1})
+    assert np.array_equal(whole, larger)
+    assert one.shape == whole.shape and not np.array_equal(whole, one)
+
+
+def test_a_vae_in_half_encodes_in_full_and_is_half_again(card, settings):
+    half = svd.build_random(card, settings | {"vae_precision": "fp16"}, "cpu")
+    before = copy.deepcopy(half.vae.state_dict())
+    seen = []
+    half.vae.encoder.register_forward_pre_hook(
+        lambda module, _: seen.append(next(module.parameters()).dtype)
+    )
+    encoded = svd.encode(half, request_of(card), settings)
+    assert seen == [torch.float32]
+    assert encoded.latents.dtype == torch.float32  # as the image encoder's
+    assert half.vae.dtype == torch.float16
+    assert all(torch.equal(before[key], value) for key, value in half.vae.state_dict().items())
+
+
+@pytest.mark.parametrize("phase", ["encode", "denoise", "decode"])
+def test_a_cancel_is_seen_in_every_phase(pipe, card, settings, phase):
+    def stop() -> None:
+        raise Cancelled
+
+    request = request_of(card)
+    encoded = svd.encode(pipe, request, settings)
+    latents = torch.zeros(1, FRAMES, 4, SIDE // 8, SIDE // 8)
+    calls = {
+        "encode": lambda: svd.encode(pipe, request, settings, check_cancel=stop),
+        "denoise": lambda: svd.denoise(pipe, encoded, request, check_cancel=stop),
+        "decode": lambda: svd.decode(pipe, latents, settings, check_cancel=stop),
+    }
+    with pytest.raises(Cancelled):
+        calls[phase]()
+
+
+def test_steps_and_chunks_are_reported_with_a_preview(pipe, card, settings):
+    steps, chunks, pictures = [], [], []
+
+    def on_step(step: int, count: int, latents: torch.Tensor) -> None:
+        steps.append((step, count))
+        pictures.append(svd.preview_jpeg(latents, card))
+
+    request = request_of(card)
+    latents = svd.denoise(pipe, svd.encode(pipe, request, settings), request, on_step=on_step)
+    svd.decode(
+        pipe, latents, settings | {"decode_chunk": 2}, on_progress=lambda *at: chunks.append(at)
+    )
+    assert steps == [(1, 2), (2, 2)] and all(jpeg[:2] == b"\xff\xd8" for jpeg in pictures)
+    assert chunks == [(0, 2), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_a_folder_of_the_library_is_loaded(tmp_path, pipe, card, settings, picture, variant):
+    for name in ("unet", "vae", "image_encoder"):
+        component = copy.deepcopy(getattr(pipe, name))
+        component.half() if variant else component
+        component.save_pretrained(str(tmp_path / name), variant=variant)
+    weights = {"kind": "diffusers", "folder": str(tmp_path)}
+    loaded = svd.load(card, settings, weights, "cpu")
+    request = request_of(card, image=str(picture))
+    ours, theirs = run(loaded, request, settings)[0], run(pipe, request, settings)[0]
+    assert torch.equal(ours, theirs) if variant is None else ours.shape == theirs.shape
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path, pipe, card, settings):
+    with pytest.raises(MissingWeights):
+        svd.load(card, settings, {"kind": "diffusers", "folder": str(tmp_path / "no")}, "cpu")
+    for name in ("unet", "vae", "image_encoder"):
+        getattr(pipe, name).save_pretrained(str(tmp_path / name))
+    (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    weights = {"kind": "diffusers", "folder": str(tmp_path)}
+    with pytest.raises(MissingWeights, match="vae"):
+        svd.load(card, settings, weights, "cpu")
+    config = tmp_path / "unet" / "config.json"
+    config.write_text(config.read_text().replace('"in_channels": 8', '"in_channels": 9'))
+    with pytest.raises(BadInput, match="in_channels"):
+        svd.load(card, settings, weights, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "modes"),
+    [
+        ({}, ("always", "always", "always")),
+        ({"offload": "model"}, ("phase", "phase", "phase")),
+        ({"offload": "leaf"}, ("phase", "leaf", "phase")),
+        ({"offload": "block", "image_encoder": "cpu"}, ("host", "block", "phase")),
+    ],
+)
+def test_where_components_live_on_a_card(settings, changes, modes):
+    assert tuple(svd.residency(settings | changes, "cuda").values()) == modes
+    assert set(svd.residency(settings | changes, "cpu").values()) == {"always"}

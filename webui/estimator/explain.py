@@ -1,0 +1,394 @@
+"""Takes an estimate apart: every term of every figure, and where it comes from.
+
+Nothing is computed here that `estimate` does not compute; the terms of a figure add up to it
+exactly, and a test keeps it so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isclose
+from typing import Any
+
+from webui.core.model import ModelCard
+from webui.core.plan import Estimate, PhaseEstimate
+from webui.core.request import Request
+from webui.core.settings import FP8
+from webui.core.text import Text
+from webui.estimator.estimate import (
+    DISK_BYTES_S,
+    PROCESS_HOST_BYTES,
+    WORKER_START_S,
+    PhaseTrace,
+    Target,
+    margin_parts,
+    trace_phase,
+)
+from webui.estimator.events import Live, Part
+from webui.estimator.families import find_family
+from webui.estimator.rules import rules_for
+from webui.estimator.seconds import SecondsTerm
+from webui.estimator.tape import LOAD, RELEASE, SCRATCH
+from webui.estimator.templates import template_name, weights_name, width_of
+
+_SAME = 1e-12
+"""Relative difference that is the order of additions."""
+_LARGEST = 5
+"""Tensors at the peak that are listed one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One summand, in bytes or seconds."""
+
+    name: Text
+    value: float
+    source: Text
+
+    def to_json(self, unit: str) -> dict[str, Any]:
+        return {"name": self.name.en, unit: self.value, "source": self.source.en}
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseExplanation:
+    """How one phase's figures came about."""
+
+    phase: PhaseEstimate
+    memory: tuple[Term, ...]
+    """Add up to the phase's `reserved_bytes`; all but the last to its `allocated_bytes`."""
+    largest: tuple[Live, ...]
+    """The largest storages beside the resident ones at the moment of the peak."""
+    retries: int
+    """How often the replay released its cache to stay below the limit."""
+    seconds: tuple[Term, ...]
+    """Results of the time model; `formula` says how they make `raw_seconds`."""
+    formula: str
+    """E.g. `100 x max(compute, transfer)`; empty where it is the model family's own."""
+    raw_seconds: float
+    speed: float
+    """Measured over estimated on this machine; `raw_seconds * speed` is the phase's seconds."""
+    speed_receipts: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.phase.name,
+            "allocated_bytes": self.phase.allocated_bytes,
+            "reserved_bytes": self.phase.reserved_bytes,
+            "seconds": self.phase.seconds,
+            "memory_terms": [term.to_json("bytes") for term in self.memory],
+            "largest_at_peak": [
+                {"source": item.source, "bytes": item.size_bytes, "formula": item.formula}
+                for item in self.largest
+            ],
+            "retries": self.retries,
+            "seconds_terms": [term.to_json("seconds") for term in self.seconds],
+            "seconds_formula": self.formula,
+            "raw_seconds": self.raw_seconds,
+            "speed": self.speed,
+            "speed_receipts": self.speed_receipts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How an estimate came about."""
+
+    estimate: Estimate
+    phases: tuple[PhaseExplanation, ...]
+    device: tuple[Term, ...]
+    """Add up to `peak_device_bytes`."""
+    margin: tuple[Term, ...]
+    host: tuple[Term, ...]
+    load: tuple[Term, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "phases": [phase.to_json() for phase in self.phases],
+            "device_terms": [term.to_json("bytes") for term in self.device],
+            "margin_terms": [term.to_json("bytes") for term in self.margin],
+            "host_terms": [term.to_json("bytes") for term in self.host],
+            "load_terms": [term.to_json("seconds") for term in self.load],
+        }
+
+
+def explain_estimate(
+    model: ModelCard, request: Request, found: Estimate, target: Target
+) -> Explanation:
+    """Every term of an estimate.
+
+    Args:
+        model: the request's model.
+        request: what was estimated.
+        found: its estimate, on the same target.
+        target: the device.
+    """
+    highest = max(found.phases, key=lambda phase: phase.reserved_bytes)
+    waiting = found.host_bytes - PROCESS_HOST_BYTES[target.card.kind]
+    return Explanation(
+        estimate=found,
+        phases=tuple(
+            _explain_phase(model, request, found, target, phase) for phase in found.phases
+        ),
+        device=(
+            Term(
+                Text(f"reserved in {highest.name}", f"{highest.name} 阶段的保留显存"),
+                found.peak_reserved_bytes,
+                Text("the phase with the most", "保留最多的阶段"),
+            ),
+            Term(
+                Text("CUDA context and libraries", "CUDA 上下文和库"),
+                found.context_bytes,
+                _context_source(target),
+            ),
+        ),
+        margin=_margin(request, found, target),
+        host=(
+            Term(
+                Text("the worker's process", "工作进程"),
+                PROCESS_HOST_BYTES[target.card.kind],
+                Text("measured: Python, PyTorch, the libraries", "实测：Python、PyTorch 和库"),
+            ),
+            Term(
+                Text("weights that live or wait in host memory", "留在主机内存中的权重"),
+                waiting,
+                Text(
+                    "templates, by offload and text_encoder",
+                    "模板，由 offload 与 text_encoder 决定",
+                ),
+            ),
+        ),
+        load=(
+            Term(
+                Text("starting a worker", "启动工作进程"),
+                WORKER_START_S,
+                Text("measured once", "实测"),
+            ),
+            Term(
+                Text("reading the weights", "读取权重"),
+                found.load_seconds - WORKER_START_S,
+                Text(
+                    f"bytes of all weights / {DISK_BYTES_S / 1e9:g} GB/s of a solid-state disk",
+                    f"全部权重字节 / 固态硬盘 {DISK_BYTES_S / 1e9:g} GB/s",
+                ),
+            ),
+        ),
+    )
+
+
+def _explain_phase(
+    model: ModelCard, request: Request, found: Estimate, target: Target, phase: PhaseEstimate
+) -> PhaseExplanation:
+    trace = trace_phase(model, request, found.settings, target, phase.name)
+    live = trace.events.live_at_peak(with_scratch=target.card.kind == "cuda")
+    memory = [_resident(model, found, part) for part in trace.events.parts]
+    memory += _at_peak(live)
+    memory.append(
+        Term(
+            Text("rounding of blocks", "内存块取整"),
+            phase.allocated_bytes - sum(int(term.value) for term in memory),
+            Text("blocks of the simulated allocator above the bytes asked for", "分配器模拟"),
+        )
+    )
+    memory.append(_reserved(trace, phase))
+    return PhaseExplanation(
+        phase=phase,
+        memory=tuple(term for term in memory[:-2] if term.value) + tuple(memory[-2:]),
+        largest=tuple(live[:_LARGEST]),
+        retries=trace.limited.retries if trace.limited else trace.replay.retries,
+        seconds=tuple(_seconds_term(term) for term in trace.seconds_terms),
+        formula=_formula(trace, request, found),
+        raw_seconds=trace.raw_seconds,
+        speed=target.speed.get(phase.name, 1.0),
+        speed_receipts=target.speed_receipts.get(phase.name, 0),
+    )
+
+
+_CONFIG_OF = {"text": "text_encoder"}
+"""Component whose configuration a part is made from, where it has another name."""
+
+
+def _resident(model: ModelCard, found: Estimate, part: Part) -> Term:
+    size = int(part.sizes.sum())
+    named = _template_of(model, found, part.name)
+    if named is None:
+        name = part.name or "weights and inputs"
+        return Term(
+            Text(f"{name}, there from the start", f"{name}（阶段开始时已在）"),
+            size,
+            Text(
+                f"{len(part.sizes)} tensors, from the request",
+                f"{len(part.sizes)} 个张量，由请求得出",
+            ),
+        )
+    template, precision = named
+    config = f"{model.name}'s {_CONFIG_OF.get(part.name, part.name)}"
+    return Term(
+        Text(f"weights of {part.name}", f"{part.name} 的权重"),
+        size,
+        Text(
+            f"{len(part.sizes)} tensors in {precision}, config of {config}, template {template}",
+            f"{len(part.sizes)} 个张量，{precision}，配置 {config}，模板 {template}",
+        ),
+    )
+
+
+def _template_of(model: ModelCard, found: Estimate, name: str) -> tuple[str, str] | None:
+    """File and precision of a component's template; None for what is no component."""
+    settings = find_family(model).precision_of
+    part = next((part for part in settings if name == part or name.startswith(part + "_")), None)
+    if part is None:
+        return None
+    precision = str(found.settings[settings[part]])
+    if precision == FP8 and weights_name(part, precision) == weights_name(part, "bf16"):
+        precision = "bf16"  # fp8 stores the transformer's weights only
+    return template_name(model, part, width_of(precision)), precision
+
+
+def _at_peak(live: Sequence[Live]) -> list[Term]:
+    """The storages alive at the peak, by the tape that made them and their kind."""
+    groups: dict[tuple[str, str], list[Live]] = defaultdict(list)
+    for item in live:
+        kind = {LOAD: "streamed", SCRATCH: "scratch", RELEASE: "freed"}.get(item.kind, "")
+        groups[item.source, kind].append(item)
+    terms = []
+    for (source, kind), items in groups.items():
+        size = sum(item.size_bytes for item in items)
+        count = len(items)
+        if source == "workspace":
+            name = Text("workspace of the matrix library", "矩阵库的工作区")
+            why = Text(
+                "rules.py, by compute capability (PyTorch's CublasHandlePool.cpp)",
+                "rules.py，按计算能力（PyTorch 的 CublasHandlePool.cpp）",
+            )
+        elif kind == "streamed":
+            name = Text(f"weights on their way: {source}", f"流式传输中的权重：{source}")
+            why = Text(f"{count} tensors of the tape at the peak", f"峰值时磁带中的 {count} 个张量")
+        elif kind == "freed":
+            name = Text("freed before the peak", "峰值前已释放")
+            why = Text(f"{count} tensors that were there at first", f"{count} 个起初就在的张量")
+        elif kind == "scratch":
+            name = Text(f"scratch of one operation: {source}", f"单个运算的临时空间：{source}")
+            why = Text("the operation at which the peak is", "峰值所在的运算")
+        else:
+            name = Text(f"activations: {source or 'inputs'}", f"激活：{source or '输入'}")
+            why = Text(
+                f"{count} tensors alive at the peak, the largest "
+                + (items[0].formula or f"{items[0].size_bytes}"),
+                f"峰值时存活 {count} 个张量，最大的是 "
+                + (items[0].formula or f"{items[0].size_bytes}"),
+            )
+        terms.append(Term(name, size, why))
+    return terms
+
+
+def _reserved(trace: PhaseTrace, phase: PhaseEstimate) -> Term:
+    """What is reserved above the allocated bytes."""
+    beyond = phase.reserved_bytes - phase.allocated_bytes
+    name = Text("kept by the allocator beyond that", "分配器额外保留")
+    if trace.limited is None:
+        source = Text("replay of the allocator without a limit", "不设上限的分配器回放")
+    elif trace.limited.fits:
+        source = Text(
+            f"replay against the limit: it fills the room, {trace.limited.retries} times giving "
+            f"back its cache (without a limit it would reserve {trace.replay.reserved_bytes} B)",
+            f"按上限回放：用满可用空间，释放缓存 {trace.limited.retries} 次（不设上限时会保留 "
+            f"{trace.replay.reserved_bytes} B）",
+        )
+    else:
+        source = Text(
+            "replay of the allocator; against the limit it runs out of memory",
+            "分配器回放；按上限回放时显存不足",
+        )
+    return Term(name, beyond, source)
+
+
+def _margin(request: Request, found: Estimate, target: Target) -> tuple[Term, ...]:
+    rules = rules_for(target.card, str(found.settings["allocator"]), request.platform)
+    share, shared, fixed = margin_parts(target, rules)
+    why = (
+        Text("this architecture was measured", "该架构已实测")
+        if rules.measured and target.card.context_measured
+        else Text("this architecture was never measured: wider", "该架构未实测：余量更大")
+    )
+    return (
+        Term(
+            Text(f"{share:.0%} of {shared} B", f"{shared} B 的 {share:.0%}"),
+            found.margin_bytes - fixed,
+            why,
+        ),
+        Term(Text("fixed part", "固定部分"), fixed, why),
+    )
+
+
+def _context_source(target: Target) -> Text:
+    if target.card.kind == "cpu":
+        return Text("a processor has none", "处理器没有")
+    if target.context_receipts:
+        count = target.context_receipts
+        return Text(
+            f"measured in {count} run{'s' if count > 1 else ''} of this machine",
+            f"本机 {count} 次运行的实测值",
+        )
+    if target.card.context_measured:
+        return Text("list of cards, measured on this architecture", "显卡列表，该架构实测")
+    return Text("list of cards, an estimate for this architecture", "显卡列表，该架构的估计值")
+
+
+_AMOUNTS = {
+    "matmul": ("TFLOP of matrix products", 1e12, "TFLOP/s"),
+    "conv": ("TFLOP of convolutions", 1e12, "TFLOP/s"),
+    "attention": ("TFLOP of attention", 1e12, "TFLOP/s"),
+    "bytes": ("GB moved", 1e9, "GB/s"),
+}
+
+
+def _seconds_term(term: SecondsTerm) -> Term:
+    parts = [
+        f"{amount / _AMOUNTS[name][1]:.4g} {_AMOUNTS[name][0]} / "
+        f"{term.rates[name] / _AMOUNTS[name][1]:.4g} {_AMOUNTS[name][2]}"
+        for name, amount in term.amounts.items()
+        if name in _AMOUNTS and amount
+    ]
+    listed = " + ".join(parts)
+    if term.kind == "transfer":
+        name = Text(f"transfer to {term.card}", f"传输到 {term.card}")
+        return Term(name, term.seconds, Text(listed or "0 B", listed or "0 B"))
+    kernels = term.amounts.get("kernels", 0.0)
+    launched = f"{kernels:.0f} kernels x {term.rates.get('kernels', 0.0) * 1e6:g} us"
+    how = "whichever is longer" if term.card != "cpu" else "added"
+    how_zh = "取较长者" if term.card != "cpu" else "相加"
+    return Term(
+        Text(f"computing on {term.card}", f"在 {term.card} 上计算"),
+        term.seconds,
+        Text(f"{listed}; {launched} ({how})", f"{listed}；{launched}（{how_zh}）"),
+    )
+
+
+def _formula(trace: PhaseTrace, request: Request, found: Estimate) -> str:
+    """How the terms make the phase's seconds: the form that gives them to the last digits."""
+    c = sum(term.seconds for term in trace.seconds_terms if term.kind == "compute")
+    t = sum(term.seconds for term in trace.seconds_terms if term.kind == "transfer")
+    passes = 2 if request.guidance > 1 else 1
+    forms = {
+        "0": 0.0,
+        "compute": c,
+        "compute + transfer": c + t,
+        f"max(compute, {passes} x transfer)": max(c, passes * t),
+    }
+    for runs in dict.fromkeys((passes * request.steps, request.steps)):
+        forms |= {
+            f"{runs} x compute": c * runs,
+            f"{runs} x compute + transfer": c * runs + t,
+            f"{runs} x max(compute, transfer)": max(c, t) * runs,
+        }
+    exact = [
+        name for name, value in forms.items() if isclose(value, trace.raw_seconds, rel_tol=_SAME)
+    ]
+    if found.settings.get("offload") in ("block", "leaf"):
+        # A transfer that hides behind the computation is part of the account all the same.
+        exact.sort(key=lambda name: "max" not in name)
+    if not exact and c and not t:
+        return f"{trace.raw_seconds / c:.6g} x compute"
+    return exact[0] if exact else ""

@@ -1,0 +1,68 @@
+"""What the phases of all families share: cancelling, progress, overflow, frames as pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from webui.core.errors import RunFailed
+from webui.core.text import Text
+
+CheckCancel = Callable[[], None]
+"""Raises `Cancelled` when the user wants to stop."""
+OnStep = Callable[[int, int, torch.Tensor], None]
+"""Step, steps, and the newest estimate of the clean latent (B C T H W)."""
+OnProgress = Callable[[int, int], None]
+
+
+def check_finite(latents: torch.Tensor) -> None:
+    """Stops a run whose numbers overflowed, before a black clip is made.
+
+    Raises:
+        RunFailed: the latent holds infinities or not-a-number.
+    """
+    if not latents.is_meta and not bool(torch.isfinite(latents).all()):
+        raise RunFailed(
+            Text(
+                "The model's numbers overflowed, so there is no picture.",
+                "模型计算溢出，没有得到画面。",
+            ),
+            Text(
+                "Use precision bf16 or fp32 instead of fp16.",
+                "请把精度从 fp16 改为 bf16 或 fp32。",
+            ),
+        )
+
+
+def to_frames(video: torch.Tensor) -> NDArray[np.uint8]:
+    """Pixels in -1..1 (B C T H W) to uint8 frames (T H W C).
+
+    A numpy array on purpose: on a processor it must not count as one of the model's tensors.
+    """
+    _, channels, count, height, width = video.shape
+    frames = np.empty((count, height, width, channels), np.uint8)
+    for index in range(count):
+        pixels = video[0, :, index].float() * 127.5 + 127.5
+        pixels = pixels.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+        if not pixels.is_meta:
+            frames[index] = pixels.cpu().numpy()
+    return frames
+
+
+@contextmanager
+def checked(modules: Iterable[nn.Module], check: CheckCancel | None) -> Iterator[None]:
+    """Calls `check` before every forward pass of the modules."""
+    if check is None:
+        yield
+        return
+    handles = [module.register_forward_pre_hook(lambda *_: check()) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,227 @@
+"""The three phases of a run, each one function, the same on a GPU, a processor and meta.
+
+The steps are those of StableVideoDiffusionPipeline's `__call__`, cut where a component may leave
+the card; the parts are the pipeline's own methods, and a test compares the result with it.
+
+Shapes: B batch (1; 2 inside the loop with guidance), T frames, C latent channels, H height and
+W width of the latent, D width of the image's embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import EulerDiscreteScheduler
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from webui.core.request import Request
+from webui.pipelines.running import CheckCancel, OnProgress, OnStep, checked, to_frames
+
+MIN_GUIDANCE = 1.0
+MOTION_BUCKET = 127
+NOISE_AUGMENTATION = 0.02
+"""The library's defaults (diffusers 0.42.1, StableVideoDiffusionPipeline.__call__): guidance rises
+from this at the first frame to the request's at the last; amount of motion; noise on the
+picture."""
+
+
+@dataclass(slots=True)
+class Encoded:
+    """The picture as the model takes it, on the run's device."""
+
+    embeddings: torch.Tensor
+    """B 1 D; with guidance a zero one stands before it."""
+    latents: torch.Tensor
+    """B C H W; with guidance a zero one stands before it."""
+    generator: torch.Generator
+    """Has drawn the noise on the picture, and draws the clip's next."""
+
+
+@torch.no_grad()
+def encode(
+    pipe: Any,
+    request: Request,
+    settings: Mapping[str, Any],
+    *,
+    check_cancel: CheckCancel | None = None,
+) -> Encoded:
+    """The picture to an embedding and a latent. Without a picture (`verify`) a grey one."""
+    image = _picture(request)
+    generator = torch.Generator("cpu").manual_seed(max(request.seed, 0))
+    embeddings = encode_embedding(pipe, image, request, check_cancel=check_cancel)
+    dtype = embeddings.dtype
+    latents = encode_latent(pipe, image, request, generator, dtype, check_cancel=check_cancel)
+    return Encoded(embeddings, latents, generator)
+
+
+@torch.no_grad()
+def encode_embedding(
+    pipe: Any, image: Image.Image, request: Request, *, check_cancel: CheckCancel | None = None
+) -> torch.Tensor:
+    """What the picture shows (B 1 D), on the run's device wherever the encoder computes."""
+    on_host = pipe.placement is not None and pipe.placement.modes["image_encoder"] == "host"
+    where = torch.device("cpu") if on_host else pipe.run_device
+    with checked(pipe.image_encoder.vision_model.encoder.layers, check_cancel):
+        embeddings = pipe._encode_image(image, where, 1, request.guidance > 1)
+    moved: torch.Tensor = embeddings.to(pipe.run_device)
+    return moved
+
+
+@torch.no_grad()
+def encode_latent(
+    pipe: Any,
+    image: Image.Image,
+    request: Request,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    *,
+    check_cancel: CheckCancel | None = None,
+) -> torch.Tensor:
+    """The picture, with a little noise, as a latent (B C H W).
+
+    A VAE in fp16 encodes in fp32, as its configuration asks (`force_upcast`).
+    """
+    pixels = pipe.video_processor.preprocess(image, height=request.height, width=request.width)
+    noise = torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype)
+    pixels = (pixels + NOISE_AUGMENTATION * noise).to(pipe.run_device)
+    vae = pipe.vae
+    narrow = vae.dtype
+    upcast = narrow == torch.float16 and vae.config.force_upcast
+    if upcast:
+        _cast(vae, torch.float32)
+    try:
+        with checked(vae.encoder.down_blocks, check_cancel):
+            latents = pipe._encode_vae_image(pixels, pipe.run_device, 1, request.guidance > 1)
+        cast: torch.Tensor = latents.to(dtype)
+        return cast
+    finally:
+        if upcast:
+            _cast(vae, narrow)
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """As the pipeline does; the library's own `to` would log a warning about nothing."""
+    nn.Module.to(module, dtype=dtype)
+
+
+def _picture(request: Request) -> Image.Image:
+    if not request.image:
+        return Image.new("RGB", (request.width, request.height), (128, 128, 128))
+    with Image.open(Path(request.image)) as opened:
+        return opened.convert("RGB")
+
+
+def build_scheduler(pipe: Any) -> Any:
+    """The model's own solver."""
+    config = {k: v for k, v in pipe.card.configs["scheduler"].items() if not k.startswith("_")}
+    return EulerDiscreteScheduler.from_config(config)
+
+
+@torch.no_grad()
+def denoise(
+    pipe: Any,
+    encoded: Encoded,
+    request: Request,
+    _settings: Mapping[str, Any] | None = None,
+    *,
+    on_step: OnStep | None = None,
+    check_cancel: CheckCancel | None = None,
+) -> torch.Tensor:
+    """Noise to a latent (B T C H W, in the UNet's number format).
+
+    The noise is drawn on the processor, so that a seed means the same on every device.
+    """
+    pipe.scheduler = scheduler = build_scheduler(pipe)
+    try:
+        with checked(_blocks(pipe.unet), check_cancel):
+            return _loop(pipe, scheduler, encoded, request, on_step)
+    finally:
+        pipe.scheduler = None
+
+
+def _loop(
+    pipe: Any, scheduler: Any, encoded: Encoded, request: Request, on_step: OnStep | None
+) -> torch.Tensor:
+    guided = request.guidance > 1
+    device, dtype = pipe.run_device, encoded.embeddings.dtype
+    image_latents = encoded.latents.unsqueeze(1).repeat(1, request.frames, 1, 1, 1)
+    # The model was trained with the rate less one (Stability-AI/generative-models,
+    # scripts/sampling/simple_video_sample.py).
+    time_ids = pipe._get_add_time_ids(
+        request.fps - 1, MOTION_BUCKET, NOISE_AUGMENTATION, dtype, 1, 1, guided
+    ).to(device)
+    # On the processor: the solver looks up each time's place, which a GPU would be waited for.
+    scheduler.set_timesteps(request.steps)
+    latents = pipe.prepare_latents(
+        1,
+        request.frames,
+        int(pipe.unet.config.in_channels),
+        request.height,
+        request.width,
+        dtype,
+        device,
+        encoded.generator,
+    )
+    guidance = torch.linspace(MIN_GUIDANCE, request.guidance, request.frames)
+    guidance = guidance.to(device, dtype).view(1, -1, 1, 1, 1)
+    for index, time in enumerate(scheduler.timesteps):
+        doubled = torch.cat([latents] * 2) if guided else latents
+        doubled = scheduler.scale_model_input(doubled, time)
+        doubled = torch.cat([doubled, image_latents], dim=2)
+        predicted = pipe.unet(
+            doubled,
+            time,
+            encoder_hidden_states=encoded.embeddings,
+            added_time_ids=time_ids,
+            return_dict=False,
+        )[0]
+        if guided:
+            without, with_image = predicted.chunk(2)
+            predicted = without + guidance * (with_image - without)
+        stepped = scheduler.step(predicted, time, latents)
+        latents = stepped.prev_sample
+        if on_step is not None:
+            on_step(index + 1, request.steps, stepped.pred_original_sample.transpose(1, 2))
+        del stepped
+    return latents
+
+
+def _blocks(unet: Any) -> list[Any]:
+    return [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+
+
+@torch.no_grad()
+def decode(
+    pipe: Any,
+    latents: torch.Tensor,
+    settings: Mapping[str, Any],
+    *,
+    on_progress: OnProgress | None = None,
+    check_cancel: CheckCancel | None = None,
+) -> NDArray[np.uint8]:
+    """A latent (B T C H W) to frames (T H W C, uint8) in host memory, chunk by chunk."""
+    count = int(latents.shape[1])
+    chunk = min(count, int(settings["decode_chunk"]))
+    total = -(-count // chunk)
+    done = 0
+
+    def on_call() -> None:
+        nonlocal done
+        if check_cancel is not None:
+            check_cancel()
+        if on_progress is not None:
+            on_progress(done, total)
+        done += 1
+
+    with checked((pipe.vae.decoder,), on_call):
+        video = pipe.decode_latents(latents.to(pipe.vae.dtype), count, chunk)
+    if on_progress is not None:
+        on_progress(total, total)
+    return to_frames(video)

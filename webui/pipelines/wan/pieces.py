@@ -1,0 +1,256 @@
+"""Blocks that do their token-wise work in pieces: the setting `ffn_chunks`.
+
+Feed-forward, norms, rotary embedding, gates, and attention to the text treat every token by
+itself; only self-attention mixes them. Done for a piece of the tokens at a time, with results
+written over their input, the same numbers need less than half of the memory. diffusers has
+forward chunking for other blocks (models/attention.py, `_chunked_feed_forward`) and none for Wan,
+and chunking the feed-forward alone would not help: the gate after it, in fp32 over all tokens, is
+where the peak is (models/transformers/transformer_wan.py, WanTransformerBlock.forward).
+
+Shapes: B batch (1), N tokens, D width, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+from torch import nn
+
+Span = slice
+
+
+def spans(tokens: int, pieces: int) -> Iterator[Span]:
+    """Neighbouring ranges of tokens, all of one length but the last."""
+    length = -(-tokens // pieces)
+    for start in range(0, tokens, length):
+        yield slice(start, min(tokens, start + length))
+
+
+class _Held:
+    """A layer that can be called with work instead of values: it is done while it is in place.
+
+    Streaming and casting hang on the call of a layer. Called once around the loop, its weights
+    come once and not once a piece.
+    """
+
+    def forward(self, input: Any) -> Any:
+        return super().forward(input) if isinstance(input, torch.Tensor) else input()  # type: ignore[misc]
+
+    def compute(self, values: torch.Tensor) -> torch.Tensor:
+        """What the layer makes of the values, without hooks; only inside `_hold`."""
+        return super().forward(values)  # type: ignore[misc, no-any-return]
+
+
+class _HeldLinear(_Held, nn.Linear):
+    pass
+
+
+class _HeldRMSNorm(_Held, nn.RMSNorm):
+    pass
+
+
+class _HeldLayerNorm(_Held, FP32LayerNorm):
+    pass
+
+
+_HELD: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: _HeldLinear,
+    nn.RMSNorm: _HeldRMSNorm,
+    FP32LayerNorm: _HeldLayerNorm,
+}
+
+
+def _hold(module: nn.Module, work: Callable[[], Any]) -> Any:
+    return module(work) if isinstance(module, _Held) else work()
+
+
+def _compute(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    return module.compute if isinstance(module, _Held) else module
+
+
+def make_splittable(transformer: nn.Module) -> None:
+    """Gives the blocks of a Wan transformer this file's way, which `set_pieces` switches on.
+
+    Parameters, names and results stay; blocks of another make are left alone.
+    """
+    for block in getattr(transformer, "blocks", ()):
+        if type(block) is not WanTransformerBlock or block.attn2.add_k_proj is not None:
+            continue
+        block.__class__ = PieceBlock
+        held = [block.norm2, block.ffn.net[0].proj, block.ffn.net[2], block.attn2.to_q]
+        for attention in (block.attn1, block.attn2):
+            held += [attention.norm_q, attention.norm_k, attention.to_out[0]]
+        for module in held:
+            module.__class__ = _HELD.get(type(module), type(module))
+        if type(transformer.norm_out) is FP32LayerNorm:
+            transformer.norm_out.__class__ = _PieceNorm
+
+
+def set_pieces(transformer: nn.Module, pieces: int) -> None:
+    """In how many pieces the token-wise work is done; 1 is the library's own way."""
+    for part in (*getattr(transformer, "blocks", ()), getattr(transformer, "norm_out", None)):
+        if isinstance(part, PieceBlock | _PieceNorm):
+            part.pieces = pieces
+
+
+class _PieceNorm(FP32LayerNorm):  # type: ignore[misc]
+    """The norm after the last block, over its input: a copy that nothing else reads."""
+
+    pieces: int = 1
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.pieces == 1:
+            result: torch.Tensor = super().forward(inputs)
+            return result
+        for span in spans(inputs.shape[1], self.pieces):
+            inputs[:, span] = super().forward(inputs[:, span])
+        return inputs
+
+
+class PieceBlock(WanTransformerBlock):  # type: ignore[misc]
+    """WanTransformerBlock whose forward pass can go piece by piece, without gradients.
+
+    It writes over `hidden_states`, which the transformer's loop does not read again.
+    """
+
+    pieces: int = 1
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        """As the library's: hidden_states (B N D), text (B L D), temb (B 6 D or B N 6 D)."""
+        if self.pieces == 1:
+            result: torch.Tensor = super().forward(
+                hidden_states, encoder_hidden_states, temb, rotary_emb
+            )
+            return result
+        each = list(spans(hidden_states.shape[1], self.pieces))
+        if temb.ndim == 4:
+            table = (self.scale_shift_table.unsqueeze(0) + temb.float()).chunk(6, dim=2)
+            table = tuple(values.squeeze(2) for values in table)
+        else:
+            table = (self.scale_shift_table + temb.float()).chunk(6, dim=1)
+        self._attend_to_all(hidden_states, table[:3], rotary_emb, each)
+        self._attend_to_text(hidden_states, encoder_hidden_states, each)
+        self._feed_forward(hidden_states, table[3:], each)
+        return hidden_states
+
+    def _attend_to_all(
+        self,
+        hidden: torch.Tensor,
+        table: tuple[torch.Tensor, ...],
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        each: list[Span],
+    ) -> None:
+        shift, scale, gate = table
+        attention = self.attn1
+        normed = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
+        for span in each:
+            normed[:, span] = self.norm1(hidden[:, span].float()) * (1 + _of(scale, span)) + _of(
+                shift, span
+            )
+        query, key, value = (
+            layer(normed).unflatten(2, (attention.heads, -1))
+            for layer in (attention.to_q, attention.to_k, attention.to_v)
+        )
+        del normed
+        for norm, heads in ((attention.norm_q, query), (attention.norm_k, key)):
+            _hold(norm, partial(_turn, _compute(norm), heads, rotary, each))
+        found = _attention(attention, query, key, value)
+        del query, key, value, heads
+        project, drop = attention.to_out
+
+        def add() -> None:
+            for span in each:
+                output = drop(_compute(project)(found[:, span].flatten(2, 3)))
+                hidden[:, span] = hidden[:, span].float() + output * _of(gate, span)
+
+        _hold(project, add)
+
+    def _attend_to_text(self, hidden: torch.Tensor, text: torch.Tensor, each: list[Span]) -> None:
+        attention = self.attn2
+        project, drop = attention.to_out
+        split = (attention.heads, -1)
+        norm, to_query, norm_query = map(_compute, (self.norm2, attention.to_q, attention.norm_q))
+
+        def add(key: torch.Tensor, value: torch.Tensor) -> None:
+            for span in each:
+                query = norm_query(to_query(norm(hidden[:, span].float()).type_as(hidden)))
+                found = _attention(attention, query.unflatten(2, split), key, value)
+                output = drop(_compute(project)(found.flatten(2, 3)))
+                hidden[:, span] = hidden[:, span] + output
+
+        def with_query() -> None:
+            key, value = attention.to_k(text), attention.to_v(text).unflatten(2, split)
+
+            def with_norm() -> None:
+                normed = _hold(attention.norm_k, lambda: _compute(attention.norm_k)(key))
+                _hold(project, lambda: add(normed.unflatten(2, split), value))
+
+            _hold(attention.norm_q, with_norm)
+
+        _hold(self.norm2, lambda: _hold(attention.to_q, with_query))
+
+    def _feed_forward(
+        self, hidden: torch.Tensor, table: tuple[torch.Tensor, ...], each: list[Span]
+    ) -> None:
+        shift, scale, gate = table
+        activation, drop, down = self.ffn.net
+        grow, shrink = _compute(activation.proj), _compute(down)
+
+        def add() -> None:
+            for span in each:
+                normed = self.norm3(hidden[:, span].float())
+                normed = (normed * (1 + _of(scale, span)) + _of(shift, span)).type_as(hidden)
+                output = shrink(drop(activation.gelu(grow(normed))))
+                hidden[:, span] = hidden[:, span].float() + output.float() * _of(gate, span)
+
+        _hold(activation.proj, lambda: _hold(down, add))
+
+
+def _of(values: torch.Tensor, span: Span) -> torch.Tensor:
+    """A row of the modulation table for these tokens: one for all (B 1 D) or each (B N D)."""
+    return values if values.shape[1] == 1 else values[:, span]
+
+
+def _turn(
+    norm: Callable[[torch.Tensor], torch.Tensor],
+    heads: torch.Tensor,
+    rotary: tuple[torch.Tensor, torch.Tensor],
+    each: list[Span],
+) -> None:
+    """Norm and rotary embedding in place, on (B N H D/H), as WanAttnProcessor does them."""
+    for span in each:
+        flat = heads[:, span].flatten(2)
+        first, second = norm(flat).unflatten(2, heads.shape[2:]).unflatten(-1, (-1, 2)).unbind(-1)
+        cos, sin = rotary[0][:, span, ..., 0::2], rotary[1][:, span, ..., 1::2]
+        part = heads[:, span]
+        part[..., 0::2] = first * cos - second * sin
+        part[..., 1::2] = first * sin + second * cos
+
+
+def _attention(
+    attention: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> torch.Tensor:
+    """Through the library's dispatch, with the backend that the model was given (B N H D/H)."""
+    found: torch.Tensor = dispatch_attention_fn(
+        query,
+        key,
+        value,
+        attn_mask=None,
+        dropout_p=0.0,
+        is_causal=False,
+        backend=attention.processor._attention_backend,
+        parallel_config=None,
+    )
+    return found

@@ -1,0 +1,185 @@
+"""What receipts of this machine say about it: how fast it is, and what CUDA's context takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from webui.core.job import JobState
+from webui.core.receipt import Measurement, Receipt
+from webui.core.text import Text
+from webui.core.units import GIB, MIB, format_bytes
+from webui.storage import Ledger
+from webui.storage.ledger import SpeedSample
+
+LAST_RUNS = 9
+"""So many of the last runs count: four outliers among them do not move their median far."""
+SHARED_BYTES = 1 * GIB
+"""Where other programs hold more of the card, a run was not alone on it. A desktop takes less."""
+_PRIOR_S = 2.0
+"""Weight of 'as estimated' beside the receipts: one short run that paid for warming up says little
+about a long one."""
+_BELIEVED = (0.05, 20.0)
+"""Measured over estimated seconds outside of this, past what a short phase pays for starting up,
+say that something else was running."""
+_PLAUSIBLE_CONTEXT_BYTES = (64 * MIB, 4096 * MIB)
+_STRAY_CONTEXT = 1.25
+"""A context this far above the median of the others was measured beside another program."""
+_RECEIPTS_READ = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrections:
+    """What takes the place of the data sheets' figures."""
+
+    speed: Mapping[str, float] = field(default_factory=dict)
+    """Measured over estimated seconds by phase."""
+    speed_receipts: Mapping[str, int] = field(default_factory=dict)
+    """From how many runs each comes."""
+    context_bytes: int | None = None
+    """Device bytes outside the allocator; None where no run has told."""
+    context_receipts: int = 0
+    torch: str = ""
+    """The version that the context was measured with."""
+
+    def notes(self, listed_context_bytes: int) -> tuple[Text, ...]:
+        """What was corrected, in words.
+
+        Args:
+            listed_context_bytes: the context of the list of cards.
+        """
+        found = []
+        if self.speed:
+            runs = max(self.speed_receipts.values())
+            factors = ", ".join(f"{phase} x{factor:.2f}" for phase, factor in self.speed.items())
+            found.append(
+                Text(
+                    f"Times are corrected by the last {_runs(runs)} of this machine: {factors}.",
+                    f"时间已按本机最近 {runs} 次运行修正：{factors}。",
+                )
+            )
+        if self.context_bytes is not None:
+            mine, listed = format_bytes(self.context_bytes), format_bytes(listed_context_bytes)
+            found.append(
+                Text(
+                    f"CUDA context: {mine}, measured in {_runs(self.context_receipts)} of this "
+                    f"machine with torch {self.torch}, in place of the list's {listed}.",
+                    f"CUDA 上下文：{mine}，由本机 torch {self.torch} 的 {self.context_receipts} "
+                    f"次运行实测，取代列表中的 {listed}。",
+                )
+            )
+        return tuple(found)
+
+
+class Calibration:
+    """Reads the ledger; keeps what it found until another run has ended.
+
+    Args:
+        ledger: this machine's.
+        enabled: the owner's choice (`calibration` in studio.yaml).
+    """
+
+    def __init__(self, ledger: Ledger, enabled: bool = True) -> None:
+        self._ledger = ledger
+        self._enabled = enabled
+        self._kept: dict[tuple[object, ...], Corrections] = {}
+        self._revision: tuple[int, int] | None = None
+
+    def of(
+        self, devices: Collection[str], model: str, phases: Collection[str], torch: str = ""
+    ) -> Corrections:
+        """Corrections for a device and a model.
+
+        Args:
+            devices: the names that receipts may have for the device.
+            model: the catalogue's name.
+            phases: names of phases that may have receipts.
+            torch: the installed version; empty takes that of the newest receipt.
+        """
+        if not self._enabled:
+            return Corrections()
+        revision = self._ledger.revision()
+        if revision != self._revision:
+            self._kept, self._revision = {}, revision
+        key = (frozenset(devices), model, frozenset(phases), torch)
+        if key not in self._kept:
+            self._kept[key] = self._read(devices, model, phases, torch)
+        return self._kept[key]
+
+    def _read(
+        self, devices: Collection[str], model: str, phases: Collection[str], torch: str
+    ) -> Corrections:
+        speed, counts = {}, {}
+        for phase in phases:
+            samples = [
+                sample
+                for device in devices
+                for sample in self._ledger.speeds(device, model, phase, LAST_RUNS)
+            ]
+            factor, count = speed_factor(samples)
+            if count:
+                speed[phase], counts[phase] = factor, count
+        receipts = [
+            job.receipt
+            for job in self._ledger.jobs(limit=_RECEIPTS_READ, state=JobState.DONE)
+            if job.receipt is not None and job.receipt.device in devices
+        ]
+        version = torch or (receipts[0].versions.get("torch", "") if receipts else "")
+        context, seen = context_of(receipts, version)
+        return Corrections(
+            speed=speed,
+            speed_receipts=counts,
+            context_bytes=context,
+            context_receipts=seen,
+            torch=version.split("+")[0],
+        )
+
+
+def speed_factor(samples: Collection[SpeedSample]) -> tuple[float, int]:
+    """Measured over estimated seconds, and from how many runs: the median, so that outliers
+    change nothing, drawn towards 1 while the runs are few and short."""
+    believed = [
+        sample
+        for sample in samples
+        if _BELIEVED[0] * sample.estimated_s < sample.measured_s
+        and sample.measured_s < _BELIEVED[1] * sample.estimated_s + _PRIOR_S
+    ]
+    if not believed:
+        return 1.0, 0
+    ratio = median(sample.measured_s / sample.estimated_s for sample in believed)
+    estimated_s = sum(sample.estimated_s for sample in believed)
+    return (ratio * estimated_s + _PRIOR_S) / (estimated_s + _PRIOR_S), len(believed)
+
+
+def context_of(receipts: Collection[Receipt], torch: str) -> tuple[int | None, int]:
+    """Device bytes less reserved ones, and from how many runs: the highest, strays left out.
+
+    Args:
+        receipts: of one device, the newest first.
+        torch: only those of this version.
+    """
+    low, high = _PLAUSIBLE_CONTEXT_BYTES
+    seen = [
+        measured.peak_device_bytes - measured.peak_reserved_bytes
+        for receipt in receipts
+        if (measured := receipt.measurement) is not None
+        and receipt.versions.get("torch", "") == torch
+        and measured.source == "cuda"
+        and not was_shared(measured)
+    ]
+    seen = [size for size in seen if low <= size <= high][:LAST_RUNS]
+    if not seen:
+        return None, 0
+    usual = median(seen)
+    kept = [size for size in seen if size <= usual * _STRAY_CONTEXT]
+    return max(kept), len(kept)
+
+
+def was_shared(measured: Measurement) -> bool:
+    """Whether other programs held much of the card during a run: its figures teach nothing."""
+    return measured.others_bytes > SHARED_BYTES
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count > 1 else ''}"

@@ -1,0 +1,126 @@
+"""What may be asked beside a plan: backwards, why, and what else there was to choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from webui.catalogue import find_model
+from webui.core.errors import BadInput
+from webui.core.plan import Plan
+from webui.core.request import Request
+from webui.core.text import Text
+from webui.estimator.explain import Explanation, explain_estimate
+from webui.optimizer.frontier import Point, find_frontier
+from webui.optimizer.inverse import Answer, largest_size, most_frames, smallest_card
+from webui.service.planner import Planner, unsupported
+
+MOST = ("frames", "size")
+SMALLEST = ("card",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A plan with what was asked beside it."""
+
+    plan: Plan
+    """Of the request that was found, where the question was asked backwards."""
+    answer: Answer | None = None
+    explanation: Explanation | None = None
+    frontier: tuple[Point, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan's contract; `answer`, `explanation` and `frontier` where they were asked for."""
+        data = self.plan.to_json()
+        if self.answer is not None:
+            data["answer"] = {
+                **self.answer.to_json(),
+                "request": self.plan.request.to_json(),
+            }
+        if self.explanation is not None:
+            data["explanation"] = self.explanation.to_json()
+        if self.frontier is not None:
+            data["frontier"] = [point.to_json() for point in self.frontier]
+        return data
+
+
+class Questions:
+    """Asks the optimizer and the estimator on behalf of the command line, the API and the page."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+
+    def ask(
+        self,
+        request: Request,
+        *,
+        most: str | None = None,
+        smallest: str | None = None,
+        explain: bool = False,
+        frontier: bool = False,
+        search: bool = True,
+        names: bool = False,
+    ) -> Answered:
+        """A plan, and what else is asked for.
+
+        Args:
+            request: the workload and its fixed settings.
+            most: `frames` or `size`: find the most of it that fits.
+            smallest: `card`: find the smallest card that holds the request.
+            explain: take every figure apart.
+            frontier: the settings that nothing else beats in memory, time and quality.
+            search: choose the open settings (`plan`), or give them their default (`estimate`).
+            names: whether the plan may name other programs on the card (the owner's).
+
+        Raises:
+            BadInput: no such question, or two at once.
+        """
+        answer = self.find(request, most, smallest) if most or smallest else None
+        asked = answer.request if answer else request
+        plan = self._planner.plan(asked, names) if search else self._planner.estimate(asked)
+        model = find_model(request.model)
+        target = self._planner.target(plan.request, names=names)
+        return Answered(
+            plan=plan,
+            answer=answer,
+            explanation=explain_estimate(model, plan.request, plan.estimate, target)
+            if explain
+            else None,
+            frontier=find_frontier(model, plan.request, target, plan.estimate)
+            if frontier
+            else None,
+        )
+
+    def find(self, request: Request, most: str | None, smallest: str | None) -> Answer:
+        """The answer to one backward question; `most` or `smallest` as for `ask`.
+
+        Raises:
+            BadInput: no such question, none, or two at once; a card that cannot do a setting.
+        """
+        if bool(most) == bool(smallest):
+            raise BadInput(
+                "smallest" if smallest else "most",
+                Text("One question at a time.", "一次只能问一个问题。"),
+                Text("Ask for most or for smallest.", "请只用 most 或 smallest 之一。"),
+            )
+        model = find_model(request.model)
+        if smallest:
+            _check("smallest", smallest, SMALLEST)
+            return smallest_card(model, request, self._planner.cards_for(request))
+        _check("most", str(most), MOST)
+        target = self._planner.target(request)
+        refusal = unsupported(request, target.card)
+        if refusal is not None:
+            raise refusal
+        find = most_frames if most == "frames" else largest_size
+        return find(model, request, target)
+
+
+def _check(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        listed = ", ".join(choices)
+        raise BadInput(
+            key,
+            Text(f"'{value[:40]}' is not a question of {key}.", f"{key} 没有“{value[:40]}”。"),
+            Text(f"It takes: {listed}.", f"可用的值：{listed}。"),
+        )

@@ -1,0 +1,138 @@
+"""Makes the estimator's templates again where other libraries are installed than they came from.
+
+The tracing runs in a process of its own, at low priority, once for each model and set of
+versions; until it is done, the templates that ship are used and the plan says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from webui.core.errors import NotFound
+from webui.core.model import ModelCard
+from webui.core.text import Text
+from webui.estimator.estimate import use_templates
+from webui.estimator.templates import model_versions
+
+DECISIVE = ("diffusers", "transformers")
+"""Whose versions change what is traced. torch does not: templates made with 2.13 held on 2.11 to
+0.2 % (receipts/h200.json), so another torch is only mentioned."""
+
+
+def installed_versions() -> dict[str, str]:
+    """The decisive libraries as pip knows them; nothing is imported."""
+    found = {}
+    for name in DECISIVE:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+class Retracer:
+    """Watches over the templates of one home folder.
+
+    Args:
+        folder: where templates of other versions are kept, one folder for each set of versions.
+        traces: whether tracing may be started; a command that ends in seconds only says so.
+        versions: what is installed; read from the packages when left out.
+        command: starts the tracer; a model's name and `--output FOLDER` are appended.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        traces: bool = True,
+        versions: Mapping[str, str] | None = None,
+        command: tuple[str, ...] = (sys.executable, "-m", "webui.tracing"),
+    ) -> None:
+        self._versions = dict(installed_versions() if versions is None else versions)
+        text = ",".join(f"{name}={self._versions[name]}" for name in sorted(self._versions))
+        self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:10]
+        self._command = command
+        self._traces = traces
+        self._current: set[str] = set()
+        self._lock = threading.Lock()
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._failed: set[str] = set()
+        self._closed = False
+        if self._folder.is_dir():
+            use_templates(self._folder)
+
+    def check(self, model: ModelCard) -> Text | None:
+        """Starts tracing a model whose templates are of other versions; what the plan says of it.
+
+        Returns:
+            None where the templates are of the installed versions.
+        """
+        if model.name in self._current:
+            return None
+        with suppress(NotFound):
+            differing = sorted(
+                {
+                    f"{name} {found} ({traced.get(name, '?')})"
+                    for traced in model_versions(model)
+                    for name, found in self._versions.items()
+                    if traced.get(name) != found
+                }
+            )
+            if not differing:
+                self._current.add(model.name)
+                return None
+            listed = ", ".join(differing)
+            if self._start(model.name):
+                return Text(
+                    f"The estimate is being renewed for the installed {listed}; "
+                    "this takes some minutes.",
+                    f"正在为已安装的 {listed} 更新估算，需要几分钟。",
+                )
+            return Text(
+                f"The estimate is for other versions than the installed {listed}.",
+                f"估算所用的版本与已安装的不同：{listed}。",
+            )
+        return None
+
+    def close(self) -> None:
+        """Ends what is still being traced."""
+        with self._lock:
+            self._closed = True
+            for process in self._running.values():
+                process.kill()
+
+    def _start(self, name: str) -> bool:
+        """Whether the model is being traced, or will be: one at a time."""
+        with self._lock:
+            if not self._traces or name in self._failed or self._closed:
+                return False
+            if self._running:
+                return True
+            process = subprocess.Popen(
+                [*self._command, name, "--output", str(self._folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            with suppress(OSError, AttributeError):  # no such call on Windows
+                os.setpriority(os.PRIO_PROCESS, process.pid, 10)
+            self._running[name] = process
+        threading.Thread(
+            target=self._wait, args=(name, process), name=f"tracing {name}", daemon=True
+        ).start()
+        return True
+
+    def _wait(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        status = process.wait()
+        with self._lock:
+            del self._running[name]
+            if status != 0:
+                self._failed.add(name)
+                return
+        use_templates(self._folder)

@@ -1,0 +1,58 @@
+"""The memory panel of a plan of now, and on a button how far its card goes.
+
+The button's answers take seconds (three searches), so a moving slider does not wait for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from webui.core.model import ModelCard
+from webui.core.plan import Alternative, Plan
+from webui.core.receipt import Receipt
+from webui.core.request import Request
+from webui.optimizer.inverse import Answer
+from webui.ui import form as forms
+from webui.ui.memory_panel import PanelContent, content_of_plan, render_panel
+from webui.ui.page import Page, Visit
+
+
+def plan_panel(page: Page, plan: Plan, visit: Visit, receipt: Receipt | None) -> str:
+    """The panel as HTML, with the measurement of a run of the same request."""
+    return render_panel(_content(page, plan, receipt), visit.language)
+
+
+def limits_panel(page: Page, form: dict[str, Any], model: ModelCard, visit: Visit) -> str:
+    """The panel of the form's plan with the most frames, the largest size, the smallest card.
+
+    Raises:
+        StudioError: what the form asks for is refused.
+    """
+    studio = page.studio
+    request = studio.parse(forms.request_data(form, model))
+    plan = studio.plan(request, visit.owner)
+    answers = [
+        studio.questions.find(request, most=most, smallest=smallest)
+        for most, smallest in (("frames", None), ("size", None), (None, "card"))
+    ]
+    limits = [
+        Alternative(text=answer.text, changes=_changes(answer) if answer.found else {})
+        for answer in answers
+    ]
+    return render_panel(replace(_content(page, plan, None), limits=limits), visit.language)
+
+
+def _content(page: Page, plan: Plan, receipt: Receipt | None) -> PanelContent:
+    card = page.card(plan.estimate.card)
+    content = content_of_plan(plan, card.title, card.kind == "cpu", receipt)
+    return replace(content, limits=())
+
+
+def _changes(answer: Answer) -> dict[str, object]:
+    found: Request = answer.request
+    if answer.question == "frames":
+        return {"frames": found.frames}
+    if answer.question == "size":
+        return {"width": found.width, "height": found.height}
+    return {"card": found.card, "vram_gib": None}
