@@ -28,11 +28,12 @@ from webui.core.plan import Plan
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
+from webui.optimizer.inverse import MOST
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
 from webui.service.account import explanation_text, frontier_text
 from webui.service.planner import does_not_fit
-from webui.service.questions import MOST, SMALLEST
+from webui.service.questions import SMALLEST
 from webui.service.verify import accuracy_table
 from webui.storage import load_config
 

@@ -39,7 +39,7 @@ def test_what_the_button_finds_can_be_applied(
     request = page.studio.parse(forms.request_data(form, model))
     before = plan_panel(page, page.studio.plan(request), visit, None)
     assert 'data-action="limits"' in before and not any(word in before for word in words)
-    after = limits_panel(page, form, model, visit)
+    after = limits_panel(page, form, {}, model, visit)
     assert 'data-action="limits"' not in after
     assert all(word in after for word in words)
     offered = [json.loads(html.unescape(text)) for text in re.findall(r'changes="([^"]+)"', after)]

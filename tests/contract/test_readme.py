@@ -15,7 +15,7 @@ import yaml
 from tests import figures
 from tests.contract.project import ROOT, project, python_files, readmes
 from webui.catalogue import find_model, load_models
-from webui.core.request import parse_request
+from webui.core.parse import parse_request
 from webui.demo import vocabulary
 from webui.hardware import load_cards
 from webui.storage import load_config

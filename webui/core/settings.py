@@ -8,15 +8,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from webui.core.errors import BadInput
+from webui.core.fields import shown
 from webui.core.text import Text
 
 SettingValue = str | int | bool
-
-
-def shown(value: Any) -> str:
-    """A value from outside as a message repeats it: short, whatever it is."""
-    text = "empty" if value == "" else str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,7 @@ def seconds(
     """A phase's seconds, corrected by what this machine showed."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     key = _key(phase, model, request, settings, rules)
-    raw = _seconds(key, phase, request.steps, target.card, target.host)
+    raw = _seconds(key, phase, request.repeats, target.card, target.host)
     return raw * target.speed.get(phase, 1.0)
 
 
@@ -165,7 +165,7 @@ def trace_phase(
     replay = _replay(key, phase, None)
     limited = _replay(key, phase, room) if replay.reserved_bytes > room else None
     with noting_terms() as terms:
-        raw = _seconds.__wrapped__(key, phase, request.steps, target.card, target.host)
+        raw = _seconds.__wrapped__(key, phase, request.repeats, target.card, target.host)
     return PhaseTrace(_memory(key).phase(phase), replay, limited, tuple(terms), raw)
 
 
@@ -247,11 +247,8 @@ class _Key:
         self.model, self.request, self.settings, self.rules = model, request, settings, rules
         self._parts = (
             model.name,
-            request.frames,
-            request.height,
-            request.width,
-            request.guidance > 1,
-            request.solver,
+            model.task,
+            *request.shape,
             rules,
             tuple(sorted((name, value) for name, value in settings.items() if name != "allocator")),
         )
@@ -275,11 +272,8 @@ def _memory(key: _Key) -> Memory:
 
 
 @lru_cache(maxsize=4096)
-def _seconds(key: _Key, phase: str, steps: int, card: Card, host: Card) -> float:
-    family = find_family(key.model)
-    request = key.request.with_changes(steps=steps)
-    memory = family.memory(key.model, request, key.settings, key.rules)
-    return family.seconds(phase, memory, card, host)
+def _seconds(key: _Key, phase: str, repeats: int, card: Card, host: Card) -> float:
+    return find_family(key.model).seconds(phase, _memory(key), repeats, card, host)
 
 
 @lru_cache(maxsize=512)

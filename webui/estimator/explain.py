@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import isclose
 from typing import Any
 
+from webui.core.clip import ClipRequest
 from webui.core.model import ModelCard
 from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
@@ -370,14 +371,14 @@ def _formula(trace: PhaseTrace, request: Request, found: Estimate) -> str:
     """How the terms make the phase's seconds: the form that gives them to the last digits."""
     c = sum(term.seconds for term in trace.seconds_terms if term.kind == "compute")
     t = sum(term.seconds for term in trace.seconds_terms if term.kind == "transfer")
-    passes = 2 if request.guidance > 1 else 1
+    passes = 2 if isinstance(request, ClipRequest) and request.guided else 1
     forms = {
         "0": 0.0,
         "compute": c,
         "compute + transfer": c + t,
         f"max(compute, {passes} x transfer)": max(c, passes * t),
     }
-    for runs in dict.fromkeys((passes * request.steps, request.steps)):
+    for runs in dict.fromkeys((passes * request.repeats, request.repeats)):
         forms |= {
             f"{runs} x compute": c * runs,
             f"{runs} x compute + transfer": c * runs + t,

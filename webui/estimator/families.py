@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from webui.core.card import Card
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
@@ -26,11 +28,12 @@ class Memory(Protocol):
 class Family:
     """How a family's phases are put together."""
 
-    memory: Callable[[ModelCard, Request, Settings, Rules], Memory]
-    seconds: Callable[[str, Any, Any, Any], float]
-    """Phase, memory, card, host processor -> seconds."""
+    memory: Callable[[Any, Any, Settings, Rules], Memory]
+    """Card and request are of the family's kind."""
+    seconds: Callable[[str, Any, int, Card, Card], float]
+    """Phase, memory, the request's repeats, card, host processor -> seconds."""
     relevant: Callable[
-        [str, ModelCard, Request, Settings, Rules],
+        [str, Any, Any, Settings, Rules],
         tuple[Request, Settings],
     ]
     """Request and settings, with a fixed value for what the phase does not depend on."""
@@ -43,8 +46,8 @@ class Family:
 
 
 def _relevant_wan(
-    phase: str, model: ModelCard, request: Request, settings: Settings, rules: Rules
-) -> tuple[Request, Settings]:
+    phase: str, model: ClipCard, request: ClipRequest, settings: Settings, rules: Rules
+) -> tuple[ClipRequest, Settings]:
     if phase == "encode":
         side = model.min_side
         request = request.with_changes(frames=1, height=side, width=side, solver="unipc")

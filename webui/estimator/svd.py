@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from webui.core.model import ModelCard
-from webui.core.request import Request
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import Rules
@@ -35,7 +34,7 @@ class LatentShape:
     w: int
 
     @classmethod
-    def of(cls, request: Request) -> LatentShape:
+    def of(cls, request: ClipRequest) -> LatentShape:
         return cls(request.frames, request.height // DECODER_SCALE, request.width // DECODER_SCALE)
 
     def to_dict(self) -> dict[str, int]:
@@ -43,9 +42,9 @@ class LatentShape:
 
 
 def relevant(
-    phase: str, model: ModelCard, request: Request, settings: Settings, rules: Rules
-) -> tuple[Request, Settings]:
-    """Request and settings with a fixed value for what a phase's memory does not depend on."""
+    phase: str, model: ClipCard, request: ClipRequest, settings: Settings, rules: Rules
+) -> tuple[ClipRequest, Settings]:
+    """ClipRequest and settings with a fixed value for what a phase's memory does not depend on."""
     offloaded = rules.kind == "cuda" and settings["offload"] != "none"
     settings = dict(settings)
     if phase != "decode":
@@ -72,7 +71,9 @@ def relevant(
 class SvdMemory:
     """Events of each phase of one request under one choice of settings, on one kind of device."""
 
-    def __init__(self, card: ModelCard, request: Request, settings: Settings, rules: Rules) -> None:
+    def __init__(
+        self, card: ClipCard, request: ClipRequest, settings: Settings, rules: Rules
+    ) -> None:
         self.card = card
         self.request = request
         self.settings = settings

@@ -17,18 +17,19 @@ are 3x1x1 over time, which cuDNN does badly. Fitted on an H200 (torch 2.11, cuDN
 25 frames of 576x1024 in fp16, 1.69 s for two steps and 1.7 s for decoding."""
 
 
-def phase_seconds(name: str, memory: SvdMemory, card: Card, host: Card) -> float:
+def phase_seconds(name: str, memory: SvdMemory, steps: int, card: Card, host: Card) -> float:
     """Seconds of one phase, the weights' way to the card included.
 
     Args:
         name: image_encode, denoise or decode.
         memory: the same request's memory.
+        steps: of the denoising loop.
         card: where it runs.
         host: the processor, for an image encoder that runs there.
     """
     if name == "image_encode":
         return _encode(memory, card, host)
-    return _denoise(memory, card) if name == "denoise" else _decode(memory, card)
+    return _denoise(memory, steps, card) if name == "denoise" else _decode(memory, card)
 
 
 def _compute(costs: np.ndarray, card: Card, half: bool) -> float:
@@ -59,14 +60,14 @@ def _encode(memory: SvdMemory, card: Card, host: Card) -> float:
     return seconds + _transfer(memory, memory.vae, card)
 
 
-def _denoise(memory: SvdMemory, card: Card) -> float:
+def _denoise(memory: SvdMemory, steps: int, card: Card) -> float:
     half = width_of(str(memory.settings["precision"])) == "half"
     costs = memory.unet.array(f"costs.{memory.guided}")
     forward = _compute(costs @ axial_cost_monomials(memory.shape.to_dict(), _VARIABLES), card, half)
     weights = _transfer(memory, memory.unet, card)
     if memory.offload in ("leaf", "block"):
-        return max(forward, weights) * memory.request.steps
-    return forward * memory.request.steps + weights
+        return max(forward, weights) * steps
+    return forward * steps + weights
 
 
 def _decode(memory: SvdMemory, card: Card) -> float:

@@ -109,7 +109,7 @@ def _digest(name: str, part: str, card: _ByName) -> str:
         {name: value for name, value in card.card.configs[key].items() if name not in _VALUES}
         for key in _CONFIGS_OF[part]
     ]
-    text = json.dumps([configs, card.card.max_sequence_length], sort_keys=True)
+    text = json.dumps([configs, getattr(card.card, "max_sequence_length", 0)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from webui.core.model import ModelCard
-from webui.core.request import Request
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import FP8, Settings
 from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import Rules
@@ -42,7 +41,7 @@ class LatentShape:
     w: int
 
     @classmethod
-    def of(cls, request: Request, card: ModelCard) -> LatentShape:
+    def of(cls, request: ClipRequest, card: ClipCard) -> LatentShape:
         return cls(
             f=(request.frames - 1) // card.frame_step + 1,
             h=request.height // DECODER_SCALE,
@@ -89,7 +88,9 @@ def relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings:
 class WanMemory:
     """Events of each phase of one request under one choice of settings, on one kind of device."""
 
-    def __init__(self, card: ModelCard, request: Request, settings: Settings, rules: Rules) -> None:
+    def __init__(
+        self, card: ClipCard, request: ClipRequest, settings: Settings, rules: Rules
+    ) -> None:
         self.card = card
         self.request = request
         self.settings = settings

@@ -7,8 +7,7 @@ from collections import Counter
 import numpy as np
 
 from webui.core.card import Card
-from webui.core.model import ModelCard
-from webui.core.request import Request
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import FP8, Settings
 from webui.estimator.rules import Rules
 from webui.estimator.seconds import compute_seconds, transfer_seconds
@@ -22,24 +21,26 @@ PIECES_SHARE = 0.01
 operations. Assumed, not measured; receipts of the machine correct it."""
 
 
-def phase_seconds(name: str, memory: WanMemory, card: Card, host: Card) -> float:
+def phase_seconds(name: str, memory: WanMemory, steps: int, card: Card, host: Card) -> float:
     """Seconds of one phase, the weights' way to the card included.
 
     Args:
         name: encode, denoise or decode.
         memory: the same request's memory, which knows the tiles.
+        steps: of the denoising loop.
         card: where it runs.
         host: the processor, for a text encoder that runs there.
     """
-    times = _Times(memory, card, host)
+    times = _Times(memory, steps, card, host)
     return {"encode": times.encode, "denoise": times.denoise, "decode": times.decode}[name]()
 
 
 class _Times:
-    def __init__(self, memory: WanMemory, card: Card, host: Card) -> None:
+    def __init__(self, memory: WanMemory, steps: int, card: Card, host: Card) -> None:
         self.memory = memory
-        self.model: ModelCard = memory.card
-        self.request: Request = memory.request
+        self.steps = steps
+        self.model: ClipCard = memory.card
+        self.request: ClipRequest = memory.request
         self.settings: Settings = memory.settings
         self.rules: Rules = memory.rules
         self.shape: LatentShape = memory.shape
@@ -85,7 +86,7 @@ class _Times:
         passes = 2 if self.request.guidance > 1 else 1
         if self.offload in ("leaf", "block"):
             forward = max(forward, weights)
-        seconds = forward * passes * self.request.steps
+        seconds = forward * passes * self.steps
         return seconds + (weights if self.offload == "model" else 0.0)
 
     def decode(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from webui.core.card import Card
 from webui.core.model import ModelCard
@@ -11,7 +11,7 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.estimator.estimate import Target, can_hold
-from webui.optimizer.ladder import fewer_frames, first_that_fits, sizes_of_shape
+from webui.optimizer.ladder import first_that_fits, ladders
 from webui.optimizer.search import can_fit, find_peak, room_for
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
@@ -20,7 +20,7 @@ Cards = Callable[[], tuple[tuple[Card, Target], ...]]
 def find_alternatives(
     model: ModelCard, request: Request, target: Target, leanest: Estimate, cards: Cards
 ) -> tuple[Alternative, ...]:
-    """Freed settings, fewer frames, a smaller size, a larger card: each the nearest that fits.
+    """Freed settings, less of each quantity, a larger card: each the nearest that fits.
 
     Args:
         model: the request's model.
@@ -38,26 +38,16 @@ def find_alternatives(
             )
         )
     search = _Search(model, target, leanest)
-    frames = search.largest(fewer_frames(model, request, request.frames - model.frame_step))
-    if frames is not None:
-        offers.append(
-            Alternative(
-                text=Text(
-                    f"Fits at {frames.frames} frame{'s' if frames.frames > 1 else ''}",
-                    f"{frames.frames} 帧可以放下",
-                ),
-                changes={"frames": frames.frames},
+    for ladder in ladders(model, request).values():
+        smaller = search.largest(ladder.below(request).requests)
+        if smaller is not None:
+            amount = ladder.amount(smaller)
+            offers.append(
+                Alternative(
+                    text=Text(f"Fits at {amount.en}", f"{amount.zh} 可以放下"),
+                    changes=ladder.changes(smaller),
+                )
             )
-        )
-    smaller = search.largest(sizes_of_shape(model, request, request.height - model.size_multiple))
-    if smaller is not None:
-        size = f"{smaller.width}x{smaller.height}"
-        offers.append(
-            Alternative(
-                text=Text(f"Fits at {size}", f"{size} 可以放下"),
-                changes={"width": smaller.width, "height": smaller.height},
-            )
-        )
     for card, card_target in cards():
         if can_fit(model, request, card_target):
             offers.append(
@@ -79,7 +69,7 @@ class _Search:
         self._settings: Settings = leanest.settings
         self._overhead = leanest.peak_reserved_bytes / max(1, leanest.peak_allocated_bytes)
 
-    def largest(self, requests: list[Request]) -> Request | None:
+    def largest(self, requests: Sequence[Request]) -> Request | None:
         """The first request that fits; smaller ones never need more."""
         return first_that_fits(
             requests,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from webui.core.clip import ClipRequest
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
@@ -36,6 +37,14 @@ def effective_settings(model: ModelCard, request: Request, target: Target) -> tu
     return names
 
 
+def own_defaults(model: ModelCard, request: Request) -> Settings:
+    """What `estimate` takes for this request instead of a setting's own default."""
+    own = dict(model.setting_defaults)
+    if isinstance(request, ClipRequest):
+        own["decode_chunk"] = request.frames
+    return own
+
+
 def open_values(
     model: ModelCard, request: Request, target: Target
 ) -> dict[str, list[SettingValue]]:
@@ -47,10 +56,11 @@ def open_values(
     on_gpu = card.kind == "cuda"
     fixed_tile = request.settings.get("vae_tile")
     tiles = AUTO_TILES if fixed_tile is None else (int(fixed_tile),)
+    frames = request.frames if isinstance(request, ClipRequest) else 1
     values: dict[str, list[SettingValue]] = {
         "precision": [half] if on_gpu else ["fp32", "bf16"],
         "image_encoder": ["gpu", "cpu"],
-        "decode_chunk": [request.frames, *(n for n in AUTO_CHUNKS if n < request.frames)],
+        "decode_chunk": [frames, *(n for n in AUTO_CHUNKS if n < frames)],
         "offload": ["none", "model", "leaf", "block"],
         "ffn_chunks": [1, AUTO_PIECES],
         "text_encoder": ["gpu", "stream", "cpu"],
@@ -102,7 +112,7 @@ def _fp8_can_help(request: Request) -> bool:
 
 def _is_sensible(settings: Settings, request: Request) -> bool:
     """Leaves out combinations that repeat another one."""
-    if "vae_tile" not in settings:
+    if "vae_tile" not in settings or not isinstance(request, ClipRequest):
         return True
     fixed = request.settings
     tile, overlap = int(settings["vae_tile"]), int(settings["vae_tile_overlap"])

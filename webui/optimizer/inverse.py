@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from webui.core.card import Card
+from webui.core.errors import BadInput
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.estimator.estimate import Target
-from webui.optimizer.ladder import (
-    Predicate,
-    fewer_frames,
-    first_that_fits,
-    listed_sizes,
-    sizes_of_shape,
-)
+from webui.optimizer.ladder import Ladder, Predicate, first_that_fits, ladders, listed_sizes
 from webui.optimizer.search import can_fit
 
-QUESTIONS = ("frames", "size", "card")
+MOST = ("frames", "size", "tokens", "length", "batch")
+"""What the most of can be asked for; each task has some of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,69 +24,83 @@ class Answer:
     """What an inverse question found."""
 
     question: str
-    """`frames` or `size` (the most of it), or `card` (the smallest)."""
+    """One of `MOST`, or `card` (the smallest)."""
     request: Request
     """The request that was found; where nothing fits, the smallest that was tried."""
     found: bool
+    ladder: Ladder | None = None
+    """What was climbed; None for `card`."""
     listed: Request | None = None
     """Of `size`: the largest of the model's own sizes that fits."""
     title: str = ""
     """Of `card`: its name for people."""
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The request's keys that were found; each None where nothing fits."""
+        if self.ladder is None:
+            return {"card": self.request.card if self.found else None}
+        changes = self.ladder.changes(self.request)
+        return changes if self.found else dict.fromkeys(changes)
+
     def to_json(self) -> dict[str, Any]:
         """The `answer` of a plan: null where not even the smallest fits."""
-        data: dict[str, Any] = {"question": self.question, "found": self.found}
-        if self.question == "frames":
-            data["frames"] = self.request.frames if self.found else None
-        elif self.question == "size":
-            data |= _size(self.request if self.found else None)
-            data["listed"] = _size(self.listed) if self.listed else None
-        else:
-            data["card"] = self.request.card if self.found else None
+        data: dict[str, Any] = {"question": self.question, "found": self.found, **self.changes}
+        if self.question == "size" and self.ladder is not None:
+            data["listed"] = self.ladder.changes(self.listed) if self.listed else None
         return data | {"text": self.text.en}
 
     @property
     def text(self) -> Text:
         """The answer in one sentence."""
-        request = self.request
-        size = f"{request.width}x{request.height}"
-        if self.question == "frames":
+        if self.ladder is None:
             return (
-                Text(f"Up to {request.frames} frames fit.", f"最多可放下 {request.frames} 帧。")
+                Text(f"The smallest card is {self.title}.", f"最小的显卡是 {self.title}。")
                 if self.found
-                else Text("Not even one frame fits.", "连一帧也放不下。")
+                else Text("It fits on no card of the list.", "列表中没有放得下的显卡。")
             )
-        if self.question == "size":
-            if not self.found:
-                return Text(f"Not even {size} fits.", f"连 {size} 也放不下。")
-            own = f"{self.listed.width}x{self.listed.height}" if self.listed else ""
-            return Text(
-                f"Up to {size} fits in this shape"
-                + (f"; of the model's own sizes {own}." if own else "."),
-                f"按此比例最大 {size}" + (f"；模型自带的尺寸中最大 {own}。" if own else "。"),
-            )
-        return (
-            Text(f"The smallest card is {self.title}.", f"最小的显卡是 {self.title}。")
-            if self.found
-            else Text("It fits on no card of the list.", "列表中没有放得下的显卡。")
+        amount = self.ladder.amount(self.request)
+        if not self.found:
+            return Text(f"Not even {amount.en} fits.", f"连 {amount.zh} 也放不下。")
+        if self.question != "size":
+            return Text(f"Up to {amount.en} fit.", f"最多可放下 {amount.zh}。")
+        own = self.ladder.amount(self.listed).en if self.listed else ""
+        return Text(
+            f"Up to {amount.en} fits in this shape"
+            + (f"; of the model's own sizes {own}." if own else "."),
+            f"按此比例最大 {amount.zh}" + (f"；模型自带的尺寸中最大 {own}。" if own else "。"),
         )
 
 
-def most_frames(model: ModelCard, request: Request, target: Target) -> Answer:
-    """The most frames that fit with any of the open settings, up to the model's own limit."""
-    ladder = fewer_frames(model, request, model.max_frames)
-    found = first_that_fits(ladder, _fits(model, target))
-    return Answer(question="frames", request=found or ladder[-1], found=found is not None)
+def find_most(model: ModelCard, request: Request, target: Target, question: str) -> Answer:
+    """The most of one quantity that fits with any of the open settings.
 
-
-def largest_size(model: ModelCard, request: Request, target: Target) -> Answer:
-    """The largest size of the request's shape that fits, and the largest of the authors' sizes."""
+    Raises:
+        BadInput: the request has no such quantity.
+    """
+    known = ladders(model, request)
+    if question not in known:
+        listed = ", ".join(known)
+        raise BadInput(
+            "most",
+            Text(
+                f"A request of {model.title} has no {question}.",
+                f"{model.title} 的请求中没有 {question}。",
+            ),
+            Text(f"Ask for the most {listed}.", f"可用的值：{listed}。"),
+        )
+    ladder = known[question]
     fits = _fits(model, target)
-    ladder = sizes_of_shape(model, request, model.max_side)
-    found = first_that_fits(ladder, fits)
-    listed = next((size for size in listed_sizes(model, request) if fits(size)), None)
+    found = first_that_fits(ladder.requests, fits)
+    listed_size = None
+    if question == "size":
+        listed_size = next((size for size in listed_sizes(model, request) if fits(size)), None)
     return Answer(
-        question="size", request=found or ladder[-1], found=found is not None, listed=listed
+        question=question,
+        request=found or ladder.requests[-1],
+        found=found is not None,
+        ladder=ladder,
+        listed=listed_size,
     )
 
 
@@ -120,10 +130,3 @@ def smallest_card(
 
 def _fits(model: ModelCard, target: Target) -> Predicate:
     return lambda request: can_fit(model, request, target, every=True)
-
-
-def _size(request: Request | None) -> dict[str, int | None]:
-    return {
-        "width": request.width if request else None,
-        "height": request.height if request else None,
-    }

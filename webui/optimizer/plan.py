@@ -12,14 +12,14 @@ from webui.core.settings import with_defaults
 from webui.core.text import Text
 from webui.estimator.estimate import Target, estimate
 from webui.optimizer.alternatives import find_alternatives
+from webui.optimizer.candidates import own_defaults
 from webui.optimizer.reasons import choice_of, does_not_fit, explain
 from webui.optimizer.search import find_best, find_leanest
 
 
 def make_estimate(model: ModelCard, request: Request, target: Target) -> Plan:
     """The request's own settings with `estimate`'s defaults for the open ones; no search."""
-    own = {**model.setting_defaults, "decode_chunk": request.frames}
-    settings = with_defaults(request.settings, model.settings, own)
+    settings = with_defaults(request.settings, model.settings, own_defaults(model, request))
     found = estimate(model, request, settings, target)
     choices = {
         name: Choice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from webui.core.clip import ClipRequest
 from webui.core.model import ModelCard
 from webui.core.plan import Choice, Estimate
 from webui.core.request import Request
@@ -54,7 +55,7 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
 
 def _plain(name: str, model: ModelCard, request: Request) -> SettingValue:
     """What a setting's value is compared with: the model's own, and all frames at once."""
-    if name == "decode_chunk":
+    if name == "decode_chunk" and isinstance(request, ClipRequest):
         return request.frames
     return model.setting_defaults.get(name, _PLAIN.get(name, ""))
 
@@ -123,7 +124,7 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
     )
     per_en, per_zh = "", ""
     if phase == "denoise":
-        time_difference /= request.steps
+        time_difference /= request.repeats
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"

@@ -1,7 +1,6 @@
 """The runs themselves: one folder a model family, the same code on a GPU, a processor and meta.
 
-A family has `build_meta`, `load`, the names of its three `PHASES`, the phases themselves
-(`encode`, `denoise`, `decode`), `check_finite` and `preview_jpeg`.
+A family has `build_meta`, `load` and `run`; what `load` gives has a `placement`.
 The package itself imports no torch, so that asking for the names costs nothing.
 """
 

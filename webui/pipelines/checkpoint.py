@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from webui.core.clip import ClipCard
 from webui.core.errors import BadInput, MissingWeights, StudioError
-from webui.core.model import ModelCard
 from webui.core.text import Text
 
 
@@ -36,9 +36,7 @@ def reading(what: str, read: Callable[[], Any]) -> Any:
         raise damaged(f"{what}: {(lines or [type(error).__name__])[0][:200]}") from error
 
 
-def check_config(
-    folder: Path, component: str, card: ModelCard, shape_keys: tuple[str, ...]
-) -> None:
+def check_config(folder: Path, component: str, card: ClipCard, shape_keys: tuple[str, ...]) -> None:
     path = folder / component / "config.json"
     if not path.is_file():
         raise missing_file(path)

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from webui.core.model import ModelCard
+from webui.core.clip import ClipCard
 
 MAX_SIDE_PX = 320
 
 
-def preview_jpeg(latents: torch.Tensor, card: ModelCard) -> bytes:
+def preview_jpeg(latents: torch.Tensor, card: ClipCard) -> bytes:
     """The middle frame of a normalised latent (B C T H W) as a JPEG.
 
     A model without a map shows three of its channels, each stretched to the full range.

@@ -1,9 +1,10 @@
-"""What the phases of all families share: cancelling, progress, overflow, frames as pixels."""
+"""What the runs of all families share: reporting, cancelling, overflow, frames as pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,22 @@ CheckCancel = Callable[[], None]
 OnStep = Callable[[int, int, torch.Tensor], None]
 """Step, steps, and the newest estimate of the clean latent (B C T H W)."""
 OnProgress = Callable[[int, int], None]
+
+
+class Report(Protocol):
+    """What a family's `run` tells whoever runs it."""
+
+    def begin(self, phase: str) -> None:
+        """A phase begins, and the one before it ends: its weights are brought."""
+
+    def check(self) -> None:
+        """Raises `Cancelled` when the user wants to stop."""
+
+    def step(self, done: int, total: int) -> None:
+        """So much of the phase is done."""
+
+    def latent_step(self, done: int, total: int, latents: torch.Tensor) -> None:
+        """The same, with the newest estimate of the clean latent (B C T H W) for a preview."""
 
 
 def check_finite(latents: torch.Tensor) -> None:

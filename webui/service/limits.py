@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from webui.core.clip import ClipRequest
 from webui.core.errors import BadInput, NotAllowed
 from webui.core.job import JobState
 from webui.core.request import Request
@@ -15,6 +16,8 @@ def check_size(request: Request, limits: Limits) -> None:
     Raises:
         BadInput: larger than a visitor may ask for.
     """
+    if not isinstance(request, ClipRequest):
+        return
     if request.width * request.height * request.frames > limits.max_pixel_frames:
         raise BadInput(
             "frames",

@@ -59,7 +59,7 @@ class Planner:
         Raises:
             BadInput: no such card, or it cannot do a fixed setting.
         """
-        model = find_model(request.model)
+        model = find_model(request.model, request.task)
         target = self.target(request, names=names)
         _refuse_unsupported(request, target.card)
         return make_plan(model, request, target, lambda: self._larger_cards(request, target))
@@ -76,7 +76,7 @@ class Planner:
         """
         target = self.target(request, calibrated)
         _refuse_unsupported(request, target.card)
-        return make_estimate(find_model(request.model), request, target)
+        return make_estimate(find_model(request.model, request.task), request, target)
 
     def target(self, request: Request, calibrated: bool = True, names: bool = False) -> Target:
         """The card and the limit that the request names, corrected by receipts.

@@ -12,10 +12,9 @@ from webui.core.request import Request
 from webui.core.text import Text
 from webui.estimator.explain import Explanation, explain_estimate
 from webui.optimizer.frontier import Point, find_frontier
-from webui.optimizer.inverse import Answer, largest_size, most_frames, smallest_card
+from webui.optimizer.inverse import MOST, Answer, find_most, smallest_card
 from webui.service.planner import Planner, unsupported
 
-MOST = ("frames", "size")
 SMALLEST = ("card",)
 
 
@@ -65,7 +64,7 @@ class Questions:
 
         Args:
             request: the workload and its fixed settings.
-            most: `frames` or `size`: find the most of it that fits.
+            most: `frames`, `size`, ...: find the most of it that fits.
             smallest: `card`: find the smallest card that holds the request.
             explain: take every figure apart.
             frontier: the settings that nothing else beats in memory, time and quality.
@@ -78,7 +77,7 @@ class Questions:
         answer = self.find(request, most, smallest) if most or smallest else None
         asked = answer.request if answer else request
         plan = self._planner.plan(asked, names) if search else self._planner.estimate(asked)
-        model = find_model(request.model)
+        model = find_model(request.model, request.task)
         target = self._planner.target(plan.request, names=names)
         return Answered(
             plan=plan,
@@ -103,7 +102,7 @@ class Questions:
                 Text("One question at a time.", "一次只能问一个问题。"),
                 Text("Ask for most or for smallest.", "请只用 most 或 smallest 之一。"),
             )
-        model = find_model(request.model)
+        model = find_model(request.model, request.task)
         if smallest:
             _check("smallest", smallest, SMALLEST)
             return smallest_card(model, request, self._planner.cards_for(request))
@@ -112,8 +111,7 @@ class Questions:
         refusal = unsupported(request, target.card)
         if refusal is not None:
             raise refusal
-        find = most_frames if most == "frames" else largest_size
-        return find(model, request, target)
+        return find_most(model, request, target, str(most))
 
 
 def _check(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -17,20 +17,14 @@ from webui.core.card import Card
 from webui.core.errors import BadInput, MissingWeights, NotAllowed, StudioError
 from webui.core.job import JobState, JobView
 from webui.core.model import ModelCard
+from webui.core.parse import parse_request
 from webui.core.plan import Plan
-from webui.core.request import (
-    MAX_SEED,
-    Request,
-    parse_request,
-    require_image,
-    require_prompt,
-    require_text_encoder,
-)
+from webui.core.request import MAX_SEED, Request
 from webui.core.text import Text
-from webui.core.units import MIB
 from webui.hardware import detected_card, load_cards, read_devices, read_host
 from webui.service import flow
 from webui.service.access import Access
+from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
 from webui.service.limits import check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
 from webui.service.questions import Questions
@@ -49,12 +43,8 @@ from webui.storage import (
     find_weights,
     load_config,
     missing_weights,
-    read_picture,
-    store_picture,
 )
 
-OUTPUT_BYTES_PER_PIXEL_FRAME = 0.5
-"""Room for a clip: far above what the encoder makes of it."""
 _RANDOM_WEIGHTS = {"kind": "random", "folder": ""}
 
 
@@ -151,7 +141,7 @@ class Studio:
 
     def _with_versions(self, plan: Plan) -> Plan:
         """The plan, with a note where its templates are of other library versions."""
-        note = self._retracer.check(find_model(plan.request.model))
+        note = self._retracer.check(find_model(plan.request.model, plan.request.task))
         if note is None:
             return plan
         notes = (*plan.estimate.notes, note)
@@ -168,20 +158,15 @@ class Studio:
             The job's id.
 
         Raises:
-            BadInput: no prompt or picture where one is needed, no text encoder, or a card that
-                is not here.
+            BadInput: no prompt or picture where one is needed, no text encoder, a task that only
+                estimates know, or a card that is not here.
             DoesNotFit: nothing fits; the hint has the nearest that would.
             MissingWeights: the model is not on this machine.
             NotEnoughDisk: no room for the output.
             NotAllowed: a visitor's limits.
         """
-        model = find_model(request.model)
         if not self._random_weights:
-            if model.needs_prompt:
-                require_prompt(request)
-            if model.needs_image:
-                require_image(request)
-            require_text_encoder(request)
+            require_inputs(request, find_model(request.model, request.task))
         self._planner.check_runs_here(request)
         if not self.access.is_owner(owner):
             check_size(request, self.config.limits)
@@ -190,17 +175,12 @@ class Studio:
                     "card",
                     Text("Visitors run on this machine's GPU.", "访客只能使用本机的 GPU 运行。"),
                 )
-        picture = (
-            read_picture(Path(request.image), request.width, request.height)
-            if request.image
-            else None
-        )
+        pictures = read_inputs(request)
         plan = self._planner.plan(request)
         if not plan.fits:
             raise does_not_fit(plan)
         weights = self._weights(request)
-        pixels = request.width * request.height * request.frames
-        self._outputs.check_space(int(pixels * OUTPUT_BYTES_PER_PIXEL_FRAME) + 16 * MIB)
+        self._outputs.check_space(output_bytes(request))
         if request.seed < 0:
             request = request.with_changes(seed=random.SystemRandom().randint(0, MAX_SEED))
         job_id = secrets.token_hex(6)
@@ -209,8 +189,7 @@ class Studio:
                 check_queue(owner, self.config.limits, self._ledger)
             new = self._outputs.new_folder(job_id)
             folder = new.name
-            if picture is not None:
-                request = request.with_changes(image=store_picture(picture, new))
+            request = store_inputs(request, pictures, new)
             record = self._ledger.record(job_id, owner, request.to_json(), plan.to_json(), folder)
         self._queue.add(record, request, weights)
         return job_id
@@ -364,7 +343,7 @@ class Studio:
     def _weights(self, request: Request) -> dict[str, str]:
         if self._random_weights:
             return dict(_RANDOM_WEIGHTS)
-        card = find_model(request.model)
+        card = find_model(request.model, request.task)
         source: WeightsSource | None = find_weights(card, self.config)
         if source is None:
             raise missing_weights(card, self.config)

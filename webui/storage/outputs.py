@@ -14,7 +14,7 @@ from webui.core.text import Text
 from webui.core.units import MIB
 from webui.storage.files import check_free, write_error, writing
 from webui.storage.metadata import embed_metadata
-from webui.storage.pictures import INPUT
+from webui.storage.pictures import INPUT_PREFIX
 
 RECEIPT = "receipt.json"
 THUMBNAIL = "thumbnail.jpg"
@@ -113,8 +113,13 @@ class Outputs:
             found = sorted(self.folder(folder).iterdir())
         except NotFound:
             return []
-        beside = (RECEIPT, THUMBNAIL, INPUT)
-        return [path for path in found if path.name not in beside and _plain(path)]
+        return [
+            path
+            for path in found
+            if path.name not in (RECEIPT, THUMBNAIL)
+            and not path.name.startswith(INPUT_PREFIX)
+            and _plain(path)
+        ]
 
     def thumbnail(self, folder: str) -> Path | None:
         """The small picture of a run, or None."""

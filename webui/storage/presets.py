@@ -12,7 +12,7 @@ import yaml
 
 from webui.core.errors import BadInput, NotFound
 from webui.core.mapping import check_keys
-from webui.core.request import KEYS
+from webui.core.parse import KEYS
 from webui.core.text import Text
 from webui.storage.files import writing
 

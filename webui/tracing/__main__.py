@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from webui.catalogue import load_models
+from webui.catalogue import load_cards, load_models
 from webui.core.model import ModelCard
 from webui.estimator.templates import FOLDER, template_name
 
@@ -67,11 +67,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    cards = load_models()
-    for name in arguments.models or list(cards):
+    for name in arguments.models or list(load_models()):
         begun = time.perf_counter()
-        for path in trace_model(cards[name], arguments.output, arguments.part):
-            print(f"{path.name}  {path.stat().st_size / 1024:.0f} KiB")
+        for card in (card for card in load_cards().values() if card.name == name):
+            for path in trace_model(card, arguments.output, arguments.part):
+                print(f"{path.name}  {path.stat().st_size / 1024:.0f} KiB")
         print(f"{name}: {time.perf_counter() - begun:.1f} s")
     return 0
 

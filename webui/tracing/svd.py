@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from webui.core.model import ModelCard
-from webui.core.request import Request
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.estimator.tape import RELEASE, axial_cost_monomials
 from webui.pipelines import svd
@@ -42,7 +41,7 @@ _FLAT_SHAPES = [*grid(h=(16, 24), w=(32, 40)), {"h": 32, "w": 48}, {"h": 48, "w"
 _GUIDANCE = {"guided": 3.0, "single": 1.0}
 
 
-def request_of(card: ModelCard, shape: Shape, **changes: Any) -> Request:
+def request_of(card: ClipCard, shape: Shape, **changes: Any) -> ClipRequest:
     """A request whose latent has this shape."""
     defaults = card.defaults
     values: dict[str, Any] = {
@@ -58,7 +57,7 @@ def request_of(card: ModelCard, shape: Shape, **changes: Any) -> Request:
         "fps": defaults.fps,
         "seed": 0,
     }
-    return Request(task="generate", model=card.name, **(values | changes))
+    return ClipRequest(task="generate", model=card.name, **(values | changes))
 
 
 def _settings(precision: str, **changes: Any) -> Settings:
@@ -72,7 +71,7 @@ def _settings(precision: str, **changes: Any) -> Settings:
     return settings | changes
 
 
-def trace_image(card: ModelCard, precision: str) -> Arrays:
+def trace_image(card: ClipCard, precision: str) -> Arrays:
     """Weights of the image encoder, the picture's way through it, and its cost. No variables."""
     pipe = svd.build_meta(card, _settings(precision))
     arrays: Arrays = {"weights": weight_sizes(pipe.image_encoder)}
@@ -89,7 +88,7 @@ def trace_image(card: ModelCard, precision: str) -> Arrays:
     return arrays
 
 
-def encoded_of(pipe: Any, request: Request) -> svd.Encoded:
+def encoded_of(pipe: Any, request: ClipRequest) -> svd.Encoded:
     """A picture's embedding and latent on meta, as `encode` gives them."""
     copies = 2 if request.guidance > 1 else 1
     unet = pipe.unet.config
@@ -104,7 +103,7 @@ def encoded_of(pipe: Any, request: Request) -> svd.Encoded:
     )
 
 
-def record_denoise(pipe: Any, request: Request, mode: str) -> Recording:
+def record_denoise(pipe: Any, request: ClipRequest, mode: str) -> Recording:
     """The denoise phase with the UNet resident or streamed."""
     encoded = encoded_of(pipe, request)
     return record_run(
@@ -115,7 +114,7 @@ def record_denoise(pipe: Any, request: Request, mode: str) -> Recording:
     )
 
 
-def trace_unet(card: ModelCard, precision: str, modes: tuple[str, ...] = MODES) -> Arrays:
+def trace_unet(card: ClipCard, precision: str, modes: tuple[str, ...] = MODES) -> Arrays:
     """Weights, the denoising loop for each way of offloading, guided or not, and a step's cost."""
     settings = _settings(precision)
     pipe = svd.build_meta(card, settings)
@@ -138,7 +137,7 @@ def trace_unet(card: ModelCard, precision: str, modes: tuple[str, ...] = MODES) 
     return arrays
 
 
-def trace_vae(card: ModelCard, precision: str) -> Arrays:
+def trace_vae(card: ClipCard, precision: str) -> Arrays:
     """Weights; encoding the picture, in fp32 or as it is; decoding one chunk of frames."""
     arrays: Arrays = {}
     widths = {"plain": "bf16", "upcast": "fp16"} if precision != "fp32" else {"plain": "fp32"}
@@ -171,7 +170,7 @@ def trace_vae(card: ModelCard, precision: str) -> Arrays:
     return arrays
 
 
-def record_encode(pipe: Any, request: Request) -> tuple[Recording, list[int]]:
+def record_encode(pipe: Any, request: ClipRequest) -> tuple[Recording, list[int]]:
     """The picture through the VAE, and which of its weights the recording replaces, in order.
 
     A VAE in fp16 is made fp32 and back: its weights are other storages afterwards.
@@ -193,7 +192,7 @@ def _replaced(events: list[Event], slots: dict[int, int]) -> list[int]:
     return [slots[event.slot] for event in events if event.kind == RELEASE and event.slot in slots]
 
 
-def record_decode(pipe: Any, request: Request, chunk: int, marks: bool = False) -> Recording:
+def record_decode(pipe: Any, request: ClipRequest, chunk: int, marks: bool = False) -> Recording:
     """The decode phase, with a mark around each call of the decoder if asked for."""
     channels = int(pipe.unet.config.in_channels) // 2
     sides = (request.height // DECODER_SCALE, request.width // DECODER_SCALE)

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from webui.core.model import ModelCard
-from webui.core.request import SOLVERS, Request
+from webui.core.clip import SOLVERS, ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.pipelines import wan
 from webui.tracing.fit import Shape, fit_costs, fit_tape, grid
@@ -32,7 +31,7 @@ _SHAPES = [*grid(f=(3, 5), h=(8, 12), w=(16, 22)), {"f": 7, "h": 14, "w": 26}]
 _FLAT_SHAPES = [*grid(h=(8, 12), w=(16, 22)), {"h": 14, "w": 26}]
 
 
-def request_of(card: ModelCard, shape: Shape, **changes: Any) -> Request:
+def request_of(card: ClipCard, shape: Shape, **changes: Any) -> ClipRequest:
     """A request whose latent has this shape."""
     defaults = card.defaults
     ratio = card.configs["vae"].get("scale_factor_spatial") or 8
@@ -49,7 +48,7 @@ def request_of(card: ModelCard, shape: Shape, **changes: Any) -> Request:
         "fps": defaults.fps,
         "seed": 0,
     }
-    return Request(task="generate", model=card.name, **(values | changes))
+    return ClipRequest(task="generate", model=card.name, **(values | changes))
 
 
 def _settings(precision: str, **changes: Any) -> Settings:
@@ -66,7 +65,7 @@ def _settings(precision: str, **changes: Any) -> Settings:
     return settings | changes
 
 
-def trace_text(card: ModelCard, precision: str) -> Arrays:
+def trace_text(card: ClipCard, precision: str) -> Arrays:
     """Weights, the encode phase (resident and streamed), and its cost. No variables."""
     arrays: Arrays = {}
     for mode in ("resident", "leaf"):
@@ -82,7 +81,7 @@ def trace_text(card: ModelCard, precision: str) -> Arrays:
     return arrays
 
 
-def trace_transformer(card: ModelCard, precision: str) -> Arrays:
+def trace_transformer(card: ClipCard, precision: str) -> Arrays:
     """Weights, the denoising loop for each way of offloading, guided or not, by solver."""
     settings = _settings(precision, text_encoder="absent")
     pipe = wan.build_meta(card, settings)
@@ -112,7 +111,7 @@ def trace_transformer(card: ModelCard, precision: str) -> Arrays:
     return arrays | trace_variants(card, precision)
 
 
-def trace_variants(card: ModelCard, precision: str) -> Arrays:
+def trace_variants(card: ClipCard, precision: str) -> Arrays:
     """What the loop becomes with weights in fp8, in pieces, and both.
 
     Once for both solvers: they differ by a latent or two of history, half a percent of the peak
@@ -160,7 +159,7 @@ def _forward_costs(pipe: Any, shape: Shape) -> dict[str, float]:
     return recorder.recording.costs
 
 
-def trace_vae(card: ModelCard, precision: str) -> Arrays:
+def trace_vae(card: ClipCard, precision: str) -> Arrays:
     """Weights and the decoder's calls, with contiguous and with channels-last weights."""
     arrays: Arrays = {}
     for name, channels_last in (("contiguous", False), ("channels_last", True)):
@@ -186,7 +185,7 @@ def trace_vae(card: ModelCard, precision: str) -> Arrays:
 
 def record_decode(pipe: Any, shape: Shape, settings: Settings) -> Recording:
     """One decode phase, with a mark around each call of the decoder."""
-    card: ModelCard = pipe.card
+    card: ClipCard = pipe.card
     channels = int(card.configs["vae"]["z_dim"])
     latents = torch.empty(
         (1, channels, shape["f"], shape["h"], shape["w"]), dtype=torch.float32, device="meta"

@@ -18,8 +18,7 @@ import torch
 from diffusers.hooks.layerwise_casting import LayerwiseCastingHook
 from torch import nn
 
-from webui.core.model import ModelCard
-from webui.core.request import Request
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.estimator.tape import Tape, monomial_names
 from webui.pipelines import wan
@@ -42,11 +41,11 @@ SHAPES = [{"f": 3, "h": 8, "w": 16}, {"f": 5, "h": 24, "w": 16}, {"f": 7, "h": 1
 divide."""
 _FEW, _MANY = 4, 8
 
-RequestOf = Callable[..., Request]
+RequestOf = Callable[..., ClipRequest]
 
 
 def trace_loop(
-    card: ModelCard,
+    card: ClipCard,
     settings: Settings,
     mode: str,
     request_of: RequestOf,

@@ -16,12 +16,14 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
+from webui.core.clip import PICTURES
 from webui.core.errors import BadInput, StudioError
 from webui.core.job import JobState, JobView
 from webui.core.text import Text
+from webui.ui.form import PICTURE
 from webui.ui.page import Page, Visit
 from webui.ui.results import made_by
-from webui.ui.uploads import received_file, with_picture
+from webui.ui.uploads import received_file, with_pictures
 from webui.ui.words import common as words
 
 POLL_S = 0.25
@@ -57,6 +59,7 @@ class Endpoints:
         prompt: str | None = None,
         negative_prompt: str | None = None,
         image: dict[str, Any] | None = None,
+        last_image: dict[str, Any] | None = None,
         frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -98,6 +101,7 @@ class Endpoints:
         prompt: str | None = None,
         negative_prompt: str | None = None,
         image: dict[str, Any] | None = None,
+        last_image: dict[str, Any] | None = None,
         frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -122,6 +126,7 @@ class Endpoints:
         model: str | None = None,
         negative_prompt: str | None = None,
         image: dict[str, Any] | None = None,
+        last_image: dict[str, Any] | None = None,
         frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -140,7 +145,8 @@ class Endpoints:
     ) -> AsyncIterator[dict[str, Any]]:
         """Plans, runs and measures.
 
-        `image` is a file (`gradio_client.handle_file`), for models that start from a picture.
+        `image` and `last_image` are files (`gradio_client.handle_file`), for models that start
+        from a picture or end with one.
         The first answers carry the job's id and state; the last one is
         `{"id", "state", "video": file, "outputs": [files], "receipt": {...}}`. Progress is in
         `job.status().progress_data`. Cancelling the call cancels the job.
@@ -148,10 +154,8 @@ class Endpoints:
         keys = _keys({key: value for key, value in locals().items() if key != "request"})
         studio, visit = self.page.studio, self._visit(request)
         try:
-            picture = received_file(keys.pop("image", None))
-            parsed = studio.parse(keys)
-            if picture:
-                parsed = with_picture(parsed, picture)
+            pictures = {key: keys.pop(key) for key in PICTURES if key in keys}
+            parsed = with_pictures(studio.parse(keys | _named(pictures)), pictures)
             job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
         except StudioError as error:
             raise _refusal(error, visit.language) from error
@@ -216,7 +220,9 @@ class Endpoints:
 
     def _answer(self, keys: dict[str, Any], ask: Callable[[Any], Any]) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = ask(self.page.studio.parse(_without_picture(keys))).to_json()
+            pictures = {key: keys[key] for key in PICTURES if key in keys}
+            parsed = self.page.studio.parse(keys | _named(pictures))
+            answer: dict[str, Any] = ask(parsed).to_json()
         except BadInput as error:
             return {"error": error.to_contract()}
         except StudioError as error:
@@ -235,10 +241,13 @@ class Endpoints:
         }
 
 
-def _without_picture(keys: dict[str, Any]) -> dict[str, Any]:
-    """A plan does not depend on the picture, but it must be one."""
-    received_file(keys.get("image"))
-    return {key: value for key, value in keys.items() if key != "image"}
+def _named(pictures: dict[str, Any]) -> dict[str, str]:
+    """Uploaded pictures as the request names them: a plan needs to know only that they are there.
+
+    Raises:
+        BadInput: one is no uploaded file.
+    """
+    return {key: PICTURE for key, value in pictures.items() if received_file(value, key)}
 
 
 def _keys(arguments: dict[str, Any]) -> dict[str, Any]:

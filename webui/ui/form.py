@@ -7,14 +7,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from webui.core.clip import OPTIONAL_KEYS, SOLVERS, ClipCard
 from webui.core.errors import BadInput
-from webui.core.model import OPTIONAL_KEYS, ModelCard
-from webui.core.request import DETECTED, MAX_SEED, SOLVERS
+from webui.core.request import DETECTED, MAX_SEED
 from webui.core.settings import SETTINGS, SettingSpec, SettingValue
 from webui.ui.words import common as words
 
 AUTO = "auto"
 CUSTOM_SIZE = "custom"
+PICTURE = "picture"
+"""Stands for a picture's file in a plan."""
 SETTING = "set_"
 """Prefix of the controls of memory settings."""
 HIDDEN_CHOICES = {"text_encoder": ("absent",)}
@@ -47,7 +49,7 @@ def size_name(width: int, height: int) -> str:
     return f"{width}x{height}"
 
 
-def defaults_of(model: ModelCard) -> dict[str, Any]:
+def defaults_of(model: ClipCard) -> dict[str, Any]:
     """The controls' values for a model that was just picked: the authors' settings, all auto."""
     defaults = model.defaults
     size = (defaults.width, defaults.height)
@@ -68,7 +70,7 @@ def defaults_of(model: ModelCard) -> dict[str, Any]:
     }
 
 
-def size_of(form: Mapping[str, Any], model: ModelCard) -> tuple[int, int]:
+def size_of(form: Mapping[str, Any], model: ClipCard) -> tuple[int, int]:
     """Width and height as the model takes them; free entry is snapped."""
     for width, height in model.sizes:
         if form.get("size") == size_name(width, height):
@@ -80,8 +82,12 @@ def size_of(form: Mapping[str, Any], model: ModelCard) -> tuple[int, int]:
     )
 
 
-def request_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
+def request_data(
+    form: Mapping[str, Any], model: ClipCard, pictures: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What `Studio.parse` takes, from the controls' values.
+
+    Of pictures a plan needs to know only that they are there.
 
     Settings that the model does not have are left out: their controls are hidden, and what they
     were for another model must not stand in the way.
@@ -112,12 +118,13 @@ def request_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
     }
     if limit > 0:
         data["vram_gib"] = limit
+    data |= {key: PICTURE for key, value in (pictures or {}).items() if value}
     # Controls of what another model takes are hidden, and keep what they were.
     unused = set(OPTIONAL_KEYS) - set(model.workload)
     return {key: value for key, value in data.items() if key not in unused}
 
 
-def form_of(request: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
+def form_of(request: Mapping[str, Any], model: ClipCard) -> dict[str, Any]:
     """The controls' values for a request of the past ("use these settings again")."""
     form = defaults_of(model)
     for key in ("prompt", "negative_prompt", "frames", "steps", "guidance", "flow_shift",
@@ -156,7 +163,7 @@ def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     return changed
 
 
-def restored(saved: Any, models: Mapping[str, ModelCard], cards: set[str]) -> dict[str, Any] | None:
+def restored(saved: Any, models: Mapping[str, ClipCard], cards: set[str]) -> dict[str, Any] | None:
     """The form that this browser remembers, or None; nothing in it is taken on trust."""
     if not isinstance(saved, Mapping) or saved.get("model") not in models:
         return None

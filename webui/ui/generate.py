@@ -14,8 +14,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from webui.core.clip import ClipCard
 from webui.core.errors import NotFound, StudioError
-from webui.core.model import ModelCard
 from webui.core.plan import Plan
 from webui.core.request import DETECTED
 from webui.ui import form as forms
@@ -25,13 +25,14 @@ from webui.ui.generate_form import (
     Controls,
     build_controls,
     card_choices,
+    hint_updates,
     render_examples,
-    render_note,
+    setting_updates,
     size_choices,
     workload_updates,
 )
 from webui.ui.page import Page, Visit
-from webui.ui.uploads import with_shown_picture
+from webui.ui.uploads import with_pictures
 from webui.ui.words import generate as words
 
 RECENT = 8
@@ -61,7 +62,8 @@ class GenerateTab:
         areas, controls = self.areas, self.controls
         return [
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
-            controls.prompts, controls.image, controls.custom_size, controls.frames_hint,
+            controls.prompts, *controls.pictures.values(), controls.custom_size,
+            controls.frames_hint,
             controls.size_hint, controls.weights, controls.examples, controls.message, areas.panel,
             areas.jobs, areas.result, areas.recent, areas.timer, areas.following, areas.shown,
             areas.revision, areas.memory,
@@ -71,7 +73,7 @@ class GenerateTab:
 
     def _wire(self) -> None:
         fields, areas, controls = self._fields, self.areas, self.controls
-        inputs = {*fields.values(), controls.image, areas.shown, areas.following}
+        inputs = {*fields.values(), *controls.pictures.values(), areas.shown, areas.following}
         quiet: dict[str, Any] = {
             "inputs": inputs, "outputs": self.outputs, "queue": False,
             "show_progress": "hidden", "api_visibility": "private", "preprocess": False,
@@ -80,7 +82,8 @@ class GenerateTab:
         texts = ("prompt", "negative_prompt")
         edits = [part.input for name, part in fields.items() if name not in ("model", *texts)]
         # One listener for all: two would answer out of order, and the older plan would stay.
-        gr.on([*edits, areas.revision.change], replan, trigger_mode="always_last", **quiet)
+        chosen = [picture.change for picture in controls.pictures.values()]
+        gr.on([*edits, *chosen, areas.revision.change], replan, trigger_mode="always_last", **quiet)
         fields["model"].input(self._event(self._on_model), **quiet)
         for name in texts:
             fields[name].blur(self._event(self._on_text), **quiet)
@@ -151,7 +154,7 @@ class GenerateTab:
         return {
             "shown": data[self.areas.shown],
             "following": data[self.areas.following],
-            "image": data[self.controls.image],
+            "pictures": {key: data[part] for key, part in self.controls.pictures.items()},
         }
 
     # What the page shows of a form
@@ -159,17 +162,18 @@ class GenerateTab:
     def plan_updates(self, form: Form, visit: Visit, state: Mapping[str, Any]) -> Updates:
         """The panel, the hints and the settings' notes for the form as it stands."""
         model = self._model(form)
-        updates = self._hints(form, model, visit)
+        updates = hint_updates(self.controls, form, model, visit)
         updates[self.areas.memory] = form
         try:
-            request = self.page.studio.parse(forms.request_data(form, model))
+            data = forms.request_data(form, model, state["pictures"])
+            request = self.page.studio.parse(data)
             plan = self.page.studio.plan(request, visit.owner)
         except StudioError as error:
             updates[self.areas.panel] = memory_panel.render_error(error, visit.language)
             return updates
         receipt = self._receipt_for(plan, visit, state)
         updates[self.areas.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt)
-        return updates | self._settings(plan, visit)
+        return updates | setting_updates(self.controls, plan, visit)
 
     def form_updates(self, form: Form, visit: Visit, before: Form | None = None) -> Updates:
         """Puts a form into the controls; the plan follows by itself.
@@ -189,9 +193,9 @@ class GenerateTab:
         }
         if "model" in changed or before is None or before["model"] != form["model"]:
             updates |= self._model_updates(form, model, visit)
-        return updates | self._hints(form, model, visit) | self._replan()
+        return updates | hint_updates(self.controls, form, model, visit) | self._replan()
 
-    def _model_updates(self, form: Form, model: ModelCard, visit: Visit) -> Updates:
+    def _model_updates(self, form: Form, model: ClipCard, visit: Visit) -> Updates:
         return {
             self._fields["frames"]: gr.update(
                 value=form["frames"], maximum=model.max_frames, step=model.frame_step
@@ -199,7 +203,7 @@ class GenerateTab:
             self._fields["size"]: gr.update(
                 choices=size_choices(model, visit.language), value=form["size"]
             ),
-            **workload_updates(self.controls, form, model),
+            **workload_updates(self.controls, form, model, visit),
             self.controls.examples: render_examples(model, visit),
             self.controls.weights: self._weights(model, visit),
         }
@@ -230,39 +234,6 @@ class GenerateTab:
             updates |= {self.areas.result: empty, self.areas.shown: None}
         return updates
 
-    def _hints(self, form: Form, model: ModelCard, visit: Visit) -> Updates:
-        width, height = forms.size_of(form, model)
-        frames = model.snap_frames(forms.number(form.get("frames"), 1))
-        fps = forms.number(form.get("fps"), 0) or model.defaults.fps
-        length = (
-            visit.say(words.ONE_FRAME)
-            if frames == 1
-            else f"{frames} = "
-            + visit.say(words.FRAMES_ARE, seconds=f"{frames / fps:.1f}", fps=f"{fps:g}")
-        )
-        custom = form.get("size") == forms.CUSTOM_SIZE
-        snapped = custom and (form.get("width"), form.get("height")) != (width, height)
-        size = visit.say(
-            words.SIZE_SNAPPED, multiple=model.size_multiple, width=width, height=height
-        )
-        return {
-            self.controls.frames_hint: f'<p class="vs-hint">{length}</p>',
-            self.controls.size_hint: f'<p class="vs-hint">{size}</p>' if snapped else "",
-            self.controls.custom_size: gr.update(visible=custom),
-        }
-
-    def _settings(self, plan: Plan, visit: Visit) -> Updates:
-        """Shows the settings that change something here, with what was chosen and why."""
-        updates: Updates = {}
-        untiled = plan.settings.get("vae_tiling") is False
-        for name, column in self.controls.columns.items():
-            choice = plan.choices.get(name)
-            shown = choice is not None and not (untiled and name.startswith("vae_tile"))
-            updates[column] = gr.update(visible=shown)
-            if choice is not None:
-                updates[self.controls.notes[name]] = render_note(name, choice, visit)
-        return updates
-
     def _receipt_for(self, plan: Plan, visit: Visit, state: Mapping[str, Any]) -> Any:
         """The receipt of the shown run, when it measured what is planned now."""
         if not state.get("shown"):
@@ -275,11 +246,11 @@ class GenerateTab:
         same = all(run.request.get(key) == now.get(key) for key in SAME_WORK)
         return run.receipt if same else None
 
-    def _model(self, form: Form) -> ModelCard:
+    def _model(self, form: Form) -> ClipCard:
         models = self.page.models()
         return models.get(str(form.get("model")), next(iter(models.values())))
 
-    def _weights(self, model: ModelCard, visit: Visit) -> str:
+    def _weights(self, model: ClipCard, visit: Visit) -> str:
         state = self.page.studio.model_state(model.name)
         return weights.render_weights(model, state, visit.language, owner=visit.owner)
 
@@ -304,7 +275,7 @@ class GenerateTab:
         snapped: dict[str, Any] = {"frames": model.snap_frames(forms.number(form["frames"], 1))}
         if form["size"] == forms.CUSTOM_SIZE:
             snapped |= {"width": width, "height": height}
-        updates = self._hints({**form, **snapped}, model, visit)
+        updates = hint_updates(self.controls, {**form, **snapped}, model, visit)
         return updates | {
             self._fields[name]: value for name, value in snapped.items() if form[name] != value
         }
@@ -313,7 +284,7 @@ class GenerateTab:
         studio = self.page.studio
         try:
             request = studio.parse(forms.request_data(form, self._model(form)))
-            job = studio.submit(with_shown_picture(request, state["image"]), visit.visitor)
+            job = studio.submit(with_pictures(request, state["pictures"]), visit.visitor)
         except StudioError as error:
             return {
                 self.controls.message: memory_panel.render_error(error, visit.language),
@@ -373,7 +344,9 @@ class GenerateTab:
                 changed = forms.with_changes(form, changes)
                 return self.form_updates(changed, visit, form) | {self.controls.message: ""}
             case "limits":
-                panel = plan_panel.limits_panel(self.page, form, self._model(form), visit)
+                panel = plan_panel.limits_panel(
+                    self.page, form, state["pictures"], self._model(form), visit
+                )
                 return {self.areas.panel: panel}
             case "cancel":
                 studio.cancel(asked.get("job", ""), visit.visitor)

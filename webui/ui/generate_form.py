@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from webui.core.model import ModelCard
-from webui.core.plan import Choice
-from webui.core.request import DETECTED, MAX_SEED, SOLVERS
+from webui.core.clip import PICTURES, SOLVERS, ClipCard
+from webui.core.plan import Choice, Plan
+from webui.core.request import DETECTED, MAX_SEED
 from webui.core.settings import SETTINGS, SettingSpec
 from webui.core.text import Text
 from webui.core.units import GIB
@@ -20,8 +20,10 @@ from webui.ui.form import (
     SETTING,
     defaults_of,
     encode_setting,
+    number,
     setting_values,
     size_name,
+    size_of,
 )
 from webui.ui.page import Page, Visit
 from webui.ui.results import CLICKS, button, say
@@ -36,8 +38,8 @@ class Controls:
 
     prompts: gr.Group
     """Shown for models that take a prompt."""
-    image: gr.Image
-    """Shown for models that start from a picture."""
+    pictures: dict[str, gr.Image]
+    """By the request's key; shown for models that start from a picture or end with one."""
     fields: dict[str, Any]
     """Gradio components by the name of their value in the form (`form.py`)."""
     columns: dict[str, gr.Column]
@@ -60,10 +62,15 @@ def build_controls(page: Page) -> Controls:
     start = defaults_of(model)
     fields: dict[str, Any] = {}
     with gr.Column(elem_id="generate-compose", elem_classes="vs-area"):
-        image = gr.Image(
-            label=label(words.IMAGE), type="filepath", sources=["upload", "clipboard"],
-            height=220, visible=model.needs_image, elem_id="generate-image",
-        )  # fmt: skip
+        with gr.Row():
+            pictures = {
+                key: gr.Image(
+                    label=label(words.PICTURES[key]), type="filepath",
+                    sources=["upload", "clipboard"], height=220, visible=key in model.pictures,
+                    elem_id=f"generate-{key.replace('_', '-')}",
+                )
+                for key in PICTURES
+            }  # fmt: skip
         with gr.Group(visible=model.needs_prompt) as prompts:
             fields["prompt"] = gr.Textbox(
                 label=label(words.PROMPT), placeholder=label(words.PROMPT_PLACEHOLDER), lines=3,
@@ -125,7 +132,7 @@ def build_controls(page: Page) -> Controls:
         with gr.Accordion(label(words.SAMPLING), open=False, elem_id="generate-sampling"):
             _build_sampling(page, fields, start)
     return Controls(
-        prompts=prompts, image=image, fields=fields, columns=columns, notes=notes,
+        prompts=prompts, pictures=pictures, fields=fields, columns=columns, notes=notes,
         custom_size=custom_size, frames_hint=frames_hint, size_hint=size_hint, weights=weights,
         examples=examples, generate=generate, message=message,
     )  # fmt: skip
@@ -143,7 +150,7 @@ def card_choices(page: Page, language: str) -> list[tuple[str, str]]:
     ]
 
 
-def size_choices(model: ModelCard, language: str) -> list[tuple[str, str]]:
+def size_choices(model: ClipCard, language: str) -> list[tuple[str, str]]:
     """The authors' sizes, then free entry."""
     return [
         *((f"{width} x {height}", size_name(width, height)) for width, height in model.sizes),
@@ -208,19 +215,66 @@ def _build_sampling(page: Page, fields: dict[str, Any], start: dict[str, Any]) -
 
 
 def workload_updates(
-    controls: Controls, form: Mapping[str, Any], model: ModelCard
+    controls: Controls, form: Mapping[str, Any], model: ClipCard, visit: Visit
 ) -> dict[Any, Any]:
     """Shows what the model takes: a prompt or a picture, a solver, a flow shift."""
     updates: dict[Any, Any] = {
         controls.prompts: gr.update(visible=model.needs_prompt),
-        controls.image: gr.update(visible=model.needs_image),
+        **{
+            picture: gr.update(
+                visible=key in model.pictures,
+                label=_picture_label(key, model, visit),
+            )
+            for key, picture in controls.pictures.items()
+        },
     }
     for name in ("solver", "flow_shift"):
         updates[controls.fields[name]] = gr.update(value=form[name], visible=name in model.workload)
     return updates
 
 
-def render_examples(model: ModelCard, visit: Visit) -> str:
+def _picture_label(key: str, model: ClipCard, visit: Visit) -> str:
+    label = visit.say(words.PICTURES[key])
+    return label if key in model.requires else visit.say(words.MAY_BE_EMPTY, label=label)
+
+
+def hint_updates(
+    controls: Controls, form: Mapping[str, Any], model: ClipCard, visit: Visit
+) -> dict[Any, Any]:
+    """How long the clip is, and the size that the model makes of what was typed."""
+    width, height = size_of(form, model)
+    frames = model.snap_frames(number(form.get("frames"), 1))
+    fps = number(form.get("fps"), 0) or model.defaults.fps
+    length = (
+        visit.say(words.ONE_FRAME)
+        if frames == 1
+        else f"{frames} = "
+        + visit.say(words.FRAMES_ARE, seconds=f"{frames / fps:.1f}", fps=f"{fps:g}")
+    )
+    custom = form.get("size") == CUSTOM_SIZE
+    snapped = custom and (form.get("width"), form.get("height")) != (width, height)
+    size = visit.say(words.SIZE_SNAPPED, multiple=model.size_multiple, width=width, height=height)
+    return {
+        controls.frames_hint: f'<p class="vs-hint">{length}</p>',
+        controls.size_hint: f'<p class="vs-hint">{size}</p>' if snapped else "",
+        controls.custom_size: gr.update(visible=custom),
+    }
+
+
+def setting_updates(controls: Controls, plan: Plan, visit: Visit) -> dict[Any, Any]:
+    """Shows the settings that change something here, with what was chosen and why."""
+    updates: dict[Any, Any] = {}
+    untiled = plan.settings.get("vae_tiling") is False
+    for name, column in controls.columns.items():
+        choice = plan.choices.get(name)
+        shown = choice is not None and not (untiled and name.startswith("vae_tile"))
+        updates[column] = gr.update(visible=shown)
+        if choice is not None:
+            updates[controls.notes[name]] = render_note(name, choice, visit)
+    return updates
+
+
+def render_examples(model: ClipCard, visit: Visit) -> str:
     """Prompts to click on."""
     if not model.examples:
         return ""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from webui.core.card import Card
+from webui.core.clip import ClipCard
 from webui.core.job import JobView
-from webui.core.model import ModelCard
 from webui.core.text import Text
 from webui.service.access import Access
 from webui.ui import identity, language
@@ -63,9 +63,9 @@ class Page:
         """The language of whoever sent these headers."""
         return language.language_of(headers, self.default_language)
 
-    def models(self) -> dict[str, ModelCard]:
+    def models(self) -> dict[str, ClipCard]:
         """Models that this page offers, by name."""
-        return {model.name: model for model in self.studio.models() if model.task == "generate"}
+        return {model.name: model for model in self.studio.models() if isinstance(model, ClipCard)}
 
     def card(self, name: str) -> Card:
         """The card that a plan names, the detected one when the catalogue has none such."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from webui.core.model import ModelCard
+from webui.core.clip import ClipCard
 from webui.core.plan import Alternative, Plan
 from webui.core.receipt import Receipt
-from webui.core.request import Request
 from webui.optimizer.inverse import Answer
 from webui.ui import form as forms
 from webui.ui.memory_panel import PanelContent, content_of_plan, render_panel
@@ -23,14 +22,16 @@ def plan_panel(page: Page, plan: Plan, visit: Visit, receipt: Receipt | None) ->
     return render_panel(_content(page, plan, receipt), visit.language)
 
 
-def limits_panel(page: Page, form: dict[str, Any], model: ModelCard, visit: Visit) -> str:
+def limits_panel(
+    page: Page, form: dict[str, Any], pictures: dict[str, Any], model: ClipCard, visit: Visit
+) -> str:
     """The panel of the form's plan with the most frames, the largest size, the smallest card.
 
     Raises:
         StudioError: what the form asks for is refused.
     """
     studio = page.studio
-    request = studio.parse(forms.request_data(form, model))
+    request = studio.parse(forms.request_data(form, model, pictures))
     plan = studio.plan(request, visit.owner)
     answers = [
         studio.questions.find(request, most=most, smallest=smallest)
@@ -50,9 +51,4 @@ def _content(page: Page, plan: Plan, receipt: Receipt | None) -> PanelContent:
 
 
 def _changes(answer: Answer) -> dict[str, object]:
-    found: Request = answer.request
-    if answer.question == "frames":
-        return {"frames": found.frames}
-    if answer.question == "size":
-        return {"width": found.width, "height": found.height}
-    return {"card": found.card, "vram_gib": None}
+    return answer.changes | ({"vram_gib": None} if answer.question == "card" else {})

@@ -9,6 +9,7 @@ from typing import Any
 from gradio.utils import get_upload_folder
 
 from webui.catalogue import find_model
+from webui.core.clip import ClipCard
 from webui.core.errors import BadInput
 from webui.core.request import Request
 from webui.core.text import Text
@@ -16,38 +17,30 @@ from webui.core.text import Text
 _FILE_DATA = "gradio.FileData"
 
 
-def with_picture(request: Request, path: str) -> Request:
-    """The request with its picture.
+def with_pictures(request: Request, values: Mapping[str, Any]) -> Request:
+    """The request with the pictures that were uploaded for it.
 
-    Raises:
-        BadInput: the model starts from none.
-    """
-    model = find_model(request.model)
-    if not model.needs_image:
-        raise BadInput(
-            "image",
-            Text(f"{model.title} takes no image.", f"{model.title} 不接受 image。"),
-            Text("Remove it, or pick another model.", "请删去它，或换一个模型。"),
-        )
-    return request.with_changes(image=path)
-
-
-def with_shown_picture(request: Request, value: Any) -> Request:
-    """The request with the picture that the page's control holds, where the model takes one.
+    Args:
+        request: what is to run.
+        values: by the request's key, what gradio's client sends for a file, or None; keys that
+            the model does not take are left alone.
 
     Raises:
         BadInput: see `received_file`.
     """
-    if not find_model(request.model).needs_image:
+    model = find_model(request.model, request.task)
+    if not isinstance(model, ClipCard):
         return request
-    return request.with_changes(image=received_file(value))
+    paths = {key: received_file(values.get(key), key) for key in model.pictures}
+    return request.with_changes(**paths)
 
 
-def received_file(value: Any) -> str:
+def received_file(value: Any, key: str = "image") -> str:
     """The path of an uploaded file, or nothing where none was given.
 
     Args:
         value: what gradio's client sends for a file (`handle_file`), or None.
+        key: the request's key, for messages.
 
     Raises:
         BadInput: a text, or the path of something that was not uploaded here: no text of a
@@ -63,10 +56,10 @@ def received_file(value: Any) -> str:
             if path.is_relative_to(folder) and path.is_file():
                 return str(path)
     raise BadInput(
-        "image",
-        Text("image is an uploaded file, not a text.", "image 应当是上传的文件，而不是文字。"),
+        key,
+        Text(f"{key} is an uploaded file, not a text.", f"{key} 应当是上传的文件，而不是文字。"),
         Text(
-            "With gradio_client: image=handle_file('picture.png').",
-            "使用 gradio_client 时：image=handle_file('picture.png')。",
+            f"With gradio_client: {key}=handle_file('picture.png').",
+            f"使用 gradio_client 时：{key}=handle_file('picture.png')。",
         ),
     )

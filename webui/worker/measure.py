@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,8 +19,11 @@ from webui.worker.device import Device
 class _CudaCounter:
     """The caching allocator's own figures."""
 
-    def watching(self) -> AbstractContextManager[object]:
-        return nullcontext()
+    def start(self) -> None:
+        self.reset()
+
+    def stop(self) -> None:
+        pass
 
     def reset(self) -> None:
         torch.cuda.synchronize()
@@ -42,8 +45,12 @@ class _CpuCounter:
         for module in modules:
             self._live.track_module(module)
 
-    def watching(self) -> AbstractContextManager[object]:
-        return self._live
+    def start(self) -> None:
+        self._live.__enter__()
+        self.reset()
+
+    def stop(self) -> None:
+        self._live.__exit__(None, None, None)
 
     def reset(self) -> None:
         self._live.reset_peak()
@@ -56,70 +63,71 @@ class _CpuCounter:
 
 
 class Meter:
-    """Collects the measurement of one job; what is done counts even when the job fails."""
+    """Collects the measurement of one job; what is done counts even when the job fails.
+
+    A phase that is entered again (the passes of training) is one phase: its highest peaks, its
+    seconds together.
+    """
 
     def __init__(self, device: Device, modules: Iterable[nn.Module]) -> None:
         self._device = device
         self._counter: _CudaCounter | _CpuCounter = (
             _CudaCounter() if device.kind == "cuda" else _CpuCounter(modules)
         )
-        self._phases: list[PhaseMeasurement] = []
+        self._phases: dict[str, PhaseMeasurement] = {}
+        self._running = ""
+        self._started = 0.0
+        self._resident = 0
         self._others_bytes = device.others_bytes()
         _reset_host_peak()
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[Callable[[], None]]:
-        """Measures the block as one phase.
+    def begin(self, name: str) -> None:
+        """A phase begins, and the one before it ends; its seconds count from here."""
+        self.end()
+        self._running, self._started = name, time.perf_counter()
+        self._counter.start()
+        self._resident = self._counter.current()
 
-        Yields:
-            A function to call when the phase's weights are in place: peaks count from there,
-            seconds from the beginning of the block.
-        """
-        started = time.perf_counter()
+    def ready(self) -> None:
+        """The phase's weights are in place: its peaks count from here."""
         self._counter.reset()
-        resident = self._counter.current()
+        self._resident = self._counter.current()
 
-        def ready() -> None:
-            nonlocal resident
-            self._counter.reset()
-            resident = self._counter.current()
-
-        try:
-            with self._counter.watching():
-                yield ready
-        finally:
-            self._note(name, started, resident)
-
-    def _note(self, name: str, started: float, resident: int) -> None:
+    def end(self) -> None:
+        """The running phase, if there is one, is over."""
+        if not self._running:
+            return
+        name, self._running = self._running, ""
         elapsed = time.perf_counter()
         try:
             allocated, reserved = self._counter.peaks()
             elapsed = time.perf_counter()
             self._others_bytes = max(self._others_bytes, self._device.others_bytes())
         except RuntimeError:  # the device itself failed; the phase's error says so
-            allocated = reserved = resident
-        self._phases.append(
-            PhaseMeasurement(
-                name=name,
-                resident_bytes=resident,
-                allocated_bytes=allocated,
-                reserved_bytes=reserved,
-                seconds=elapsed - started,
-            )
+            allocated = reserved = self._resident
+        self._counter.stop()
+        before = self._phases.get(name)
+        self._phases[name] = PhaseMeasurement(
+            name=name,
+            resident_bytes=self._resident,
+            allocated_bytes=max(allocated, before.allocated_bytes if before else 0),
+            reserved_bytes=max(reserved, before.reserved_bytes if before else 0),
+            seconds=elapsed - self._started + (before.seconds if before else 0.0),
         )
 
     def measurement(self, load_seconds: float) -> Measurement | None:
         """The figures so far; None before the first phase."""
         if not self._phases:
             return None
-        reserved = max(phase.reserved_bytes for phase in self._phases)
+        phases = tuple(self._phases.values())
+        reserved = max(phase.reserved_bytes for phase in phases)
         return Measurement(
-            phases=tuple(self._phases),
-            peak_allocated_bytes=max(phase.allocated_bytes for phase in self._phases),
+            phases=phases,
+            peak_allocated_bytes=max(phase.allocated_bytes for phase in phases),
             peak_reserved_bytes=reserved,
             peak_device_bytes=self._device.device_bytes(reserved),
             host_bytes=host_peak_bytes(),
-            seconds=sum(phase.seconds for phase in self._phases),
+            seconds=sum(phase.seconds for phase in phases),
             load_seconds=load_seconds,
             source=self._device.kind,
             others_bytes=self._others_bytes,

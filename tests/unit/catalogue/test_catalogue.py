@@ -11,7 +11,7 @@ import yaml
 from webui.catalogue import find_model, load_models
 from webui.catalogue.loader import read_model
 from webui.core.errors import BadInput
-from webui.core.request import parse_request
+from webui.core.parse import parse_request
 from webui.core.settings import SETTINGS
 
 MODELS = Path("webui/catalogue/models").resolve()
@@ -83,7 +83,8 @@ def test_svd_is_the_librarys():
     card = find_model("svd-xt")
     assert (card.defaults.frames, card.sizes[0]) == (25, (1024, 576))
     assert (card.defaults.guidance, card.defaults.fps, card.defaults.steps) == (3.0, 7, 25)
-    assert card.workload == ("image",) and card.needs_image and not card.needs_prompt
+    assert card.workload == ("image",) and card.requires == ("image",)
+    assert not card.needs_prompt
     assert card.setting_defaults == {"precision": "fp16", "vae_precision": "fp16"}
     unet, vae = card.configs["unet"], card.configs["vae"]
     assert unet["in_channels"] == 2 * vae["latent_channels"] == 2 * len(card.preview_factors)

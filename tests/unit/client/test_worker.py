@@ -22,8 +22,8 @@ import webui.demo
 from webui.catalogue import find_model
 from webui.client import WorkerProcess
 from webui.core.errors import WorkerLost, error_from_json
+from webui.core.parse import parse_request
 from webui.core.receipt import Measurement
-from webui.core.request import parse_request
 from webui.core.settings import with_defaults
 
 SMALL = {"frames": 5, "height": 32, "width": 32, "steps": 2}

@@ -8,16 +8,11 @@ from typing import Any
 import pytest
 
 from webui.catalogue import find_model
+from webui.core.clip import require_clip_inputs
 from webui.core.errors import BadInput
-from webui.core.request import (
-    KEYS,
-    MAX_PROMPT_CHARACTERS,
-    MAX_SEED,
-    Request,
-    parse_request,
-    require_prompt,
-    require_text_encoder,
-)
+from webui.core.fields import MAX_TEXT_CHARACTERS
+from webui.core.parse import KEYS, parse_request
+from webui.core.request import MAX_SEED, Request
 from webui.core.settings import SETTINGS, check_settings, with_defaults
 
 DEMO = find_model("demo")
@@ -83,8 +78,8 @@ BAD: list[tuple[str, Any]] = [
     *(("platform", value) for value in ("macos", 3, "Windows")),
     *(("task", value) for value in ("upscaling", 1, "")),
     *(("model", value) for value in ("demmo", 3, "", ["demo"])),
-    *(("prompt", value) for value in (3, ["a"], "x" * (MAX_PROMPT_CHARACTERS + 1))),
-    ("negative_prompt", "x" * (MAX_PROMPT_CHARACTERS + 1)),
+    *(("prompt", value) for value in (3, ["a"], "x" * (MAX_TEXT_CHARACTERS + 1))),
+    ("negative_prompt", "x" * (MAX_TEXT_CHARACTERS + 1)),
     *(("settings", value) for value in ([], "offload", 3)),
     ("card", 3060),
 ]
@@ -216,14 +211,13 @@ def test_every_setting_is_explained_in_both_languages() -> None:
 def test_a_run_needs_a_prompt_and_an_encoder() -> None:
     for empty in ("", "  ", "\n\t"):
         with pytest.raises(BadInput) as caught:
-            require_prompt(parse(prompt=empty))
+            require_clip_inputs(parse(prompt=empty), DEMO)
         assert caught.value.field == "prompt"
-    require_prompt(parse(prompt="x"))
-    assert parse(prompt="x" * MAX_PROMPT_CHARACTERS)
+    require_clip_inputs(parse(prompt="x"), DEMO)
+    assert parse(prompt="x" * MAX_TEXT_CHARACTERS)
     with pytest.raises(BadInput) as caught:
-        require_text_encoder(parse(settings={"text_encoder": "absent"}))
+        require_clip_inputs(parse(prompt="x", settings={"text_encoder": "absent"}), DEMO)
     assert caught.value.field == "settings.text_encoder"
-    require_text_encoder(parse())
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 
 from webui.catalogue import find_model, load_models
 from webui.core.errors import NotFound
+from webui.core.parse import parse_request
 from webui.core.plan import Estimate
-from webui.core.request import parse_request
 from webui.core.settings import SETTINGS, with_defaults
 from webui.core.units import GIB, MIB
 from webui.estimator.estimate import (

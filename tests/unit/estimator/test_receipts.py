@@ -14,9 +14,9 @@ from statistics import mean
 import pytest
 
 from webui.catalogue import find_model
+from webui.core.parse import parse_request
 from webui.core.plan import Estimate
 from webui.core.receipt import PhaseMeasurement, Receipt
-from webui.core.request import parse_request
 from webui.core.units import GIB
 from webui.estimator.estimate import Target, estimate
 from webui.hardware import find_card

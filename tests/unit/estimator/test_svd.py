@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from webui.catalogue import find_model
+from webui.core.parse import parse_request
 from webui.core.plan import Estimate
-from webui.core.request import parse_request
 from webui.core.settings import SettingValue, with_defaults
 from webui.estimator.estimate import Target, estimate, host_bytes
 from webui.estimator.rules import rules_for

@@ -14,8 +14,8 @@ from webui.estimator.estimate import Target, estimate
 from webui.hardware import find_card, load_cards
 from webui.optimizer.candidates import candidates, quality_cost
 from webui.optimizer.frontier import MOST_POINTS, find_frontier
-from webui.optimizer.inverse import largest_size, most_frames, smallest_card
-from webui.optimizer.ladder import fewer_frames, first_that_fits, listed_sizes, sizes_of_shape
+from webui.optimizer.inverse import find_most, smallest_card
+from webui.optimizer.ladder import first_that_fits, ladders, listed_sizes
 from webui.optimizer.search import find_best
 
 TIGHT: list[tuple[str, dict[str, Any]]] = [
@@ -37,8 +37,9 @@ def test_the_most_frames_are_those_that_asking_each_number_finds(
 ) -> None:
     request = parse(**data)
     model = find_model(request.model)
-    answer = most_frames(model, request, target_of(request, card))
-    counts = [asked.frames for asked in fewer_frames(model, request, 81)]
+    answer = find_most(model, request, target_of(request, card), "frames")
+    counts = [asked.frames for asked in ladders(model, request)["frames"].requests]
+    counts = [count for count in counts if count <= 81]
     fitting = [count for count in counts if fits(card, request.with_changes(frames=count))]
     if answer.found and answer.request.frames > 81:
         assert fitting == counts
@@ -57,8 +58,9 @@ def test_the_largest_size_is_the_one_that_asking_each_size_finds(
 ) -> None:
     request = parse(**data)
     model = find_model(request.model)
-    answer = largest_size(model, request, target_of(request, card))
-    ladder = sizes_of_shape(model, request, 640)[::3]
+    answer = find_most(model, request, target_of(request, card), "size")
+    sizes = ladders(model, request)["size"].requests
+    ladder = [size for size in sizes if size.height <= 640][::3]
     asked = [size for size in ladder if fits(card, size)]
     assert answer.found and asked
     for size in ladder:
@@ -85,7 +87,7 @@ def test_the_smallest_card_is_the_first_that_fits() -> None:
 def test_where_nothing_fits_the_answer_is_null() -> None:
     request = parse(**FULL, vram_gib=0.25)
     model, target = find_model(request.model), target_of(request, "rtx-4090")
-    frames, size = most_frames(model, request, target), largest_size(model, request, target)
+    frames, size = (find_most(model, request, target, name) for name in ("frames", "size"))
     assert not frames.found and frames.to_json()["frames"] is None and frames.request.frames == 1
     assert not size.found and size.to_json()["width"] is None and size.listed is None
     none = smallest_card(model, request, [(target.card, target)])
@@ -96,7 +98,7 @@ def test_where_nothing_fits_the_answer_is_null() -> None:
 
 def test_bisection_is_right_on_every_border() -> None:
     model, request = find_model("demo"), parse(model="demo")
-    ladder = fewer_frames(model, request, 81)
+    ladder = ladders(model, request)["frames"].requests[-21:]
     for border in range(len(ladder) + 1):
         most = ladder[border].frames if border < len(ladder) else 0
         found = first_that_fits(ladder, lambda asked, most=most: asked.frames <= most)  # type: ignore[misc]
@@ -105,8 +107,11 @@ def test_bisection_is_right_on_every_border() -> None:
 
 def test_ladders_keep_to_the_models_grid() -> None:
     model, request = find_model(FULL["model"]), parse(**FULL)  # type: ignore[arg-type]
-    assert fewer_frames(model, request, 80)[0].frames == 77
-    for size in sizes_of_shape(model, request, model.max_side):
+    frames, sizes = (ladders(model, request)[name] for name in ("frames", "size"))
+    assert frames.requests[0].frames == model.max_frames
+    assert frames.below(request).requests[0].frames == request.frames - 4
+    assert sizes.below(request).requests[0].height < request.height
+    for size in sizes.requests:
         assert size.width % model.size_multiple == size.height % model.size_multiple == 0
         assert max(size.width, size.height) <= model.max_side
     assert listed_sizes(model, request)[0].width == 832
@@ -163,7 +168,7 @@ def test_random_limits_agree_with_asking_each_number() -> None:
     model = find_model("demo")
     for _ in range(6):
         request = parse(model="demo", vram_gib=round(chance.uniform(0.75, 1.4), 2))
-        answer = most_frames(model, request, target_of(request, "rtx-4090"))
-        ladder = fewer_frames(model, request, model.max_frames)
+        answer = find_most(model, request, target_of(request, "rtx-4090"), "frames")
+        ladder = ladders(model, request)["frames"].requests
         fitting = [asked.frames for asked in ladder if fits("rtx-4090", asked)]
         assert (answer.request.frames if answer.found else None) == max(fitting, default=None)

@@ -11,8 +11,9 @@ import pytest
 
 from webui.catalogue import find_model
 from webui.core.card import Card
+from webui.core.parse import parse_request
 from webui.core.plan import Estimate, Plan
-from webui.core.request import DETECTED, Request, parse_request
+from webui.core.request import DETECTED, Request
 from webui.core.settings import SETTINGS, with_defaults
 from webui.core.units import GIB, MIB
 from webui.estimator.estimate import Target, estimate

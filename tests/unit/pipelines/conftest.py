@@ -16,9 +16,9 @@ from diffusers.loaders.single_file_utils import (
 from safetensors.torch import save_file
 
 import webui.demo
-from webui.catalogue import find_model
-from webui.core.model import ModelCard
-from webui.core.request import Request, parse_request
+from webui.catalogue import models_of
+from webui.core.clip import ClipCard, ClipRequest
+from webui.core.parse import parse_request
 from webui.core.settings import Settings, with_defaults
 from webui.pipelines.wan import original
 from webui.pipelines.wan.components import COMPONENTS, new_module
@@ -27,8 +27,8 @@ DEMO = Path(webui.demo.__file__).parent / "checkpoint"
 
 
 @pytest.fixture(scope="session")
-def tiny_card() -> ModelCard:
-    demo = find_model("demo")
+def tiny_card() -> ClipCard:
+    demo = models_of(ClipCard)["demo"]
     changes: dict[str, dict[str, Any]] = {
         "transformer": {
             "num_layers": 2,
@@ -48,12 +48,12 @@ def tiny_card() -> ModelCard:
 
 
 @pytest.fixture
-def settings(tiny_card: ModelCard) -> Settings:
+def settings(tiny_card: ClipCard) -> Settings:
     return with_defaults({"precision": "fp32", "text_encoder": "gpu"}, tiny_card.settings)
 
 
 @pytest.fixture
-def request_(tiny_card: ModelCard) -> Request:
+def request_(tiny_card: ClipCard) -> ClipRequest:
     workload = {
         "prompt": "a red circle moves to the right",
         "frames": 5,
@@ -62,11 +62,13 @@ def request_(tiny_card: ModelCard) -> Request:
         "steps": 2,
         "seed": 7,
     }
-    return parse_request(workload, lambda _: tiny_card)
+    request = parse_request(workload, lambda *_: tiny_card)
+    assert isinstance(request, ClipRequest)
+    return request
 
 
 @pytest.fixture(scope="session")
-def modules(tiny_card: ModelCard) -> dict[str, torch.nn.Module]:
+def modules(tiny_card: ClipCard) -> dict[str, torch.nn.Module]:
     """The components, with weights large enough that every one matters."""
     torch.manual_seed(0)
     made = {name: new_module(name, tiny_card).eval() for name in COMPONENTS}

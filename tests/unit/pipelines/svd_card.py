@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from webui.catalogue import find_model
-from webui.core.model import ModelCard
+from webui.catalogue import models_of
+from webui.core.clip import ClipCard
 
 _CHANGES: dict[str, dict[str, Any]] = {
     "image_encoder": {
@@ -30,8 +30,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_svd() -> ModelCard:
+def tiny_svd() -> ClipCard:
     """The catalogue's card with small components."""
-    card = find_model("svd-xt")
+    card = models_of(ClipCard)["svd-xt"]
     configs = {name: {**card.configs[name], **change} for name, change in _CHANGES.items()}
     return replace(card, configs=configs)

@@ -13,29 +13,30 @@ from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
 from PIL import Image
 
 from tests.unit.pipelines.svd_card import tiny_svd
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.errors import BadInput, Cancelled, MissingWeights
-from webui.core.model import ModelCard
-from webui.core.request import Request, parse_request
+from webui.core.parse import parse_request
 from webui.core.settings import Settings, with_defaults
 from webui.pipelines import svd
+from webui.pipelines.preview import preview_jpeg
 from webui.pipelines.svd.components import ClipNormalizer
 
 FRAMES, SIDE = 3, 128
 
 
 @pytest.fixture(scope="module")
-def card() -> ModelCard:
+def card() -> ClipCard:
     return tiny_svd()
 
 
 @pytest.fixture(scope="module")
-def settings(card: ModelCard) -> Settings:
+def settings(card: ClipCard) -> Settings:
     own = {"precision": "fp32", "vae_precision": "fp32", "decode_chunk": FRAMES}
     return with_defaults(own, card.settings)
 
 
 @pytest.fixture(scope="module")
-def pipe(card: ModelCard, settings: Settings) -> Any:
+def pipe(card: ClipCard, settings: Settings) -> Any:
     torch.manual_seed(0)
     made = svd.build_random(card, settings, "cpu")
     for component in (made.unet, made.vae, made.image_encoder):
@@ -51,18 +52,20 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "input.png"
 
 
-def request_of(card: ModelCard, **changes: Any) -> Request:
+def request_of(card: ClipCard, **changes: Any) -> ClipRequest:
     keys = {"frames": FRAMES, "height": SIDE, "width": SIDE, "steps": 2, "seed": 7}
-    return parse_request(keys | changes, lambda _: card)
+    request = parse_request(keys | changes, lambda *_: card)
+    assert isinstance(request, ClipRequest)
+    return request
 
 
-def run(pipe: Any, request: Request, settings: Settings) -> tuple[torch.Tensor, np.ndarray]:
+def run(pipe: Any, request: ClipRequest, settings: Settings) -> tuple[torch.Tensor, np.ndarray]:
     encoded = svd.encode(pipe, request, settings)
     latents = svd.denoise(pipe, encoded, request)
     return latents, svd.decode(pipe, latents, settings)
 
 
-def library_latents(pipe: Any, request: Request) -> torch.Tensor:
+def library_latents(pipe: Any, request: ClipRequest) -> torch.Tensor:
     theirs = StableVideoDiffusionPipeline(
         vae=pipe.vae,
         image_encoder=pipe.image_encoder,
@@ -148,7 +151,7 @@ def test_steps_and_chunks_are_reported_with_a_preview(pipe, card, settings):
 
     def on_step(step: int, count: int, latents: torch.Tensor) -> None:
         steps.append((step, count))
-        pictures.append(svd.preview_jpeg(latents, card))
+        pictures.append(preview_jpeg(latents, card))
 
     request = request_of(card)
     latents = svd.denoise(pipe, svd.encode(pipe, request, settings), request, on_step=on_step)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.errors import BadInput, MissingWeights
-from webui.core.model import ModelCard
-from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.pipelines import wan
+from webui.pipelines.running import check_finite
 
 
 def formats(pipe: object) -> dict[str, torch.dtype]:
@@ -25,7 +25,7 @@ def formats(pipe: object) -> dict[str, torch.dtype]:
     return found
 
 
-def run(pipe: object, request: Request, settings: Settings) -> np.ndarray:
+def run(pipe: object, request: ClipRequest, settings: Settings) -> np.ndarray:
     embeddings = wan.encode(pipe, request, settings)
     return wan.decode(pipe, wan.denoise(pipe, embeddings, request), settings)
 
@@ -33,9 +33,9 @@ def run(pipe: object, request: Request, settings: Settings) -> np.ndarray:
 def test_original_layout_gives_the_same_frames(
     diffusers_folder: Path,
     original_folder: Path,
-    tiny_card: ModelCard,
+    tiny_card: ClipCard,
     settings: Settings,
-    request_: Request,
+    request_: ClipRequest,
 ) -> None:
     assert wan.detect_layout(diffusers_folder) == "diffusers"
     assert wan.detect_layout(original_folder) == "original"
@@ -59,7 +59,7 @@ def test_every_way_has_the_formats_of_from_pretrained(
     precision: str,
     diffusers_folder: Path,
     original_folder: Path,
-    tiny_card: ModelCard,
+    tiny_card: ClipCard,
     settings: Settings,
 ) -> None:
     settings["precision"] = precision
@@ -73,14 +73,14 @@ def test_every_way_has_the_formats_of_from_pretrained(
     assert formats(wan.build_meta(tiny_card, settings)) == expected
 
 
-def test_embeddings_stay_tied(tiny_card: ModelCard, settings: Settings) -> None:
+def test_embeddings_stay_tied(tiny_card: ClipCard, settings: Settings) -> None:
     for pipe in (wan.build_meta(tiny_card, settings), wan.build_random(tiny_card, settings, "cpu")):
         encoder = pipe.text_encoder
         assert encoder.shared.weight is encoder.encoder.embed_tokens.weight
 
 
 def test_tensors_own_their_storage(
-    diffusers_folder: Path, tiny_card: ModelCard, settings: Settings
+    diffusers_folder: Path, tiny_card: ClipCard, settings: Settings
 ) -> None:
     pipe = wan.load_diffusers(diffusers_folder, tiny_card, settings, "cpu")
     for parameter in pipe.transformer.parameters():
@@ -88,7 +88,7 @@ def test_tensors_own_their_storage(
 
 
 def test_random_weights_run_without_overflow(
-    tiny_card: ModelCard, settings: Settings, request_: Request
+    tiny_card: ClipCard, settings: Settings, request_: ClipRequest
 ) -> None:
     settings["text_encoder"] = "absent"
     pipe = wan.build_random(tiny_card, settings, "cpu")
@@ -96,12 +96,12 @@ def test_random_weights_run_without_overflow(
     embeddings = wan.encode(pipe, request_, settings)
     assert embeddings.positive.shape == (1, 16, 32)
     latents = wan.denoise(pipe, embeddings, request_)
-    wan.check_finite(latents)
+    check_finite(latents)
     assert wan.decode(pipe, latents, settings).std() > 1
 
 
 def test_real_weights_need_a_text_encoder(
-    diffusers_folder: Path, tiny_card: ModelCard, settings: Settings
+    diffusers_folder: Path, tiny_card: ClipCard, settings: Settings
 ) -> None:
     settings["text_encoder"] = "absent"
     with pytest.raises(BadInput) as caught:
@@ -119,7 +119,7 @@ def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_another_models_folder(
-    diffusers_folder: Path, tiny_card: ModelCard, settings: Settings, tmp_path: Path
+    diffusers_folder: Path, tiny_card: ClipCard, settings: Settings, tmp_path: Path
 ) -> None:
     folder = tmp_path / "other"
     shutil.copytree(diffusers_folder, folder)
@@ -133,7 +133,7 @@ def test_another_models_folder(
     "victim", ["vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"]
 )
 def test_missing_and_damaged_files(
-    victim: str, diffusers_folder: Path, tiny_card: ModelCard, settings: Settings, tmp_path: Path
+    victim: str, diffusers_folder: Path, tiny_card: ClipCard, settings: Settings, tmp_path: Path
 ) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(diffusers_folder, folder)
@@ -146,7 +146,7 @@ def test_missing_and_damaged_files(
 
 
 def test_damaged_original_files(
-    original_folder: Path, tiny_card: ModelCard, settings: Settings, tmp_path: Path
+    original_folder: Path, tiny_card: ClipCard, settings: Settings, tmp_path: Path
 ) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(original_folder, folder)

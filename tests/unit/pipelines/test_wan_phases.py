@@ -10,17 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.errors import Cancelled, RunFailed
-from webui.core.model import ModelCard
-from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.pipelines import wan
 from webui.pipelines.live_bytes import LiveBytes
+from webui.pipelines.preview import preview_jpeg
+from webui.pipelines.running import check_finite
 from webui.pipelines.wan.phases import decoder_calls, set_tiling
 
 
 @pytest.fixture(scope="module")
-def pipe(tiny_card: ModelCard) -> object:
+def pipe(tiny_card: ClipCard) -> object:
     return wan.build_random(
         tiny_card, {"precision": "fp32", "vae_precision": "fp32", "text_encoder": "gpu"}, "cpu"
     )
@@ -31,7 +32,7 @@ def latents() -> torch.Tensor:
     return torch.randn(1, 16, 2, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-def peaks(pipe: object, request: Request, settings: Settings, kind: str) -> list[int]:
+def peaks(pipe: object, request: ClipRequest, settings: Settings, kind: str) -> list[int]:
     """Activation peaks of the three phases, in bytes of live tensors."""
     found = []
     with LiveBytes((kind,)) as live:
@@ -50,7 +51,7 @@ def peaks(pipe: object, request: Request, settings: Settings, kind: str) -> list
 
 
 def test_meta_counts_what_the_processor_counts(
-    pipe: object, tiny_card: ModelCard, settings: Settings, request_: Request
+    pipe: object, tiny_card: ClipCard, settings: Settings, request_: ClipRequest
 ) -> None:
     meta = wan.build_meta(tiny_card, settings)
     traced = peaks(meta, request_, settings, "meta")
@@ -61,7 +62,7 @@ def test_meta_counts_what_the_processor_counts(
 
 @pytest.mark.parametrize("encoder", ["cpu", "absent"])
 def test_meta_without_an_encoder_on_the_card(
-    encoder: str, tiny_card: ModelCard, settings: Settings, request_: Request
+    encoder: str, tiny_card: ClipCard, settings: Settings, request_: ClipRequest
 ) -> None:
     settings["text_encoder"] = encoder
     pipe = wan.build_meta(tiny_card, settings)
@@ -71,7 +72,9 @@ def test_meta_without_an_encoder_on_the_card(
 
 
 @pytest.mark.parametrize("solver", ["unipc", "dpm++"])
-def test_seed_and_solver(pipe: object, settings: Settings, request_: Request, solver: str) -> None:
+def test_seed_and_solver(
+    pipe: object, settings: Settings, request_: ClipRequest, solver: str
+) -> None:
     request_ = request_.with_changes(solver=solver)
     embeddings = wan.encode(pipe, request_, settings)
     steps: list[tuple[int, int]] = []
@@ -91,7 +94,7 @@ def test_seed_and_solver(pipe: object, settings: Settings, request_: Request, so
 
 
 def test_guidance_of_one_means_one_pass_a_step(
-    pipe: object, settings: Settings, request_: Request
+    pipe: object, settings: Settings, request_: ClipRequest
 ) -> None:
     calls = []
     handle = pipe.transformer.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -149,13 +152,13 @@ def test_decoder_calls_match_the_library(pipe: object, latents: torch.Tensor) ->
 
 
 def test_offloading_means_nothing_on_a_processor(
-    tiny_card: ModelCard, settings: Settings, request_: Request
+    tiny_card: ClipCard, settings: Settings, request_: ClipRequest
 ) -> None:
     results = []
     for offload in ("none", "model", "block", "leaf"):
         changed = {**settings, "offload": offload, "text_encoder": "stream", "channels_last": True}
         pipe = wan.build_random(tiny_card, changed, "cpu")
-        for phase in wan.PHASES:
+        for phase in ("encode", "denoise", "decode"):
             pipe.placement.enter_phase(phase)
         results.append(wan.denoise(pipe, wan.encode(pipe, request_, changed), request_))
     assert all(torch.equal(results[0], other) for other in results[1:])
@@ -174,7 +177,7 @@ def test_residency_on_a_card() -> None:
 
 @pytest.mark.parametrize("phase", ["encode", "denoise", "decode"])
 def test_cancel_is_seen_in_every_phase(
-    phase: str, pipe: object, settings: Settings, request_: Request, latents: torch.Tensor
+    phase: str, pipe: object, settings: Settings, request_: ClipRequest, latents: torch.Tensor
 ) -> None:
     seen = []
 
@@ -199,10 +202,10 @@ def test_cancel_is_seen_in_every_phase(
 
 def test_overflow_is_an_error_not_a_black_clip() -> None:
     with pytest.raises(RunFailed, match="overflowed"):
-        wan.check_finite(torch.tensor([1.0, float("nan")]))
+        check_finite(torch.tensor([1.0, float("nan")]))
 
 
-def test_preview(tiny_card: ModelCard, latents: torch.Tensor) -> None:
+def test_preview(tiny_card: ClipCard, latents: torch.Tensor) -> None:
     for card in (tiny_card, replace(tiny_card, preview_factors=())):
-        picture = Image.open(io.BytesIO(wan.preview_jpeg(latents, card)))
+        picture = Image.open(io.BytesIO(preview_jpeg(latents, card)))
         assert picture.format == "JPEG" and picture.size == (128, 128)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 
-from webui.core.model import ModelCard
-from webui.core.request import Request
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.pipelines import wan
 from webui.pipelines.live_bytes import LiveBytes
@@ -15,7 +14,7 @@ from webui.pipelines.wan import placement as module
 from webui.pipelines.wan.pieces import make_splittable, spans
 
 
-def latents_of(pipe: object, request: Request, settings: Settings) -> torch.Tensor:
+def latents_of(pipe: object, request: ClipRequest, settings: Settings) -> torch.Tensor:
     pipe.placement.enter_phase("encode")
     embeddings = wan.encode(pipe, request, settings)
     pipe.placement.enter_phase("denoise")
@@ -38,7 +37,7 @@ def test_spans_cover_every_token_once() -> None:
 @pytest.mark.parametrize("pieces", [2, 3, 8, 64])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_pieces_give_the_same_latents(
-    pieces: int, precision: str, tiny_card: ModelCard, settings: Settings, request_: Request
+    pieces: int, precision: str, tiny_card: ClipCard, settings: Settings, request_: ClipRequest
 ) -> None:
     settings = {**settings, "precision": precision}
     pipe = wan.build_random(tiny_card, settings, "cpu")
@@ -89,9 +88,9 @@ def test_pieces_need_less_than_half_the_memory() -> None:
 def test_pieces_and_fp8_with_every_way_of_offloading(
     offload: str,
     precision: str,
-    tiny_card: ModelCard,
+    tiny_card: ClipCard,
     settings: Settings,
-    request_: Request,
+    request_: ClipRequest,
     as_on_a_card: None,
 ) -> None:
     chosen = {**settings, "precision": precision, "ffn_chunks": 4}
@@ -104,7 +103,7 @@ def test_pieces_and_fp8_with_every_way_of_offloading(
 
 
 def test_fp8_is_how_the_large_layers_are_stored(
-    tiny_card: ModelCard, settings: Settings, request_: Request
+    tiny_card: ClipCard, settings: Settings, request_: ClipRequest
 ) -> None:
     settings = {**settings, "precision": "fp8"}
     pipe = wan.build_random(tiny_card, settings, "cpu")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.errors import Cancelled
-from webui.core.model import ModelCard
-from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.pipelines import wan
 from webui.pipelines.wan import placement as module
 
 
-def run(pipe: object, request: Request, settings: Settings) -> torch.Tensor:
+def run(pipe: object, request: ClipRequest, settings: Settings) -> torch.Tensor:
     pipe.placement.enter_phase("encode")
     embeddings = wan.encode(pipe, request, settings)
     pipe.placement.enter_phase("denoise")
@@ -26,9 +25,9 @@ def run(pipe: object, request: Request, settings: Settings) -> torch.Tensor:
 def test_modes_of_a_card(
     offload: str,
     encoder: str,
-    tiny_card: ModelCard,
+    tiny_card: ClipCard,
     settings: Settings,
-    request_: Request,
+    request_: ClipRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected = run(wan.build_random(tiny_card, settings, "cpu"), request_, settings)

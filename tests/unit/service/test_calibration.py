@@ -11,8 +11,9 @@ import pytest
 from webui.catalogue import find_model
 from webui.core.errors import BadInput
 from webui.core.job import JobState
+from webui.core.parse import parse_request
 from webui.core.receipt import Measurement, PhaseMeasurement, Receipt
-from webui.core.request import Request, parse_request
+from webui.core.request import Request
 from webui.core.units import GIB, MIB
 from webui.hardware import DeviceReading, find_card
 from webui.hardware.readings import ProcessReading

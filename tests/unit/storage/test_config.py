@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from webui.core.errors import BadInput, NotFound
-from webui.core.request import parse_request
+from webui.core.parse import parse_request
 from webui.core.text import Text
 from webui.storage import Presets, load_config
 

@@ -40,8 +40,8 @@ def test_transparency_becomes_plain_colours(tmp_path: Path) -> None:
 
 
 def test_it_is_stored_in_the_runs_folder(tmp_path: Path) -> None:
-    assert store_picture(Image.new("RGB", (8, 8), "red"), tmp_path) == "input.png"
-    assert [path.name for path in tmp_path.iterdir()] == ["input.png"]
+    assert store_picture(Image.new("RGB", (8, 8), "red"), tmp_path) == "input-image.png"
+    assert [path.name for path in tmp_path.iterdir()] == ["input-image.png"]
 
 
 def huge_png(path: Path) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from webui.catalogue import find_model
-from webui.core.model import ModelCard
-from webui.core.request import Request
+from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings, with_defaults
 from webui.estimator.events import PhaseEvents, rounded
 from webui.estimator.rules import Rules
@@ -49,7 +48,7 @@ def live_peak(events: list[Event]) -> int:
     return peak
 
 
-def composed_peak(card: ModelCard, request: Request, settings: Settings, phase: str) -> int:
+def composed_peak(card: ClipCard, request: ClipRequest, settings: Settings, phase: str) -> int:
     """What the templates say of the phase, above what is resident."""
     events: PhaseEvents = WanMemory(card, request, settings, BARE).phase(phase)
     return events.peak_live_bytes() - events.resident_bytes
@@ -76,7 +75,7 @@ def record(module: Any, mode: str, run: Callable[[], Any]) -> list[Event]:
     return events
 
 
-def all_settings(card: ModelCard, **changes: Any) -> Settings:
+def all_settings(card: ClipCard, **changes: Any) -> Settings:
     return with_defaults({"text_encoder": "absent", **changes}, card.settings)
 
 

@@ -16,14 +16,15 @@ def test_phases_on_a_processor() -> None:
     module = torch.nn.Linear(512, 512, bias=False)
     meter = Meter(Device(), [module])
     assert meter.measurement(0.0) is None
-    with meter.phase("encode") as ready:
-        ready()
-        kept = torch.zeros(MIB // 4)
-        with torch.no_grad():
-            module(torch.zeros(512, 512))
-    with meter.phase("decode") as ready:
-        ready()
-        torch.zeros(MIB)
+    meter.begin("encode")
+    meter.ready()
+    kept = torch.zeros(MIB // 4)
+    with torch.no_grad():
+        module(torch.zeros(512, 512))
+    meter.begin("decode")
+    meter.ready()
+    torch.zeros(MIB)
+    meter.end()
     measurement = meter.measurement(1.5)
     assert measurement is not None
     encode, decode = measurement.phases
@@ -38,12 +39,28 @@ def test_phases_on_a_processor() -> None:
 
 def test_a_broken_phase_is_measured() -> None:
     meter = Meter(Device(), [])
-    with pytest.raises(ValueError, match="broken"), meter.phase("encode") as ready:
-        ready()
-        torch.zeros(MIB)
-        raise ValueError("broken")
+    meter.begin("encode")
+    with pytest.raises(ValueError, match="broken"):
+        try:
+            torch.zeros(MIB)
+            raise ValueError("broken")
+        finally:
+            meter.end()
     measurement = meter.measurement(0.0)
     assert measurement is not None and measurement.phases[0].allocated_bytes == 4 * MIB
+
+
+def test_a_phase_that_comes_again_is_one_phase() -> None:
+    meter = Meter(Device(), [])
+    for size in (MIB, 2 * MIB):
+        meter.begin("forward")
+        torch.zeros(size)
+        meter.begin("backward")
+    meter.end()
+    measurement = meter.measurement(0.0)
+    assert measurement is not None
+    assert [phase.name for phase in measurement.phases] == ["forward", "backward"]
+    assert measurement.phases[0].allocated_bytes == 8 * MIB
 
 
 def test_host_peak() -> None:
@@ -78,8 +95,8 @@ def test_the_most_that_other_programs_held_is_kept():
 
     meter = Meter(Shared(), [])
     for name in ("encode", "denoise"):
-        with meter.phase(name):
-            pass
+        meter.begin(name)
+    meter.end()
     assert meter.measurement(0.0).others_bytes == 7
 
 

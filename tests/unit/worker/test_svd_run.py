@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.unit.pipelines.svd_card import tiny_svd
 from webui.core.model import ModelCard
+from webui.core.parse import parse_request
 from webui.core.plan import Estimate
-from webui.core.request import parse_request
 from webui.core.settings import with_defaults
 from webui.estimator import templates
 from webui.estimator.estimate import Target, estimate
@@ -84,7 +84,7 @@ def job_of(card: ModelCard, folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def run(card: ModelCard, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    monkeypatch.setattr(runner, "find_model", lambda _: card)
+    monkeypatch.setattr(runner, "find_model", lambda *_: card)
     channel = Recorded()
     assert runner.Runner(Device(), channel).run(job)  # type: ignore[arg-type]
     return channel
@@ -109,7 +109,7 @@ def test_the_run_takes_what_was_estimated(card, folder, tmp_path, monkeypatch):
 
 def estimate_of(card: ModelCard, job: dict[str, Any]) -> Estimate:
     host = find_card("cpu")
-    request = parse_request(job["request"], lambda _: card)
+    request = parse_request(job["request"], lambda *_: card)
     target = Target(card=host, limit_bytes=2**40, host=host)
     return estimate(card, request, job["settings"], target)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from webui.core.model import ModelCard
+from webui.core.clip import ClipCard
 from webui.pipelines.modules import OnComponent
 from webui.pipelines.random_weights import fill_random
 from webui.pipelines.svd.components import (
@@ -20,14 +20,14 @@ from webui.pipelines.svd.components import (
 from webui.pipelines.svd.placement import Placement
 
 
-def build_meta(card: ModelCard, settings: Mapping[str, Any]) -> Any:
+def build_meta(card: ClipCard, settings: Mapping[str, Any]) -> Any:
     """The pipeline with every tensor on the meta device, for the tracer."""
     parts = {name: meta_module(name, card, settings) for name in COMPONENTS}
     return new_pipeline(card, parts, torch.device("meta"))
 
 
 def build_random(
-    card: ModelCard,
+    card: ClipCard,
     settings: Mapping[str, Any],
     device: torch.device | str,
     on_component: OnComponent | None = None,

@@ -16,7 +16,7 @@ from diffusers import (
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from webui.core.model import ModelCard
+from webui.core.clip import ClipCard
 from webui.pipelines.modules import DTYPES, cast_parameters
 
 COMPONENTS = ("image_encoder", "unet", "vae")
@@ -29,7 +29,7 @@ checkpoint has."""
 class PlacedSvdPipeline(StableVideoDiffusionPipeline):
     """The library's pipeline, told where it runs instead of guessing from where the weights lie."""
 
-    card: ModelCard
+    card: ClipCard
     run_device: torch.device = torch.device("cpu")
     placement: Any = None
 
@@ -67,7 +67,7 @@ def component_dtype(component: str, settings: Mapping[str, Any]) -> torch.dtype:
     return DTYPES[str(settings["vae_precision" if component == "vae" else "precision"])]
 
 
-def new_module(component: str, card: ModelCard) -> nn.Module:
+def new_module(component: str, card: ClipCard) -> nn.Module:
     """A component by its configuration, as its class makes it (on the current default device)."""
     config = {k: v for k, v in card.configs[component].items() if not k.startswith("_")}
     if component == "unet":
@@ -80,7 +80,7 @@ def new_module(component: str, card: ModelCard) -> nn.Module:
     )
 
 
-def meta_module(component: str, card: ModelCard, settings: Mapping[str, Any]) -> nn.Module:
+def meta_module(component: str, card: ClipCard, settings: Mapping[str, Any]) -> nn.Module:
     """A component with parameters and buffers on the meta device."""
     with torch.device("meta"):
         module = new_module(component, card)
@@ -89,7 +89,7 @@ def meta_module(component: str, card: ModelCard, settings: Mapping[str, Any]) ->
     return finish_module(cast_parameters(module, component_dtype(component, settings)))
 
 
-def empty_module(component: str, card: ModelCard, settings: Mapping[str, Any]) -> nn.Module:
+def empty_module(component: str, card: ClipCard, settings: Mapping[str, Any]) -> nn.Module:
     """A component with parameters on meta, to be filled, and real buffers."""
     with init_empty_weights(include_buffers=False):
         module = new_module(component, card)
@@ -101,7 +101,7 @@ def finish_module(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def new_pipeline(card: ModelCard, parts: Mapping[str, Any], device: torch.device) -> Any:
+def new_pipeline(card: ClipCard, parts: Mapping[str, Any], device: torch.device) -> Any:
     """The pipeline around its parts; the scheduler is made anew for every request."""
     pipe: Any = PlacedSvdPipeline(
         vae=parts["vae"],

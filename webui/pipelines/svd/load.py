@@ -13,8 +13,8 @@ from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionM
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
+from webui.core.clip import ClipCard
 from webui.core.errors import MissingWeights
-from webui.core.model import ModelCard
 from webui.core.text import Text
 from webui.pipelines.checkpoint import check_config, damaged, find_files, reading
 from webui.pipelines.modules import OnComponent
@@ -47,7 +47,7 @@ _CLASSES: dict[str, Any] = {
 
 
 def load(
-    card: ModelCard,
+    card: ClipCard,
     settings: Mapping[str, Any],
     weights: Mapping[str, Any],
     device: torch.device | str,

@@ -1,4 +1,4 @@
-"""The three phases of a run, each one function, the same on a GPU, a processor and meta.
+"""A run and its three phases, each one function, the same on a GPU, a processor and meta.
 
 The steps are those of StableVideoDiffusionPipeline's `__call__`, cut where a component may leave
 the card; the parts are the pipeline's own methods, and a test compares the result with it.
@@ -21,8 +21,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from webui.core.request import Request
-from webui.pipelines.running import CheckCancel, OnProgress, OnStep, checked, to_frames
+from webui.core.clip import ClipRequest
+from webui.pipelines.running import (
+    CheckCancel,
+    OnProgress,
+    OnStep,
+    Report,
+    check_finite,
+    checked,
+    to_frames,
+)
 
 MIN_GUIDANCE = 1.0
 MOTION_BUCKET = 127
@@ -44,10 +52,29 @@ class Encoded:
     """Has drawn the noise on the picture, and draws the clip's next."""
 
 
+def run(
+    pipe: Any, request: ClipRequest, settings: Mapping[str, Any], report: Report
+) -> NDArray[np.uint8]:
+    """Picture to frames (T H W C, uint8).
+
+    Raises:
+        Cancelled: the report says so, at the next block.
+        RunFailed: the numbers overflowed.
+    """
+    report.begin("image_encode")
+    encoded = encode(pipe, request, settings, check_cancel=report.check)
+    report.begin("denoise")
+    latents = denoise(pipe, encoded, request, on_step=report.latent_step, check_cancel=report.check)
+    check_finite(latents)
+    del encoded
+    report.begin("decode")
+    return decode(pipe, latents, settings, on_progress=report.step, check_cancel=report.check)
+
+
 @torch.no_grad()
 def encode(
     pipe: Any,
-    request: Request,
+    request: ClipRequest,
     settings: Mapping[str, Any],
     *,
     check_cancel: CheckCancel | None = None,
@@ -63,7 +90,7 @@ def encode(
 
 @torch.no_grad()
 def encode_embedding(
-    pipe: Any, image: Image.Image, request: Request, *, check_cancel: CheckCancel | None = None
+    pipe: Any, image: Image.Image, request: ClipRequest, *, check_cancel: CheckCancel | None = None
 ) -> torch.Tensor:
     """What the picture shows (B 1 D), on the run's device wherever the encoder computes."""
     on_host = pipe.placement is not None and pipe.placement.modes["image_encoder"] == "host"
@@ -78,7 +105,7 @@ def encode_embedding(
 def encode_latent(
     pipe: Any,
     image: Image.Image,
-    request: Request,
+    request: ClipRequest,
     generator: torch.Generator,
     dtype: torch.dtype,
     *,
@@ -111,7 +138,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
     nn.Module.to(module, dtype=dtype)
 
 
-def _picture(request: Request) -> Image.Image:
+def _picture(request: ClipRequest) -> Image.Image:
     if not request.image:
         return Image.new("RGB", (request.width, request.height), (128, 128, 128))
     with Image.open(Path(request.image)) as opened:
@@ -128,7 +155,7 @@ def build_scheduler(pipe: Any) -> Any:
 def denoise(
     pipe: Any,
     encoded: Encoded,
-    request: Request,
+    request: ClipRequest,
     _settings: Mapping[str, Any] | None = None,
     *,
     on_step: OnStep | None = None,
@@ -147,7 +174,7 @@ def denoise(
 
 
 def _loop(
-    pipe: Any, scheduler: Any, encoded: Encoded, request: Request, on_step: OnStep | None
+    pipe: Any, scheduler: Any, encoded: Encoded, request: ClipRequest, on_step: OnStep | None
 ) -> torch.Tensor:
     guided = request.guidance > 1
     device, dtype = pipe.run_device, encoded.embeddings.dtype

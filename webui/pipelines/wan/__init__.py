@@ -1,22 +1,16 @@
 """Wan2.1 text to video: load or build the pipeline, place it, run its phases."""
 
-from webui.pipelines.preview import preview_jpeg
-from webui.pipelines.running import check_finite
 from webui.pipelines.wan.build import build_meta, build_random
 from webui.pipelines.wan.load import detect_layout, load, load_diffusers, load_original
-from webui.pipelines.wan.phases import Embeddings, decode, denoise, encode
+from webui.pipelines.wan.phases import Embeddings, decode, denoise, encode, run
 from webui.pipelines.wan.placement import PHASE_OF, Placement, residency
 
-PHASES = ("encode", "denoise", "decode")
-
 __all__ = [
-    "PHASES",
     "PHASE_OF",
     "Embeddings",
     "Placement",
     "build_meta",
     "build_random",
-    "check_finite",
     "decode",
     "denoise",
     "detect_layout",
@@ -24,6 +18,6 @@ __all__ = [
     "load",
     "load_diffusers",
     "load_original",
-    "preview_jpeg",
     "residency",
+    "run",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from webui.core.model import ModelCard
+from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines.modules import OnComponent, to_channels_last
 from webui.pipelines.random_weights import fill_random
@@ -51,11 +51,11 @@ class RandomTokenizer:
         return Tokens(ids, mask.repeat(len(prompts), 1))
 
 
-def random_tokenizer(card: ModelCard) -> RandomTokenizer:
+def random_tokenizer(card: ClipCard) -> RandomTokenizer:
     return RandomTokenizer(int(card.configs["text_encoder"]["vocab_size"]))
 
 
-def build_meta(card: ModelCard, settings: Mapping[str, Any]) -> Any:
+def build_meta(card: ClipCard, settings: Mapping[str, Any]) -> Any:
     """The pipeline with every tensor on the meta device, for the tracer.
 
     Text encoders that do not run on the card (`absent`, `cpu`) are left out.
@@ -73,7 +73,7 @@ def build_meta(card: ModelCard, settings: Mapping[str, Any]) -> Any:
 
 
 def build_random(
-    card: ModelCard,
+    card: ClipCard,
     settings: Mapping[str, Any],
     device: torch.device | str,
     on_component: OnComponent | None = None,

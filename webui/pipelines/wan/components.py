@@ -15,7 +15,7 @@ from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from webui.core.model import ModelCard
+from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines.modules import DTYPES, cast_parameters
 from webui.pipelines.wan.pieces import make_splittable
@@ -30,7 +30,7 @@ class PlacedWanPipeline(WanPipeline):
     processor the first component is too; both would make the library choose the wrong device.
     """
 
-    card: ModelCard
+    card: ClipCard
     run_device: torch.device = torch.device("cpu")
     placement: Any = None
 
@@ -50,7 +50,7 @@ def wants_text_encoder(settings: Mapping[str, Any]) -> bool:
     return settings.get("text_encoder") != "absent"
 
 
-def new_module(component: str, card: ModelCard) -> nn.Module:
+def new_module(component: str, card: ClipCard) -> nn.Module:
     """A component by its configuration, as its class makes it (on the current default device)."""
     config = {k: v for k, v in card.configs[component].items() if not k.startswith("_")}
     if component == "transformer":
@@ -60,7 +60,7 @@ def new_module(component: str, card: ModelCard) -> nn.Module:
     return UMT5EncoderModel(UMT5Config(**config))
 
 
-def meta_module(component: str, card: ModelCard, settings: Mapping[str, Any]) -> nn.Module:
+def meta_module(component: str, card: ClipCard, settings: Mapping[str, Any]) -> nn.Module:
     """A component with parameters and buffers on the meta device."""
     with torch.device("meta"):
         module = new_module(component, card)
@@ -68,7 +68,7 @@ def meta_module(component: str, card: ModelCard, settings: Mapping[str, Any]) ->
     return finish_module(cast_parameters(share_embedding(module), dtype))
 
 
-def empty_module(component: str, card: ModelCard, settings: Mapping[str, Any]) -> nn.Module:
+def empty_module(component: str, card: ClipCard, settings: Mapping[str, Any]) -> nn.Module:
     """A component with parameters on meta, to be filled, and real buffers (rotary tables)."""
     with init_empty_weights(include_buffers=False):
         module = new_module(component, card)
@@ -103,7 +103,7 @@ def share_embedding(module: nn.Module) -> nn.Module:
     return module
 
 
-def new_pipeline(card: ModelCard, parts: Mapping[str, Any], device: torch.device) -> Any:
+def new_pipeline(card: ClipCard, parts: Mapping[str, Any], device: torch.device) -> Any:
     """The pipeline around its parts; the scheduler is made anew for every request."""
     pipe: Any = PlacedWanPipeline(
         tokenizer=None,

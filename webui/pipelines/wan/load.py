@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, UMT5EncoderModel
 
+from webui.core.clip import ClipCard
 from webui.core.errors import BadInput, MissingWeights
-from webui.core.model import ModelCard
 from webui.core.text import Text
 from webui.pipelines.checkpoint import check_config, damaged, find_files, missing_file, reading
 from webui.pipelines.modules import OnComponent, parameter_dtype
@@ -58,7 +58,7 @@ _DIFFUSERS_FILES = {
 
 
 def load(
-    card: ModelCard,
+    card: ClipCard,
     settings: Mapping[str, Any],
     weights: Mapping[str, Any],
     device: torch.device | str,
@@ -131,7 +131,7 @@ def detect_layout(folder: Path | str) -> str:
 
 def load_diffusers(
     folder: Path | str,
-    card: ModelCard,
+    card: ClipCard,
     settings: Mapping[str, Any],
     device: torch.device | str,
     on_component: OnComponent | None = None,
@@ -173,7 +173,7 @@ def load_diffusers(
 
 def load_original(
     folder: Path | str,
-    card: ModelCard,
+    card: ClipCard,
     settings: Mapping[str, Any],
     device: torch.device | str,
     on_component: OnComponent | None = None,
@@ -207,7 +207,7 @@ def load_original(
 
 
 def _assemble(
-    card: ModelCard,
+    card: ClipCard,
     settings: Mapping[str, Any],
     device: torch.device | str,
     read: Callable[[str], nn.Module],

@@ -1,4 +1,4 @@
-"""The three phases of a run, each one function, the same on a GPU, a processor and meta.
+"""A run and its three phases, each one function, the same on a GPU, a processor and meta.
 
 Shapes: B batch (1), L text tokens, D text width, C channels, T frames, H height, W width
 (latent frames and sides where the tensor is a latent).
@@ -18,8 +18,16 @@ from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from webui.core.request import Request
-from webui.pipelines.running import CheckCancel, OnProgress, OnStep, checked, to_frames
+from webui.core.clip import ClipRequest
+from webui.pipelines.running import (
+    CheckCancel,
+    OnProgress,
+    OnStep,
+    Report,
+    check_finite,
+    checked,
+    to_frames,
+)
 from webui.pipelines.wan.components import component_dtype
 from webui.pipelines.wan.pieces import set_pieces
 
@@ -32,10 +40,36 @@ class Embeddings:
     negative: torch.Tensor | None
 
 
+def run(
+    pipe: Any, request: ClipRequest, settings: Mapping[str, Any], report: Report
+) -> NDArray[np.uint8]:
+    """Prompt to frames (T H W C, uint8).
+
+    Raises:
+        Cancelled: the report says so, at the next block.
+        RunFailed: the numbers overflowed.
+    """
+    report.begin("encode")
+    embeddings = encode(pipe, request, settings, check_cancel=report.check)
+    report.begin("denoise")
+    latents = denoise(
+        pipe,
+        embeddings,
+        request,
+        settings,
+        on_step=report.latent_step,
+        check_cancel=report.check,
+    )
+    check_finite(latents)
+    del embeddings
+    report.begin("decode")
+    return decode(pipe, latents, settings, on_progress=report.step, check_cancel=report.check)
+
+
 @torch.no_grad()
 def encode(
     pipe: Any,
-    request: Request,
+    request: ClipRequest,
     settings: Mapping[str, Any],
     *,
     check_cancel: CheckCancel | None = None,
@@ -89,7 +123,7 @@ def _drawn(
     return torch.randn(shape, generator=generator).to(dtype).to(device)
 
 
-def build_scheduler(pipe: Any, request: Request) -> Any:
+def build_scheduler(pipe: Any, request: ClipRequest) -> Any:
     """The request's solver, from the model's own configuration."""
     config = {k: v for k, v in pipe.card.configs["scheduler"].items() if not k.startswith("_")}
     if request.solver == "unipc":
@@ -106,7 +140,7 @@ def build_scheduler(pipe: Any, request: Request) -> Any:
 def denoise(
     pipe: Any,
     embeddings: Embeddings,
-    request: Request,
+    request: ClipRequest,
     settings: Mapping[str, Any] | None = None,
     *,
     on_step: OnStep | None = None,

@@ -9,7 +9,11 @@ PROMPT = Text("Prompt", "提示词")
 PROMPT_PLACEHOLDER = Text(
     "Say what the clip should show. Ctrl+Enter starts.", "写出视频的内容。按 Ctrl+Enter 开始。"
 )
-IMAGE = Text("Picture to start from", "起始图片")
+PICTURES = {
+    "image": Text("Picture to start from", "起始图片"),
+    "last_image": Text("Picture to end with", "结尾图片"),
+}
+MAY_BE_EMPTY = Text("{label} (may be left empty)", "{label}（可以不选）")
 NEGATIVE = Text("Negative prompt", "负面提示词")
 EXAMPLES = Text("Try", "试试")
 GENERATE = Text("Generate", "生成")

@@ -1,0 +1,56 @@
+"""What the catalogue knows of each model family: its components, keys and settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One entry a family; a new family is a new entry."""
+
+    kind: str
+    """Which kind of card its models have: `clip`, `pages`, `language` or `training`."""
+    components: tuple[str, ...]
+    """What its pipelines are made of."""
+    optional_components: tuple[str, ...] = ()
+    """What only some of its models have."""
+    workload: tuple[str, ...] = ()
+    """The optional workload keys that its models take, where a card does not name its own."""
+    settings: tuple[str, ...]
+    """Settings that change something for it: what a card means by `all`."""
+
+
+FAMILIES = {
+    "wan": Family(
+        kind="clip",
+        components=("transformer", "vae", "text_encoder", "scheduler"),
+        optional_components=("image_encoder", "transformer_2"),
+        workload=("prompt", "negative_prompt", "flow_shift", "solver"),
+        settings=(
+            "precision",
+            "offload",
+            "ffn_chunks",
+            "text_encoder",
+            "vae_precision",
+            "vae_tiling",
+            "vae_tile",
+            "vae_tile_overlap",
+            "channels_last",
+            "allocator",
+        ),
+    ),
+    "svd": Family(
+        kind="clip",
+        components=("image_encoder", "unet", "vae", "scheduler"),
+        workload=("image",),
+        settings=(
+            "precision",
+            "offload",
+            "image_encoder",
+            "vae_precision",
+            "decode_chunk",
+            "allocator",
+        ),
+    ),
+}

@@ -1,0 +1,90 @@
+"""Follows one job: measures its phases, moves the weights between them, tells the client."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from webui.core.clip import ClipCard
+from webui.core.model import ModelCard
+from webui.core.receipt import Measurement
+from webui.pipelines.preview import preview_jpeg
+from webui.worker.device import Device
+from webui.worker.measure import Meter
+from webui.worker.protocol import Channel
+
+PREVIEW_EVERY_S = 0.5
+PROGRESS_EVERY_S = 0.1
+
+
+class JobReport:
+    """How far one job is, as a family's `run` tells it (`webui.pipelines.running.Report`).
+
+    Args:
+        job_id: of the client.
+        channel: takes the events, and knows whether the job is cancelled.
+        device: where it runs.
+        preview: send previews of latents.
+    """
+
+    def __init__(self, job_id: str, channel: Channel, device: Device, preview: bool) -> None:
+        self.id = job_id
+        self.phase = "loading"
+        self.warm = False
+        self.load_seconds = 0.0
+        self._channel = channel
+        self._device = device
+        self._preview = preview
+        self._card: ModelCard | None = None
+        self._placement: Any = None
+        self._meter: Meter | None = None
+        self._told = self._shown = 0.0
+
+    def attach(self, card: ModelCard, placement: Any, modules: Iterable[nn.Module]) -> None:
+        """The pipeline is loaded: from here on phases are measured."""
+        self._card, self._placement = card, placement
+        self._meter = Meter(self._device, modules)
+        self._shown = time.monotonic()
+
+    def enter(self, phase: str) -> None:
+        """A phase without the model: loading, saving."""
+        self.phase = phase
+        self._channel.emit("phase", id=self.id, name=phase)
+
+    def begin(self, phase: str) -> None:
+        assert self._meter is not None
+        if phase != self.phase:
+            self.enter(phase)
+        self._meter.begin(phase)
+        self._placement.enter_phase(phase, after_leaving=self._device.empty_cache)
+        self._meter.ready()
+
+    def end(self) -> None:
+        """The last phase is over."""
+        if self._meter is not None:
+            self._meter.end()
+
+    def check(self) -> None:
+        self._channel.check_cancel(self.id)
+
+    def step(self, done: int, total: int) -> None:
+        if done == total or time.monotonic() - self._told >= PROGRESS_EVERY_S:
+            self._told = time.monotonic()
+            self._channel.emit("step", id=self.id, phase=self.phase, step=done, steps=total)
+
+    def latent_step(self, done: int, total: int, latents: torch.Tensor) -> None:
+        self._channel.emit("step", id=self.id, phase=self.phase, step=done, steps=total)
+        late = time.monotonic() - self._shown >= PREVIEW_EVERY_S
+        if self._preview and done < total and late and isinstance(self._card, ClipCard):
+            jpeg = base64.b64encode(preview_jpeg(latents, self._card)).decode()
+            self._channel.emit("preview", id=self.id, jpeg=jpeg)
+            self._shown = time.monotonic()
+
+    def measurement(self) -> Measurement | None:
+        """The figures so far; None before the first phase."""
+        return self._meter.measurement(self.load_seconds) if self._meter else None
