@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from webui.core.setting import Values
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
@@ -19,6 +21,8 @@ class Family:
     """The optional workload keys that its models take, where a card does not name its own."""
     settings: tuple[str, ...]
     """Settings that change something for it: what a card means by `all`."""
+    values: Values
+    """For some settings, those of their values that it knows."""
 
 
 FAMILIES = {
@@ -39,6 +43,7 @@ FAMILIES = {
             "channels_last",
             "allocator",
         ),
+        values={"text_encoder": ("gpu", "stream", "cpu", "absent")},
     ),
     "svd": Family(
         kind="clip",
@@ -52,5 +57,6 @@ FAMILIES = {
             "decode_chunk",
             "allocator",
         ),
+        values={"precision": ("bf16", "fp16", "fp32")},
     ),
 }

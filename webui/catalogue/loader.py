@@ -124,7 +124,10 @@ def read_model(path: Path) -> ModelCard:
     require(isinstance(data["embedded"], bool), where, "embedded", "it is true or false")
     data["about"] = read_texts(data["about"], where, "about")
     data["settings"] = _settings(data["settings"], family.settings, where)
-    data["setting_defaults"] = check_settings(data.get("setting_defaults", {}), data["settings"])
+    data["setting_values"] = family.values
+    data["setting_defaults"] = check_settings(
+        data.get("setting_defaults", {}), data["settings"], family.values
+    )
     components = family.components + tuple(
         name for name in family.optional_components if name in data["configs"]
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from webui.core.setting import SettingValue, Values
 from webui.core.text import Text
 
 
@@ -31,5 +32,7 @@ class ModelCard:
     """Size of the files that running it needs."""
     settings: tuple[str, ...]
     """The settings that change something for this model."""
-    setting_defaults: Mapping[str, str | int | bool]
+    setting_defaults: Mapping[str, SettingValue]
     """What `estimate` takes instead of a setting's own default."""
+    setting_values: Values
+    """For some settings, those of their values that this model knows."""

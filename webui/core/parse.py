@@ -113,7 +113,7 @@ def parse_request(data: Any, find_model: FindModel) -> Request:
         if "vram_gib" in given
         else None,
         "platform": read_choice(given, "platform", ("linux", "windows"), this_platform()),
-        "settings": check_settings(settings, model.settings),
+        "settings": check_settings(settings, model.settings, model.setting_values),
     }
     return kind.read(given, model, common)
 

@@ -36,13 +36,14 @@ def decode_setting(spec: SettingSpec, choice: Any) -> SettingValue:
     return str(choice)
 
 
-def setting_values(spec: SettingSpec) -> list[SettingValue]:
-    """All values that the page offers for a setting."""
+def setting_values(spec: SettingSpec, model: ClipCard | None = None) -> list[SettingValue]:
+    """The values that the page offers for a setting: those that a model knows, or all."""
     if not spec.choices:
         step = spec.multiple
         return list(range(math.ceil(spec.low / step) * step, spec.high + 1, step))
+    known = model.setting_values.get(spec.name, spec.choices) if model else spec.choices
     hidden = HIDDEN_CHOICES.get(spec.name, ())
-    return [choice for choice in spec.choices if choice not in hidden]
+    return [choice for choice in known if choice not in hidden]
 
 
 def size_name(width: int, height: int) -> str:
@@ -193,7 +194,7 @@ def restored(saved: Any, models: Mapping[str, ClipCard], cards: set[str]) -> dic
     form["width"], form["height"] = size_of({**form, **_sides(saved)}, model)
     for name, spec in SETTINGS.items():
         choice = saved.get(SETTING + name)
-        if choice in [encode_setting(value) for value in setting_values(spec)]:
+        if choice in [encode_setting(value) for value in setting_values(spec, model)]:
             form[SETTING + name] = choice
     return form
 

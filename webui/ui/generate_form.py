@@ -158,14 +158,16 @@ def size_choices(model: ClipCard, language: str) -> list[tuple[str, str]]:
     ]
 
 
-def setting_choices(spec: SettingSpec, text: Any) -> list[tuple[Any, str]]:
+def setting_choices(
+    spec: SettingSpec, text: Any, model: ClipCard | None = None
+) -> list[tuple[Any, str]]:
     """`auto`, then the setting's values; `text` turns a Text into what is shown."""
     return [
         (text(words.AUTO), AUTO),
         *(
             (text(spec.choice_labels.get(value, Text(str(value), str(value)))),
              encode_setting(value))
-            for value in setting_values(spec)
+            for value in setting_values(spec, model)
         ),
     ]  # fmt: skip
 
@@ -228,6 +230,12 @@ def workload_updates(
             for key, picture in controls.pictures.items()
         },
     }
+    for name in model.settings:
+        if SETTINGS[name].choices:
+            updates[controls.fields[SETTING + name]] = gr.update(
+                choices=setting_choices(SETTINGS[name], visit.say, model),
+                value=form[SETTING + name],
+            )
     for name in ("solver", "flow_shift"):
         updates[controls.fields[name]] = gr.update(value=form[name], visible=name in model.workload)
     return updates

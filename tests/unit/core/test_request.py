@@ -185,6 +185,8 @@ def test_defaults_of_estimate() -> None:
     assert filled == {
         "precision": "bf16",
         "offload": "none",
+        "quantization": "none",
+        "attention": "sdpa",
         "ffn_chunks": 1,
         "text_encoder": "absent",
         "image_encoder": "gpu",
@@ -194,6 +196,11 @@ def test_defaults_of_estimate() -> None:
         "vae_tile_overlap": 64,
         "decode_chunk": 50,
         "channels_last": False,
+        "page_batch": 1,
+        "gradient_checkpointing": True,
+        "optimizer": "adamw-fused",
+        "gpus": 1,
+        "zero_stage": 0,
         "allocator": "expandable",
     }
     assert with_defaults({"offload": "leaf"}, ("offload",)) == {"offload": "leaf"}
