@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import transformers
 from accelerate import init_empty_weights
-from torch import nn
 from transformers import CONFIG_MAPPING
 
 from webui.pipelines.modules import cast_parameters
@@ -45,5 +44,6 @@ def meta_model(config: Mapping[str, Any], dtype: torch.dtype, attention: str = "
 def empty_model(config: Mapping[str, Any], dtype: torch.dtype, attention: str = "sdpa") -> Any:
     """A model with parameters on meta, to be filled, and real buffers (rotary tables)."""
     with init_empty_weights(include_buffers=False):
-        module: nn.Module = new_model(config, attention)
+        module = new_model(config, attention)
+    module.tie_weights()  # each parameter was moved to meta by itself
     return cast_parameters(module, dtype)
