@@ -25,6 +25,9 @@ class Family:
     """For some settings, those of their values that it knows."""
 
 
+COMPONENT_OF = ("image_encoder",)
+"""Settings about a component of the same name, which models without it do not have."""
+
 FAMILIES = {
     "wan": Family(
         kind="clip",
@@ -36,6 +39,7 @@ FAMILIES = {
             "offload",
             "ffn_chunks",
             "text_encoder",
+            "image_encoder",
             "vae_precision",
             "vae_tiling",
             "vae_tile",

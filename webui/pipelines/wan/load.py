@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import (
     convert_wan_transformer_to_diffusers,
     convert_wan_vae_to_diffusers,
 )
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
 from webui.core.clip import ClipCard
 from webui.core.errors import BadInput, MissingWeights
@@ -26,13 +26,14 @@ from webui.pipelines.modules import OnComponent, parameter_dtype
 from webui.pipelines.wan import original
 from webui.pipelines.wan.build import build_random
 from webui.pipelines.wan.components import (
-    COMPONENTS,
     component_dtype,
+    components_of,
     empty_module,
     finish_module,
-    new_pipeline,
+    transformer_class,
     wants_text_encoder,
 )
+from webui.pipelines.wan.kinds import new_pipeline
 from webui.pipelines.wan.placement import Placement
 
 _SHAPE_KEYS = {
@@ -47,14 +48,21 @@ _SHAPE_KEYS = {
         "image_dim",
     ),
     "vae": ("base_dim", "decoder_base_dim", "z_dim", "dim_mult", "num_res_blocks", "patch_size"),
+    "image_encoder": ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size"),
     "text_encoder": ("d_model", "d_ff", "d_kv", "num_layers", "num_heads", "vocab_size"),
 }
 """Configuration keys that decide what model a folder holds."""
-_DIFFUSERS_FILES = {
-    "text_encoder": "model*.safetensors",
-    "transformer": "diffusion_pytorch_model*.safetensors",
-    "vae": "diffusion_pytorch_model*.safetensors",
+_SHAPE_KEYS["transformer_2"] = _SHAPE_KEYS["transformer"]
+_STEMS = {
+    "text_encoder": "model",
+    "image_encoder": "model",
+    "transformer": "diffusion_pytorch_model",
+    "transformer_2": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
 }
+"""How the names of a component's files begin."""
+_ORIGINAL_COMPONENTS = ("text_encoder", "transformer", "vae")
+"""diffusers has converters for these; for the authors' image encoder it has none."""
 
 
 def load(
@@ -142,9 +150,9 @@ def load_diffusers(
         MissingWeights, BadInput: see `load`.
     """
     folder = Path(folder)
-    for component in COMPONENTS:
+    for component in components_of(card):
         check_config(folder, component, card, _SHAPE_KEYS[component])
-        find_files(folder / component, _DIFFUSERS_FILES[component])
+        find_files(folder / component, f"{_STEMS[component]}*.safetensors")
 
     def read(component: str) -> nn.Module:
         dtype = component_dtype(component, settings)
@@ -153,16 +161,16 @@ def load_diffusers(
             "local_files_only": True,
             "use_safetensors": True,
         }
-        if component == "text_encoder":
-            encoder: Any = UMT5EncoderModel
-            module, info = encoder.from_pretrained(
-                str(folder), dtype=dtype, output_loading_info=True, **where
-            )
-        else:
-            kind: Any = WanTransformer3DModel if component == "transformer" else AutoencoderKLWan
-            module, info = kind.from_pretrained(
-                str(folder), torch_dtype=dtype, output_loading_info=True, **where
-            )
+        kinds: dict[str, Any] = {
+            "text_encoder": UMT5EncoderModel,
+            "image_encoder": CLIPVisionModel,
+            "vae": AutoencoderKLWan,
+        }
+        kind = kinds.get(component) or transformer_class(card)
+        name = "dtype" if component.endswith("_encoder") else "torch_dtype"
+        module, info = kind.from_pretrained(
+            str(folder), output_loading_info=True, **{name: dtype}, **where
+        )
         missing = sorted(info["missing_keys"])
         if missing:
             raise damaged(f"{component}: {missing[0]} is missing")
@@ -184,6 +192,16 @@ def load_original(
         MissingWeights, BadInput: see `load`.
     """
     folder = Path(folder)
+    if components_of(card) != _ORIGINAL_COMPONENTS:
+        raise BadInput(
+            "model",
+            Text(
+                f"{card.title} is read in diffusers' layout only; '{folder.name}' has "
+                "the authors'.",
+                f"{card.title} 只支持 diffusers 格式；“{folder.name}”是原始格式。",
+            ),
+            Text(f"Download {card.hub}.", f"请下载 {card.hub}。"),
+        )
     shards = find_files(folder, original.TRANSFORMER_PATTERN)
     pickled = {
         "vae": find_files(folder, original.VAE_FILE)[0],
@@ -218,11 +236,12 @@ def _assemble(
     device = torch.device(device)
     if not tokenizer.is_dir():
         raise missing_file(tokenizer)
-    placement = Placement(settings, device)
+    placement = Placement(card, settings, device)
+    names = components_of(card)
     parts: dict[str, Any] = {}
-    for done, component in enumerate(COMPONENTS):
+    for done, component in enumerate(names):
         if on_component:
-            on_component(done, len(COMPONENTS))
+            on_component(done, len(names))
         module = reading(component, partial(read, component))
         parts[component] = placement.add(component, module)
     parts["tokenizer"] = reading(
