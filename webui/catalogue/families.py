@@ -56,6 +56,8 @@ FAMILIES = {
         settings=(
             "precision",
             "offload",
+            "ffn_chunks",
+            "split_guidance",
             "image_encoder",
             "vae_precision",
             "decode_chunk",

@@ -106,6 +106,18 @@ SETTINGS: dict[str, SettingSpec] = {
             choice_labels={},
         ),
         SettingSpec(
+            name="split_guidance",
+            choices=(False, True),
+            default=False,
+            label=Text("Guidance in two passes", "引导分两次计算"),
+            info=Text(
+                "Run the model once with and once without the picture in every step, instead of "
+                "both at once: half of the temporary memory, the same result.",
+                "每一步先后计算有图片和无图片的结果，而不是一起计算：临时显存减半，结果不变。",
+            ),
+            choice_labels=_ON_OFF,
+        ),
+        SettingSpec(
             name="text_encoder",
             choices=("gpu", "stream", "cpu", "absent"),
             default="absent",

@@ -15,7 +15,7 @@ from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
 from webui.estimator.events import PhaseEvents, Replay
-from webui.estimator.families import Memory, find_family
+from webui.estimator.families import Memory, components_of, find_family
 from webui.estimator.rules import Rules, rules_for
 from webui.estimator.seconds import SecondsTerm, noting_terms
 from webui.estimator.templates import find_template, use_local_folder, weights_name, width_of
@@ -200,18 +200,13 @@ def margin_parts(target: Target, rules: Rules) -> tuple[float, int, int]:
 
 def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
     """Bytes of each component's weights at the chosen precisions."""
-    family = find_family(model)
-    sizes = {
-        part: int(
-            find_template(model, part, width_of(str(settings[name])))
-            .array(weights_name(part, str(settings[name])))
-            .sum()
-        )
-        for part, name in family.precision_of.items()
-    }
-    encoder, place = family.encoder
-    if settings[place] == "absent":
-        sizes[encoder] = 0
+    sizes = {}
+    for name, component in components_of(model).items():
+        precision = str(settings[component.precision])
+        template = find_template(model, component.part, width_of(precision))
+        sizes[name] = int(template.array(weights_name(component.part, precision)).sum())
+        if component.place is not None and settings.get(component.place) == "absent":
+            sizes[name] = 0
     return sizes
 
 
@@ -219,9 +214,12 @@ def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
     """Host memory of the worker: the process, and weights that wait or live there."""
     sizes = weights_bytes(model, settings)
     if rules.kind == "cuda" and settings["offload"] == "none":
-        encoder, place = find_family(model).encoder
-        on_host = {encoder} if settings[place] != "gpu" else set()
-        sizes = {part: size for part, size in sizes.items() if part in on_host}
+        places = {name: component.place for name, component in components_of(model).items()}
+        sizes = {
+            name: size
+            for name, size in sizes.items()
+            if (place := places[name]) is not None and settings.get(place, "gpu") != "gpu"
+        }
     return PROCESS_HOST_BYTES[rules.kind] + sum(sizes.values())
 
 

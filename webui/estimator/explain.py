@@ -28,7 +28,7 @@ from webui.estimator.estimate import (
     trace_phase,
 )
 from webui.estimator.events import Live, Part
-from webui.estimator.families import find_family
+from webui.estimator.families import Component, components_of
 from webui.estimator.rules import rules_for
 from webui.estimator.seconds import SecondsTerm
 from webui.estimator.tape import LOAD, RELEASE, SCRATCH
@@ -206,14 +206,10 @@ def _explain_phase(
     )
 
 
-_CONFIG_OF = {"text": "text_encoder"}
-"""Component whose configuration a part is made from, where it has another name."""
-
-
 def _resident(model: ModelCard, found: Estimate, part: Part) -> Term:
     size = int(part.sizes.sum())
-    named = _template_of(model, found, part.name)
-    if named is None:
+    component = components_of(model).get(part.name)
+    if component is None:
         name = part.name or "weights and inputs"
         return Term(
             Text(f"{name}, there from the start", f"{name}（阶段开始时已在）"),
@@ -223,8 +219,8 @@ def _resident(model: ModelCard, found: Estimate, part: Part) -> Term:
                 f"{len(part.sizes)} 个张量，由请求得出",
             ),
         )
-    template, precision = named
-    config = f"{model.name}'s {_CONFIG_OF.get(part.name, part.name)}"
+    template, precision = _template_of(model, found, component)
+    config = f"{model.name}'s {component.config}"
     return Term(
         Text(f"weights of {part.name}", f"{part.name} 的权重"),
         size,
@@ -235,13 +231,10 @@ def _resident(model: ModelCard, found: Estimate, part: Part) -> Term:
     )
 
 
-def _template_of(model: ModelCard, found: Estimate, name: str) -> tuple[str, str] | None:
-    """File and precision of a component's template; None for what is no component."""
-    settings = find_family(model).precision_of
-    part = next((part for part in settings if name == part or name.startswith(part + "_")), None)
-    if part is None:
-        return None
-    precision = str(found.settings[settings[part]])
+def _template_of(model: ModelCard, found: Estimate, component: Component) -> tuple[str, str]:
+    """File and precision of a component's template."""
+    precision = str(found.settings[component.precision])
+    part = component.part
     if precision == FP8 and weights_name(part, precision) == weights_name(part, "bf16"):
         precision = "bf16"  # fp8 stores the transformer's weights only
     return template_name(model, part, width_of(precision)), precision

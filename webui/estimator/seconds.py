@@ -48,6 +48,9 @@ CPU = Efficiency(
 )
 """Two cores of a server processor, torch 2.13; receipts of the machine correct it."""
 
+PIECES_SHARE = 0.01
+"""What doing the token-wise work in pieces is taken to cost: more and smaller kernels for the same
+operations. Assumed, not measured; receipts of the machine correct it."""
 _FIRST_TF32 = (8, 0)
 
 

@@ -63,6 +63,7 @@ def open_values(
         "decode_chunk": [frames, *(n for n in AUTO_CHUNKS if n < frames)],
         "offload": ["none", "model", "leaf", "block"],
         "ffn_chunks": [1, AUTO_PIECES],
+        "split_guidance": [False, True],
         "text_encoder": ["gpu", "stream", "cpu"],
         "vae_precision": [vae_half or "fp32", *([] if vae_half else [half])]
         if on_gpu
@@ -73,7 +74,8 @@ def open_values(
         "channels_last": [True],
         "allocator": ["default" if request.platform == "windows" else "expandable"],
     }
-    if on_gpu and card.bf16 and "ffn_chunks" in model.settings and _fp8_can_help(request):
+    knows_fp8 = FP8 in model.setting_values.get("precision", SETTINGS["precision"].choices)
+    if on_gpu and card.bf16 and knows_fp8 and _fp8_can_help(request):
         values["precision"].append(FP8)
     values = {name: values[name] for name in model.settings}
     for name, value in request.settings.items():

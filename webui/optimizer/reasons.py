@@ -17,6 +17,7 @@ _PLAIN: Settings = {
     "precision": "bf16",
     "offload": "none",
     "ffn_chunks": 1,
+    "split_guidance": False,
     "text_encoder": "gpu",
     "image_encoder": "gpu",
     "vae_precision": "fp32",
@@ -35,6 +36,7 @@ _PHASE_OF = {
     "channels_last": "decode",
     "offload": "denoise",
     "ffn_chunks": "denoise",
+    "split_guidance": "denoise",
     "precision": "denoise",
 }
 
@@ -48,6 +50,7 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("image_encoder", "cpu"): Text("image encoder on the processor", "图像编码器放在处理器上"),
     ("vae_precision", "bf16"): Text("VAE in bf16", "VAE 用 bf16"),
     ("vae_precision", "fp16"): Text("VAE in fp16", "VAE 用 fp16"),
+    ("split_guidance", True): Text("guidance in two passes", "引导分两次计算"),
     ("vae_tiling", True): Text("VAE in tiles", "VAE 分块"),
     ("channels_last", True): Text("VAE weights in channels-last", "VAE 权重用 channels-last"),
 }
@@ -109,12 +112,13 @@ def explain(
 
 def _saving(model: ModelCard, request: Request, found: Estimate, target: Target, name: str) -> Text:
     """'leaf streaming: -24.6 GiB, +0.1 s a step (in denoise)'."""
-    phase = _PHASE_OF[name]
     settings = found.settings
     without = settings | {name: _plain(name, model, request)}
     label = _means(name, settings[name], model, request) or SETTINGS[name].label
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    if phase not in phase_names(model, request, settings, rules):
+    names = phase_names(model, request, settings, rules)
+    phase = next((phase for phase in names if phase.startswith(_PHASE_OF[name])), None)
+    if phase is None:
         return label
     bytes_difference = peak_bytes(model, request, settings, target, phase) - peak_bytes(
         model, request, without, target, phase
@@ -123,16 +127,17 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
         model, request, without, target, phase
     )
     per_en, per_zh = "", ""
-    if phase == "denoise":
+    if phase.startswith("denoise"):
         time_difference /= request.repeats
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"
     time_sign = "-" if time_difference < -0.05 else "+"
     time = format_seconds(abs(time_difference))
+    during = _PHASE_WORDS[_PHASE_OF[name]]
     return Text(
-        f"{label.en}: {sign}{amount} while {_PHASE_WORDS[phase].en}, {time_sign}{time}{per_en}.",
-        f"{label.zh}：{_PHASE_WORDS[phase].zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
+        f"{label.en}: {sign}{amount} while {during.en}, {time_sign}{time}{per_en}.",
+        f"{label.zh}：{during.zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
     )
 
 

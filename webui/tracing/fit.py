@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from webui.estimator.tape import COSTS, RELEASE, SCRATCH, Tape, cost_monomials, monomials
+from webui.estimator.tape import CALL, COSTS, RELEASE, SCRATCH, Tape, cost_monomials, monomials
 from webui.tracing.recorder import MARK, Event
 
 Shape = dict[str, int]
@@ -87,7 +87,7 @@ def _number_slots(events: list[Event]) -> list[int]:
     outside: dict[int, int] = {}
     numbers = []
     for event in events:
-        if event.kind == SCRATCH:
+        if event.kind in (SCRATCH, CALL):
             numbers.append(0)
         elif event.slot in names:
             numbers.append(names[event.slot])

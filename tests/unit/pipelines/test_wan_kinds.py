@@ -195,7 +195,14 @@ def test_offloading_gives_the_same_frames(
     assert np.array_equal(wan.run(pipe, request, settings, report), expected)
     names = ["denoise_high", "denoise_low"] if "pair" in kind else ["denoise"]
     assert report.phases == ["encode", "image_encode", *names, "decode"]
-    assert report.steps == [1, 2, 3, 4]
+    high = int((pipe_times(pipe, request) >= 900).sum()) if "pair" in kind else 4
+    assert report.steps == [*range(1, high + 1), *range(1, 5 - high)]
+
+
+def pipe_times(pipe: Any, request: ClipRequest) -> torch.Tensor:
+    scheduler = wan.build_scheduler(pipe, request)
+    scheduler.set_timesteps(request.steps)
+    return scheduler.timesteps
 
 
 def test_cancel_is_seen_while_pictures_are_encoded(pictures: dict[str, str]) -> None:

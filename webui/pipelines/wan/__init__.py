@@ -14,6 +14,7 @@ from webui.pipelines.wan.phases import (
     run,
 )
 from webui.pipelines.wan.placement import Placement, phases_of, residency
+from webui.pipelines.wan.tiling import set_tiling
 
 __all__ = [
     "Conditions",
@@ -35,5 +36,6 @@ __all__ = [
     "pipeline_for",
     "residency",
     "run",
+    "set_tiling",
     "takes_conditions",
 ]

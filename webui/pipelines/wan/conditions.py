@@ -47,7 +47,7 @@ def encode_conditions(
 
 
 def _pictures(pipe: Any, request: ClipRequest, check_cancel: CheckCancel | None) -> Conditions:
-    pictures = [_picture(request, key) for key in pictures_of(pipe, request)]
+    pictures = [read_picture(request, key) for key in pictures_of(pipe, request)]
     embeddings = None
     if pipe.image_encoder is not None:
         with checked(pipe.image_encoder.encoder.layers, check_cancel):
@@ -76,7 +76,7 @@ def _pictures(pipe: Any, request: ClipRequest, check_cancel: CheckCancel | None)
 
 
 def _control(pipe: Any, request: ClipRequest) -> Conditions:
-    picture = _picture(request, "image") if request.image else None
+    picture = read_picture(request, "image") if request.image else None
     clip, mask, references = pipe.preprocess_conditions(
         None,
         None,
@@ -99,7 +99,8 @@ def pictures_of(pipe: Any, request: ClipRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*pipe.card.requires, *named]))
 
 
-def _picture(request: ClipRequest, key: str) -> Image.Image:
+def read_picture(request: ClipRequest, key: str) -> Image.Image:
+    """The picture under a key of the request, in RGB; grey where none is named."""
     path = getattr(request, key)
     if not path:
         return Image.new("RGB", (request.width, request.height), (128, 128, 128))

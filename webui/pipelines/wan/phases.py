@@ -143,13 +143,33 @@ def build_scheduler(pipe: Any, request: ClipRequest) -> Any:
     """The request's solver, from the model's own configuration."""
     config = {k: v for k, v in pipe.card.configs["scheduler"].items() if not k.startswith("_")}
     if request.solver == "unipc":
-        return UniPCMultistepScheduler.from_config(config, flow_shift=request.flow_shift)
-    return DPMSolverMultistepScheduler.from_config(
-        {key: config[key] for key in ("num_train_timesteps",) if key in config},
-        prediction_type="flow_prediction",
-        use_flow_sigmas=True,
-        flow_shift=request.flow_shift,
+        return _from_the_start(
+            UniPCMultistepScheduler.from_config(config, flow_shift=request.flow_shift)
+        )
+    return _from_the_start(
+        DPMSolverMultistepScheduler.from_config(
+            {key: config[key] for key in ("num_train_timesteps",) if key in config},
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=request.flow_shift,
+        )
     )
+
+
+def _from_the_start(scheduler: Any) -> Any:
+    """The scheduler, which begins at its first step instead of looking that up by its time.
+
+    WanPipeline does so; its siblings leave the lookup, which waits for the device, and skips a step
+    where two times are the same whole number.
+    """
+    set_timesteps = scheduler.set_timesteps
+
+    def set_and_begin(*arguments: Any, **named: Any) -> None:
+        set_timesteps(*arguments, **named)
+        scheduler.set_begin_index(0)
+
+    scheduler.set_timesteps = set_and_begin
+    return scheduler
 
 
 @torch.no_grad()
@@ -174,7 +194,7 @@ def denoise(
         request: the workload.
         settings: `ffn_chunks` among them.
         conditions: of the pictures, where the pipeline takes them.
-        on_step: told after every step.
+        on_step: told after every step, which is counted for each transformer by itself.
         on_second: called once, before a second transformer takes over.
         check_cancel: asked before every block.
     """
@@ -188,7 +208,11 @@ def denoise(
         if on_step is not None:
             predicted = pipe.scheduler.model_outputs[-1]
             clean = values["latents"] if predicted is None else predicted
-            on_step(index + 1, request.steps, clean)
+            first = _first_steps(pipe, request)
+            if index < first:
+                on_step(index + 1, first, clean)
+            else:
+                on_step(index + 1 - first, request.steps - first, clean)
         return {}
 
     arguments: dict[str, Any] = {
@@ -222,6 +246,14 @@ def denoise(
         pipe.video_processor = processor
     assert isinstance(latents, torch.Tensor)
     return latents[:, :, conditions.references :] if conditions is not None else latents
+
+
+def _first_steps(pipe: Any, request: ClipRequest) -> int:
+    """Steps that the first transformer does: all where there is no second."""
+    if pipe.transformer_2 is None:
+        return request.steps
+    boundary = pipe.config.boundary_ratio * pipe.scheduler.config.num_train_timesteps
+    return int((pipe.scheduler.timesteps >= boundary).sum())
 
 
 def denoise_phases(card: ClipCard) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ Shapes: B batch (1), N tokens, D width, H heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,56 +23,8 @@ from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
 from torch import nn
 
-Span = slice
-
-
-def spans(tokens: int, pieces: int) -> Iterator[Span]:
-    """Neighbouring ranges of tokens, all of one length but the last."""
-    length = -(-tokens // pieces)
-    for start in range(0, tokens, length):
-        yield slice(start, min(tokens, start + length))
-
-
-class _Held:
-    """A layer that can be called with work instead of values: it is done while it is in place.
-
-    Streaming and casting hang on the call of a layer. Called once around the loop, its weights
-    come once and not once a piece.
-    """
-
-    def forward(self, input: Any) -> Any:
-        return super().forward(input) if isinstance(input, torch.Tensor) else input()  # type: ignore[misc]
-
-    def compute(self, values: torch.Tensor) -> torch.Tensor:
-        """What the layer makes of the values, without hooks; only inside `_hold`."""
-        return super().forward(values)  # type: ignore[misc, no-any-return]
-
-
-class _HeldLinear(_Held, nn.Linear):
-    pass
-
-
-class _HeldRMSNorm(_Held, nn.RMSNorm):
-    pass
-
-
-class _HeldLayerNorm(_Held, FP32LayerNorm):
-    pass
-
-
-_HELD: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: _HeldLinear,
-    nn.RMSNorm: _HeldRMSNorm,
-    FP32LayerNorm: _HeldLayerNorm,
-}
-
-
-def _hold(module: nn.Module, work: Callable[[], Any]) -> Any:
-    return module(work) if isinstance(module, _Held) else work()
-
-
-def _compute(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    return module.compute if isinstance(module, _Held) else module
+from webui.pipelines import pieces as shared
+from webui.pipelines.pieces import Span, compute, hold, make_holdable
 
 
 def make_splittable(transformer: nn.Module) -> None:
@@ -92,7 +44,7 @@ def make_splittable(transformer: nn.Module) -> None:
             held.append(block.attn2.norm_added_k)
         held += [part for name in ("proj_in", "proj_out") if (part := getattr(block, name, None))]
         for module in held:
-            module.__class__ = _HELD.get(type(module), type(module))
+            make_holdable(module)
     if blocks and type(transformer.norm_out) is FP32LayerNorm:
         transformer.norm_out.__class__ = _PieceNorm
 
@@ -113,7 +65,7 @@ class _PieceNorm(FP32LayerNorm):  # type: ignore[misc]
         if self.pieces == 1:
             result: torch.Tensor = super().forward(inputs)
             return result
-        for span in spans(inputs.shape[1], self.pieces):
+        for span in shared.spans(inputs.shape[1], self.pieces):
             inputs[:, span] = super().forward(inputs[:, span])
         return inputs
 
@@ -124,7 +76,7 @@ class _Pieces:
     pieces: int = 1
 
     def _each(self, hidden: torch.Tensor) -> list[Span]:
-        return list(spans(hidden.shape[1], self.pieces))
+        return list(shared.spans(hidden.shape[1], self.pieces))
 
     def _transform(
         self: Any,
@@ -158,7 +110,7 @@ class _Pieces:
         )
         del normed
         for norm, heads in ((attention.norm_q, query), (attention.norm_k, key)):
-            _hold(norm, partial(_turn, _compute(norm), heads, rotary, each))
+            hold(norm, partial(_turn, compute(norm), heads, rotary, each))
         found = _attention(attention, query, key, value)
         del query, key, value, heads
         project, drop = attention.to_out
@@ -166,10 +118,10 @@ class _Pieces:
         def add() -> None:
             for span in each:
                 _, _, gate = rows.of(span, first=True)
-                output = drop(_compute(project)(found[:, span].flatten(2, 3)))
+                output = drop(compute(project)(found[:, span].flatten(2, 3)))
                 hidden[:, span] = hidden[:, span].float() + output * gate
 
-        _hold(project, add)
+        hold(project, add)
 
     def _attend_to_text(
         self: Any, hidden: torch.Tensor, text: torch.Tensor, each: list[Span]
@@ -177,13 +129,13 @@ class _Pieces:
         attention = self.attn2
         project, drop = attention.to_out
         split = (attention.heads, -1)
-        norm, to_query, norm_query = map(_compute, (self.norm2, attention.to_q, attention.norm_q))
+        norm, to_query, norm_query = map(compute, (self.norm2, attention.to_q, attention.norm_q))
         picture = None
         if attention.add_k_proj is not None:
             # The features of the picture stand before the text.
             features, text = text[:, :-TEXT_TOKENS], text[:, -TEXT_TOKENS:]
             key = attention.add_k_proj(features)
-            key = _hold(attention.norm_added_k, lambda: _compute(attention.norm_added_k)(key))
+            key = hold(attention.norm_added_k, lambda: compute(attention.norm_added_k)(key))
             value = attention.add_v_proj(features)
             picture = (key.unflatten(2, split), value.unflatten(2, split))
 
@@ -195,22 +147,22 @@ class _Pieces:
                 found = _attention(attention, query, key, value).flatten(2, 3)
                 if seen is not None:
                     found = found + seen.flatten(2, 3)
-                hidden[:, span] = hidden[:, span] + drop(_compute(project)(found))
+                hidden[:, span] = hidden[:, span] + drop(compute(project)(found))
 
         def with_query() -> None:
             key, value = attention.to_k(text), attention.to_v(text).unflatten(2, split)
 
             def with_norm() -> None:
-                normed = _hold(attention.norm_k, lambda: _compute(attention.norm_k)(key))
-                _hold(project, lambda: add(normed.unflatten(2, split), value))
+                normed = hold(attention.norm_k, lambda: compute(attention.norm_k)(key))
+                hold(project, lambda: add(normed.unflatten(2, split), value))
 
-            _hold(attention.norm_q, with_norm)
+            hold(attention.norm_q, with_norm)
 
-        _hold(self.norm2, lambda: _hold(attention.to_q, with_query))
+        hold(self.norm2, lambda: hold(attention.to_q, with_query))
 
     def _feed_forward(self: Any, hidden: torch.Tensor, rows: _Rows, each: list[Span]) -> None:
         activation, drop, down = self.ffn.net
-        grow, shrink = _compute(activation.proj), _compute(down)
+        grow, shrink = compute(activation.proj), compute(down)
 
         def add() -> None:
             for span in each:
@@ -220,7 +172,7 @@ class _Pieces:
                 output = shrink(drop(activation.gelu(grow(normed))))
                 hidden[:, span] = hidden[:, span].float() + output.float() * gate
 
-        _hold(activation.proj, lambda: _hold(down, add))
+        hold(activation.proj, lambda: hold(down, add))
 
 
 class PieceBlock(_Pieces, WanTransformerBlock):  # type: ignore[misc]
@@ -265,13 +217,13 @@ class PieceControlBlock(_Pieces, WanVACETransformerBlock):  # type: ignore[misc]
             return result
         control = control_hidden_states
         if self.proj_in is not None:
-            enter = _compute(self.proj_in)
+            enter = compute(self.proj_in)
 
             def begin() -> None:
                 for span in self._each(control):
                     control[:, span] = enter(control[:, span]) + hidden_states[:, span]
 
-            _hold(self.proj_in, begin)
+            hold(self.proj_in, begin)
         self._transform(control, encoder_hidden_states, temb, rotary_emb)
         hint = None if self.proj_out is None else self.proj_out(control)
         return hint, control
