@@ -47,7 +47,7 @@ FAMILIES = {
             "channels_last",
             "allocator",
         ),
-        values={"text_encoder": ("gpu", "stream", "cpu", "absent")},
+        values={},
     ),
     "svd": Family(
         kind="clip",

@@ -17,7 +17,7 @@ from webui.core.units import GIB, MIB
 from webui.estimator.events import PhaseEvents, Replay
 from webui.estimator.families import Memory, components_of, find_family
 from webui.estimator.rules import Rules, rules_for
-from webui.estimator.seconds import SecondsTerm, noting_terms
+from webui.estimator.seconds import SecondsTerm, noting_terms, start_seconds
 from webui.estimator.templates import find_template, use_local_folder, weights_name, width_of
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
@@ -205,7 +205,7 @@ def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
         precision = str(settings[component.precision])
         template = find_template(model, component.part, width_of(precision))
         sizes[name] = int(template.array(weights_name(component.part, precision)).sum())
-        if component.place is not None and settings.get(component.place) == "absent":
+        if component.place is not None and settings.get(component.place) in ("absent", "cached"):
             sizes[name] = 0
     return sizes
 
@@ -271,7 +271,8 @@ def _memory(key: _Key) -> Memory:
 
 @lru_cache(maxsize=4096)
 def _seconds(key: _Key, phase: str, repeats: int, card: Card, host: Card) -> float:
-    return find_family(key.model).seconds(phase, _memory(key), repeats, card, host)
+    working = find_family(key.model).seconds(phase, _memory(key), repeats, card, host)
+    return working + start_seconds(card) if working else 0.0
 
 
 @lru_cache(maxsize=512)

@@ -19,6 +19,8 @@ from webui.estimator.wan_steps import expert_steps
 from webui.estimator.wan_vae import SCALE, LatentShape, WanVae
 
 DENOISE = "denoise"
+WITHOUT_ENCODER = ("absent", "cached")
+"""Places of the text encoder that keep it off this run."""
 _EXPERTS = {"denoise_high": "transformer", "denoise_low": "transformer_2"}
 """Phases of models with two transformers, and which one each runs."""
 
@@ -104,7 +106,7 @@ class WanMemory:
         self.offload = str(settings["offload"]) if on_gpu else "none"
         """As it takes effect: a processor has nothing to offload to."""
         encoder = str(settings["text_encoder"])
-        self.encoder = encoder if on_gpu or encoder == "absent" else "gpu"
+        self.encoder = encoder if on_gpu or encoder in WITHOUT_ENCODER else "gpu"
         self.image_encoder = str(settings.get("image_encoder", "gpu")) if on_gpu else "gpu"
         order = "channels_last" if on_gpu and settings["channels_last"] else "contiguous"
         self.vae = WanVae(card, self.template("vae"), settings, order, vae_value_bytes)
@@ -203,7 +205,7 @@ class WanMemory:
 
     def _encode(self) -> PhaseEvents:
         events = PhaseEvents(self._always("text"))
-        if self.encoder != "cpu":
+        if self.encoder not in ("cpu", *WITHOUT_ENCODER):
             self._start_matmul(events)
         if self.encoder in ("gpu", "stream"):
             mode = "resident" if self.encoder == "gpu" else "leaf"

@@ -8,7 +8,7 @@ from webui.core.card import Card
 from webui.core.settings import FP8
 from webui.estimator.seconds import PIECES_SHARE, compute_seconds, transfer_seconds
 from webui.estimator.tape import COSTS, cost_monomials
-from webui.estimator.wan import WanMemory
+from webui.estimator.wan import WITHOUT_ENCODER, WanMemory
 from webui.estimator.wan_steps import expert_steps
 
 
@@ -55,6 +55,8 @@ class _Times:
 
     def encode(self) -> float:
         where = self.memory.encoder
+        if where in WITHOUT_ENCODER:
+            return 0.0
         costs = self.memory.template("text").array("costs") @ cost_monomials({}, ())
         if where == "cpu":
             return compute_seconds(costs, self.host, self.half)

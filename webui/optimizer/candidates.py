@@ -82,8 +82,8 @@ def open_values(
         values[name] = [value]
     if not on_gpu:
         values |= {name: [value] for name, value in _ON_PROCESSOR.items() if name in values}
-        if request.settings.get("text_encoder") == "absent":
-            values["text_encoder"] = ["absent"]
+        if request.settings.get("text_encoder") in ("absent", "cached"):
+            values["text_encoder"] = [request.settings["text_encoder"]]
     return values
 
 

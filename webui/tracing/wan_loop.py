@@ -60,9 +60,15 @@ def prepared(
 
 
 def shortened(card: ClipCard) -> ClipCard:
-    """The card with the first blocks of its transformer only."""
-    transformer = {**card.configs["transformer"], "num_layers": BLOCKS}
-    return replace(card, configs={**card.configs, "transformer": transformer})
+    """The card with the first blocks of its transformer, and of its image encoder, only."""
+    lengths = {"transformer": "num_layers", "image_encoder": "num_hidden_layers"}
+    short = {
+        name: {**card.configs[name], key: BLOCKS}
+        for name, key in lengths.items()
+        # A control model's layers are named by their numbers; its blocks are cut once it is built.
+        if name in card.configs and not card.configs[name].get("vace_layers")
+    }
+    return replace(card, configs={**card.configs, **short})
 
 
 def trace_loops(
@@ -118,6 +124,7 @@ def trace_loop(
         chosen = settings | {"ffn_chunks": chunks}
         with first_pieces(), kept_storage():
             pipe = wan.build_meta(short, settings)
+            del pipe.transformer.blocks[BLOCKS:]
             pipe, embeddings, conditions = prepared(pipe, request, settings)
             return record_run(
                 pipe.transformer,

@@ -161,7 +161,8 @@ class Runner:
 
     def _load_key(self, settings: Mapping[str, Any]) -> tuple[Any, ...]:
         if self._device.kind == "cpu":  # offloading means nothing there
-            absent = settings.get("text_encoder") == "absent"
+            encoder = settings.get("text_encoder")
+            absent = encoder if encoder in ("absent", "cached") else ""
             return (settings.get("precision"), settings.get("vae_precision"), absent)
         return tuple(settings.get(name) for name in LOAD_SETTINGS)
 

@@ -59,11 +59,15 @@ def random_tokenizer(card: ClipCard) -> RandomTokenizer:
 def build_meta(card: ClipCard, settings: Mapping[str, Any]) -> Any:
     """The pipeline with every tensor on the meta device, for the tracer.
 
-    Text encoders that do not run on the card (`absent`, `cpu`) are left out.
+    Text encoders that do not run on the card (`absent`, `cached`, `cpu`) are left out.
     """
     parts: dict[str, Any] = {"tokenizer": random_tokenizer(card)}
     for component in components_of(card):
-        if component == "text_encoder" and settings.get("text_encoder") in ("absent", "cpu"):
+        if component == "text_encoder" and settings.get("text_encoder") in (
+            "absent",
+            "cached",
+            "cpu",
+        ):
             continue
         parts[component] = meta_module(component, card, settings)
     if settings.get("channels_last"):

@@ -44,7 +44,8 @@ def component_dtype(component: str, settings: Mapping[str, Any]) -> torch.dtype:
 
 
 def wants_text_encoder(settings: Mapping[str, Any]) -> bool:
-    return settings.get("text_encoder") != "absent"
+    """Whether the text encoder is loaded with the other components."""
+    return settings.get("text_encoder") not in ("absent", "cached")
 
 
 def new_module(component: str, card: ClipCard) -> nn.Module:

@@ -18,6 +18,7 @@ from transformers import CLIPImageProcessorPil
 
 from webui.core.clip import ClipCard, ClipRequest
 from webui.pipelines.wan.components import COMPONENTS, transformer_class
+from webui.pipelines.wan.prompts import PromptCache
 
 
 @dataclass(slots=True)
@@ -50,6 +51,8 @@ class _Placed:
     card: ClipCard
     run_device: torch.device = torch.device("cpu")
     placement: Any = None
+    prompts: PromptCache | None = None
+    """Stands for the text encoder where the settings say `cached`."""
     conditions: Conditions | None = None
     """Made by `webui.pipelines.wan.conditions`; the loop is given them."""
 
@@ -144,7 +147,7 @@ def pipeline_for(pipe: Any, request: ClipRequest) -> Any:
         return pipe
     parts = {name: getattr(pipe, name, None) for name in (*COMPONENTS, "tokenizer")}
     other = new_pipeline(pipe.card, parts, pipe.run_device, kind)
-    other.placement = pipe.placement
+    other.placement, other.prompts = pipe.placement, pipe.prompts
     return other
 
 

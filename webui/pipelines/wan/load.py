@@ -35,6 +35,10 @@ from webui.pipelines.wan.components import (
 )
 from webui.pipelines.wan.kinds import new_pipeline
 from webui.pipelines.wan.placement import Placement
+from webui.pipelines.wan.prompts import PromptCache
+
+Prompts = Callable[[Callable[[], nn.Module]], PromptCache]
+"""Makes what stands for the text encoder; gets what reads it, for prompts that are new."""
 
 _SHAPE_KEYS = {
     "transformer": (
@@ -77,7 +81,8 @@ def load(
     Args:
         card: the model.
         settings: complete settings.
-        weights: `kind` (embedded, diffusers, original, random) and `folder`.
+        weights: `kind` (embedded, diffusers, original, random), `folder`, and `embeddings`, the
+            folder of prompts that were encoded before.
         device: where it runs.
         on_component: progress.
 
@@ -88,7 +93,7 @@ def load(
     kind = weights.get("kind", "")
     if kind == "random":
         return build_random(card, settings, device, on_component)
-    if not wants_text_encoder(settings):
+    if settings.get("text_encoder") == "absent":
         raise BadInput(
             "settings.text_encoder",
             Text(
@@ -98,9 +103,12 @@ def load(
             Text("Use gpu, stream or cpu.", "请用 gpu、stream 或 cpu。"),
         )
     folder = _embedded_folder() if kind == "embedded" else Path(str(weights.get("folder", "")))
-    if detect_layout(folder) == "original":
-        return load_original(folder, card, settings, device, on_component)
-    return load_diffusers(folder, card, settings, device, on_component)
+    reads = load_original if detect_layout(folder) == "original" else load_diffusers
+    kept = weights.get("embeddings")
+    prompts = None
+    if settings.get("text_encoder") == "cached" and kept:
+        prompts = partial(PromptCache, Path(str(kept)), card, settings, weights)
+    return reads(folder, card, settings, device, on_component, prompts)
 
 
 def detect_layout(folder: Path | str) -> str:
@@ -143,6 +151,7 @@ def load_diffusers(
     settings: Mapping[str, Any],
     device: torch.device | str,
     on_component: OnComponent | None = None,
+    prompts: Prompts | None = None,
 ) -> Any:
     """A folder in diffusers' layout, each component through its class's `from_pretrained`.
 
@@ -176,7 +185,7 @@ def load_diffusers(
             raise damaged(f"{component}: {missing[0]} is missing")
         return finish_module(module)
 
-    return _assemble(card, settings, device, read, folder / "tokenizer", on_component)
+    return _assemble(card, settings, device, read, folder / "tokenizer", on_component, prompts)
 
 
 def load_original(
@@ -185,6 +194,7 @@ def load_original(
     settings: Mapping[str, Any],
     device: torch.device | str,
     on_component: OnComponent | None = None,
+    prompts: Prompts | None = None,
 ) -> Any:
     """A folder as the authors publish it: `.pth` for VAE and text encoder, their own key names.
 
@@ -221,7 +231,7 @@ def load_original(
         return _fill(empty_module(component, card, settings), component, values, settings)
 
     tokenizer = folder / original.TOKENIZER_FOLDER
-    return _assemble(card, settings, device, read, tokenizer, on_component)
+    return _assemble(card, settings, device, read, tokenizer, on_component, prompts)
 
 
 def _assemble(
@@ -231,6 +241,7 @@ def _assemble(
     read: Callable[[str], nn.Module],
     tokenizer: Path,
     on_component: OnComponent | None,
+    prompts: Prompts | None,
 ) -> Any:
     """Reads and places one component after the other, so that the host holds few copies."""
     device = torch.device(device)
@@ -242,6 +253,8 @@ def _assemble(
     for done, component in enumerate(names):
         if on_component:
             on_component(done, len(names))
+        if component == "text_encoder" and not wants_text_encoder(settings):
+            continue
         module = reading(component, partial(read, component))
         parts[component] = placement.add(component, module)
     parts["tokenizer"] = reading(
@@ -249,6 +262,8 @@ def _assemble(
     )
     pipe = new_pipeline(card, parts, device)
     pipe.placement = placement
+    if prompts is not None:
+        pipe.prompts = prompts(lambda: reading("text_encoder", partial(read, "text_encoder")))
     return pipe
 
 

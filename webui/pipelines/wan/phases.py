@@ -94,8 +94,12 @@ def encode(
 
     Without a text encoder (`absent`; on meta also `cpu`) the embeddings are drawn.
     """
-    guided = request.guidance > 1
+    guided = request.guided
     length = pipe.card.max_sequence_length
+    if pipe.prompts is not None:
+        prompts = [request.prompt, *([request.negative_prompt] if guided else [])]
+        made = pipe.prompts.embed(pipe, prompts, check_cancel)
+        return Embeddings(made[0], made[1] if guided else None)
     if pipe.text_encoder is None:
         shape = (1, length, int(pipe.transformer.config.text_dim))
         dtype = component_dtype("text_encoder", settings)

@@ -11,7 +11,12 @@ from torch import nn
 from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines import placement
-from webui.pipelines.wan.components import TRANSFORMERS, components_of, store_in_fp8
+from webui.pipelines.wan.components import (
+    TRANSFORMERS,
+    components_of,
+    store_in_fp8,
+    wants_text_encoder,
+)
 
 
 def phases_of(card: ClipCard) -> dict[str, tuple[str, ...]]:
@@ -43,15 +48,13 @@ def residency(card: ClipCard, settings: Mapping[str, Any], kind: str) -> dict[st
     encoder = str(settings.get("text_encoder", "gpu"))
     components = components_of(card)
     if kind != "cuda":
-        absent = "absent" if encoder == "absent" else "always"
-        return dict.fromkeys(components, "always") | {"text_encoder": absent}
+        there = "always" if wants_text_encoder(settings) else "absent"
+        return dict.fromkeys(components, "always") | {"text_encoder": there}
     offload = str(settings.get("offload", "none"))
     swapped = "always" if offload == "none" else "phase"
     streamed = offload if offload in ("block", "leaf") else swapped
     modes = {
-        "text_encoder": {"gpu": swapped, "stream": "leaf", "cpu": "host", "absent": "absent"}[
-            encoder
-        ],
+        "text_encoder": {"gpu": swapped, "stream": "leaf", "cpu": "host"}.get(encoder, "absent"),
         "image_encoder": "host" if settings.get("image_encoder") == "cpu" else swapped,
         "transformer": streamed,
         "transformer_2": streamed,
