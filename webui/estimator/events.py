@@ -23,9 +23,6 @@ from webui.estimator.tape import ALLOCATE, CALL, LOAD, RELEASE, SCRATCH, Tape
 COPY_STREAM = 1
 """Streamed weights are copied, and allocated, on a stream of their own."""
 
-_SCRATCH_KEY = -1
-"""Scratch lives for one operation; no other storage has this key."""
-
 
 def rounded(size_bytes: float) -> int:
     return -(-int(size_bytes) // ROUND_BYTES) * ROUND_BYTES
@@ -261,11 +258,13 @@ class PhaseEvents:
                 if kind == RELEASE:
                     allocator.release(key)
                     continue
-                stream = COPY_STREAM if kind == LOAD else 0
-                allocator.allocate(_SCRATCH_KEY if kind == SCRATCH else key, delta, stream)
-                most_allocated = max(most_allocated, allocator.allocated_bytes + beside)
                 if kind == SCRATCH:
-                    allocator.release(_SCRATCH_KEY)
+                    live = allocator.allocated_bytes + allocator.pass_through(delta)
+                else:
+                    allocator.allocate(key, delta, COPY_STREAM if kind == LOAD else 0)
+                    live = allocator.allocated_bytes
+                if live + beside > most_allocated:
+                    most_allocated = live + beside
         except SimulatedOutOfMemory:
             fits = False
         return Replay(
