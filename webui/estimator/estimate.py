@@ -209,9 +209,8 @@ def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
         )
         for part, name in family.precision_of.items()
     }
-    encoder, place = family.encoder
-    if settings[place] == "absent":
-        sizes[encoder] = 0
+    if family.encoder is not None and settings[family.encoder[1]] == "absent":
+        sizes[family.encoder[0]] = 0
     return sizes
 
 
@@ -219,8 +218,8 @@ def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
     """Host memory of the worker: the process, and weights that wait or live there."""
     sizes = weights_bytes(model, settings)
     if rules.kind == "cuda" and settings["offload"] == "none":
-        encoder, place = find_family(model).encoder
-        on_host = {encoder} if settings[place] != "gpu" else set()
+        encoder = find_family(model).encoder
+        on_host = {encoder[0]} if encoder and settings[encoder[1]] != "gpu" else set()
         sizes = {part: size for part, size in sizes.items() if part in on_host}
     return PROCESS_HOST_BYTES[rules.kind] + sum(sizes.values())
 

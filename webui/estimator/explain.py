@@ -13,7 +13,9 @@ from math import isclose
 from typing import Any
 
 from webui.core.clip import ClipRequest
+from webui.core.language import TextRequest
 from webui.core.model import ModelCard
+from webui.core.pages import PageRequest
 from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
 from webui.core.settings import FP8
@@ -342,6 +344,7 @@ _AMOUNTS = {
     "conv": ("TFLOP of convolutions", 1e12, "TFLOP/s"),
     "attention": ("TFLOP of attention", 1e12, "TFLOP/s"),
     "bytes": ("GB moved", 1e9, "GB/s"),
+    "read": ("GB of weights and cache read", 1e9, "GB/s"),
 }
 
 
@@ -384,6 +387,7 @@ def _formula(trace: PhaseTrace, request: Request, found: Estimate) -> str:
             f"{runs} x compute + transfer": c * runs + t,
             f"{runs} x max(compute, transfer)": max(c, t) * runs,
         }
+    forms |= _token_forms(trace, request, found)
     exact = [
         name for name, value in forms.items() if isclose(value, trace.raw_seconds, rel_tol=_SAME)
     ]
@@ -393,3 +397,20 @@ def _formula(trace: PhaseTrace, request: Request, found: Estimate) -> str:
     if not exact and c and not t:
         return f"{trace.raw_seconds / c:.6g} x compute"
     return exact[0] if exact else ""
+
+
+def _token_forms(trace: PhaseTrace, request: Request, found: Estimate) -> dict[str, float]:
+    """How a first token and the steps after it make the seconds of full batches."""
+    computed = [term.seconds for term in trace.seconds_terms if term.kind == "compute"]
+    moved = [term.seconds for term in trace.seconds_terms if term.kind == "transfer"]
+    if len(computed) != 2 or not isinstance(request, PageRequest | TextRequest):
+        return {}
+    first, following = computed
+    steps = request.new_tokens - 1
+    batches = -(-request.repeats // int(found.settings.get("page_batch", 1)))
+    one = f"first + {steps} x "
+    forms = {f"{batches} x ({one}next)": batches * (first + steps * following)}
+    if moved:
+        slower = max(following, moved[0])
+        forms[f"{batches} x ({one}max(next, transfer))"] = batches * (first + steps * slower)
+    return forms

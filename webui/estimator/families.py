@@ -11,7 +11,16 @@ from webui.core.clip import ClipCard, ClipRequest
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
-from webui.estimator import svd, svd_seconds, wan, wan_seconds
+from webui.estimator import (
+    language,
+    language_seconds,
+    qwen_vl,
+    qwen_vl_seconds,
+    svd,
+    svd_seconds,
+    wan,
+    wan_seconds,
+)
 from webui.estimator.events import PhaseEvents
 from webui.estimator.rules import Rules
 
@@ -39,7 +48,7 @@ class Family:
     """Request and settings, with a fixed value for what the phase does not depend on."""
     precision_of: Mapping[str, str]
     """For each part that has a template, the setting of its number format."""
-    encoder: tuple[str, str]
+    encoder: tuple[str, str] | None = None
     """The part that encodes the prompt or the picture, and the setting of its place."""
     main: str
     """The part whose template names the library versions."""
@@ -72,6 +81,20 @@ _FAMILIES = {
         precision_of={"image": "precision", "unet": "precision", "vae": "vae_precision"},
         encoder=("image", "image_encoder"),
         main="unet",
+    ),
+    "qwen_vl": Family(
+        memory=qwen_vl.PagesMemory,
+        seconds=qwen_vl_seconds.phase_seconds,
+        relevant=qwen_vl.relevant,
+        precision_of={"model": "precision"},
+        main="model",
+    ),
+    "language": Family(
+        memory=language.TextMemory,
+        seconds=language_seconds.phase_seconds,
+        relevant=language.relevant,
+        precision_of={"model": "precision"},
+        main="model",
     ),
 }
 

@@ -97,6 +97,7 @@ _CONFIGS_OF = {
     "vae": ("vae",),
     "image": ("image_encoder",),
     "unet": ("unet", "scheduler"),
+    "model": ("model",),
 }
 """Component configurations that a part's template depends on."""
 _VALUES = ("latents_mean", "latents_std")

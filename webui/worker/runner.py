@@ -33,6 +33,7 @@ LOAD_SETTINGS = (
     "image_encoder",
     "vae_precision",
     "channels_last",
+    "attention",
 )
 """Settings that are part of the loaded pipeline; the others change between runs for nothing."""
 
@@ -162,7 +163,8 @@ class Runner:
     def _load_key(self, settings: Mapping[str, Any]) -> tuple[Any, ...]:
         if self._device.kind == "cpu":  # offloading means nothing there
             absent = settings.get("text_encoder") == "absent"
-            return (settings.get("precision"), settings.get("vae_precision"), absent)
+            names = ("precision", "vae_precision", "attention")
+            return (*(settings.get(name) for name in names), absent)
         return tuple(settings.get(name) for name in LOAD_SETTINGS)
 
     def _in_use_bytes(self) -> int:
