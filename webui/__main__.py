@@ -34,6 +34,7 @@ from webui.service.access import LOCAL
 from webui.service.account import explanation_text, frontier_text
 from webui.service.planner import does_not_fit
 from webui.service.questions import SMALLEST
+from webui.service.trials import KINDS, Trial, trials_table
 from webui.service.verify import accuracy_table
 from webui.storage import load_config
 
@@ -130,6 +131,11 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "verify":
             command.add_argument("--save", type=Path, help="write the receipts to this file")
+            command.add_argument(
+                "--trials",
+                choices=KINDS,
+                help="try the plans: at the smallest cap and beyond it, or against their rivals",
+            )
     return parser
 
 
@@ -153,11 +159,14 @@ def _studio(given: argparse.Namespace) -> Studio:
         access=Access(loopback=True),
         config=config,
         random_weights=given.command == "verify",
+        forced=getattr(given, "trials", None) == "border",
         resume=False,
     )
 
 
 def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
+    if getattr(given, "trials", None):
+        return _try_all(given, studio, requests)
     commands: dict[str, Callable[[Studio, Any, argparse.Namespace], tuple[Answer, int]]] = {
         "plan": _plan,
         "estimate": _plan,
@@ -173,9 +182,7 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
             answer, code = {"error": error.to_contract()}, error.exit_code
         answers.append(answer)
         codes.append(code)
-        if given.command == "verify" and given.save is not None:
-            # After each: a long list may be stopped half way.
-            given.save.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n")
+        _save(given, answers)
     if given.json:
         print(json.dumps(answers, ensure_ascii=False, indent=1))
     if given.command == "verify":
@@ -183,6 +190,35 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
         if not given.json:
             print(accuracy_table(receipts))
     return next((code for code in (2, 1, 3) if code in codes), 0)
+
+
+def _save(given: argparse.Namespace, answers: list[Answer]) -> None:
+    """After each run: a long list may be stopped half way."""
+    if given.command == "verify" and given.save is not None:
+        given.save.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n")
+
+
+def _try_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
+    """`verify --trials`: every request's trials, and what they showed."""
+    answers: list[Answer] = []
+    results: list[tuple[Trial, Receipt]] = []
+    code = 0
+    for group, data in enumerate(requests):
+        try:
+            for trial in studio.trials(given.trials, studio.parse(data), group):
+                answer, _ = _run(studio, trial.request.to_json(), given)
+                results.append((trial, Receipt.from_json(answer)))
+                answers.append({**answer, "trial": trial.to_json()})
+                _save(given, answers)
+        except StudioError as error:
+            _complain(error)
+            answers.append({"error": error.to_contract()})
+            code = error.exit_code
+    if given.json:
+        print(json.dumps(answers, ensure_ascii=False, indent=1))
+    else:
+        print(trials_table(results))
+    return code
 
 
 def _plan(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
@@ -226,7 +262,7 @@ def _run(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, 
         raise view.error or Cancelled()
     if view.error is not None:
         _complain(view.error)
-    if not given.json:
+    if not given.json and not getattr(given, "trials", None):
         _print_receipt(view.receipt)
     return view.receipt.to_json(), view.error.exit_code if view.error else 0
 

@@ -31,6 +31,8 @@ _WRITING_VALUES: Values = {
     "attention": ("sdpa", "eager"),
 }
 """Of the models that write text."""
+COMPONENT_OF = ("image_encoder",)
+"""Settings about a component of the same name, which models without it do not have."""
 
 FAMILIES = {
     "wan": Family(
@@ -43,6 +45,7 @@ FAMILIES = {
             "offload",
             "ffn_chunks",
             "text_encoder",
+            "image_encoder",
             "vae_precision",
             "vae_tiling",
             "vae_tile",
@@ -50,7 +53,7 @@ FAMILIES = {
             "channels_last",
             "allocator",
         ),
-        values={"text_encoder": ("gpu", "stream", "cpu", "absent")},
+        values={},
     ),
     "svd": Family(
         kind="clip",
@@ -59,6 +62,8 @@ FAMILIES = {
         settings=(
             "precision",
             "offload",
+            "ffn_chunks",
+            "split_guidance",
             "image_encoder",
             "vae_precision",
             "decode_chunk",

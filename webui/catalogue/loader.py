@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from webui.catalogue.families import FAMILIES
+from webui.catalogue.families import COMPONENT_OF, FAMILIES
 from webui.catalogue.kinds import KINDS, check_clip, keys_of
 from webui.catalogue.reading import (
     FOLDER,
@@ -123,7 +123,10 @@ def read_model(path: Path) -> ModelCard:
     require_whole(data, ("download_bytes",), where)
     require(isinstance(data["embedded"], bool), where, "embedded", "it is true or false")
     data["about"] = read_texts(data["about"], where, "about")
-    data["settings"] = _settings(data["settings"], family.settings, where)
+    available = tuple(
+        name for name in family.settings if name not in COMPONENT_OF or name in data["configs"]
+    )
+    data["settings"] = _settings(data["settings"], available, where)
     data["setting_values"] = family.values
     data["setting_defaults"] = check_settings(
         data.get("setting_defaults", {}), data["settings"], family.values

@@ -60,7 +60,7 @@ def read_preview(name: Any) -> dict[str, Any]:
         bias = tuple(float(value) for value in data["bias"])
     except (TypeError, ValueError):
         raise wrong(path.name, "factors", "it is a table of numbers") from None
-    require({len(row) for row in factors} == {3}, path.name, "factors", "three columns: R G B")
+    require(all(len(row) == 3 for row in factors), path.name, "factors", "three columns: R G B")
     require(len(bias) == 3, path.name, "bias", "three numbers: R G B")
     return {"preview_factors": factors, "preview_bias": bias}
 

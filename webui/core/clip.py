@@ -119,7 +119,8 @@ class ClipRequest(Request):
     def shape(self) -> tuple[Hashable, ...]:
         pictures = (bool(self.image), bool(self.last_image))
         size = (self.frames, self.height, self.width)
-        return (*size, self.guided, self.solver, *pictures)
+        # The shift says how the steps fall to the two transformers of models that have two.
+        return (*size, self.guided, self.solver, self.flow_shift, *pictures)
 
     @property
     def repeats(self) -> int:

@@ -106,20 +106,34 @@ SETTINGS: dict[str, SettingSpec] = {
             choice_labels={},
         ),
         SettingSpec(
+            name="split_guidance",
+            choices=(False, True),
+            default=False,
+            label=Text("Guidance in two passes", "引导分两次计算"),
+            info=Text(
+                "Run the model once with and once without the picture in every step, instead of "
+                "both at once: half of the temporary memory, the same result.",
+                "每一步先后计算有图片和无图片的结果，而不是一起计算：临时显存减半，结果不变。",
+            ),
+            choice_labels=_ON_OFF,
+        ),
+        SettingSpec(
             name="text_encoder",
-            choices=("gpu", "stream", "cpu", "absent"),
+            choices=("gpu", "stream", "cpu", "cached", "absent"),
             default="absent",
             label=Text("Text encoder", "文本编码器"),
             info=Text(
                 "Where the prompt is encoded: on the card (it leaves after encoding, unless "
-                "offload is none), streamed layer by layer, or on the processor.",
+                "offload is none), streamed layer by layer, or on the processor. Cached: a prompt "
+                "that was encoded before needs no encoder; a new one is encoded on the processor.",
                 "在哪里编码提示词：在显卡上（除 offload 为 none 外，编码后即移出）、逐层流式传输，"
-                "或在处理器上。",
+                "或在处理器上。cached：编码过的提示词不再需要编码器，新的提示词在处理器上编码。",
             ),
             choice_labels={
                 "gpu": Text("gpu: on the card", "gpu：在显卡上"),
                 "stream": Text("stream: layer by layer", "stream：逐层流式传输"),
                 "cpu": Text("cpu: on the processor", "cpu：在处理器上"),
+                "cached": Text("cached: encoded before", "cached：使用之前的编码"),
                 "absent": Text("absent: embeddings are given", "absent：直接给出嵌入"),
             },
         ),

@@ -22,6 +22,10 @@ ROUND_LARGE = 2 * MIB
 _ADDRESS_SPACE = LARGE_SEGMENT << 26
 """More than any card, so that an expandable segment never runs out of addresses; whole units, so
 that they begin where the segment does."""
+_ADDRESS_BITS = 72
+"""Enough for the addresses of a million segments."""
+_PASSING = -1
+"""No other storage has this key."""
 
 
 class SimulatedOutOfMemory(Exception):
@@ -48,9 +52,10 @@ class _Block:
     def split(self, size: int) -> _Block:
         """Keeps the first `size` bytes; returns the rest as a block of its own."""
         rest = _Block(self.pool, self.address + size, self.size - size, self.mapped)
-        rest.prev, rest.next = self, self.next
-        if self.next is not None:
-            self.next.prev = rest
+        after = self.next
+        rest.prev, rest.next = self, after
+        if after is not None:
+            after.prev = rest
         self.next = rest
         self.size = size
         return rest
@@ -65,45 +70,55 @@ class _Block:
 
 
 class _Pool:
-    """Free blocks of one stream and one size class."""
+    """Free blocks of one stream and one size class, by size and then by address."""
 
-    __slots__ = ("by_address", "order", "segment_bytes", "small", "unmapped")
+    __slots__ = ("blocks", "ranks", "segment_bytes", "small", "smallest_rest", "unmapped")
 
-    def __init__(self, small: bool) -> None:
+    def __init__(self, small: bool, expandable: bool) -> None:
         self.small = small
+        self.smallest_rest = ROUND_BYTES if small or expandable else SMALL_SIZE + 1
+        """A smaller rest is not split off."""
         self.segment_bytes = SMALL_SEGMENT if small else LARGE_SEGMENT
-        self.order: list[tuple[int, int]] = []
-        self.by_address: dict[int, _Block] = {}
+        self.ranks: list[int] = []
+        self.blocks: list[_Block] = []
+        """As `ranks` sorts them."""
         self.unmapped: list[_Block] = []
 
     def add(self, block: _Block) -> None:
-        insort(self.order, (block.size, block.address))
-        self.by_address[block.address] = block
+        rank = (block.size << _ADDRESS_BITS) + block.address
+        index = bisect_left(self.ranks, rank)
+        self.ranks.insert(index, rank)
+        self.blocks.insert(index, block)
 
     def remove(self, block: _Block) -> None:
-        del self.order[bisect_left(self.order, (block.size, block.address))]
-        del self.by_address[block.address]
+        index = bisect_left(self.ranks, (block.size << _ADDRESS_BITS) + block.address)
+        del self.ranks[index], self.blocks[index]
 
-    def best_fit(self, size: int, expandable: bool) -> _Block | None:
-        order = self.order
-        index = bisect_left(order, (size, -1))
-        if index == len(order):
+    def best_fit(self, size: int) -> int | None:
+        """Where the block is that a request of `size` bytes gets."""
+        index = bisect_left(self.ranks, size << _ADDRESS_BITS)
+        if index == len(self.ranks):
             return None
-        block = self.by_address[order[index][1]]
-        if expandable:
-            # A block that can grow into unmapped space counts with that space.
-            while index + 1 < len(order):
-                following = self.by_address[order[index + 1][1]]
-                if _room(following) >= _room(block):
-                    break
-                block = following
-                index += 1
-        return block
+        after = self.blocks[index].next
+        if after is None or after.mapped:
+            return index
+        # A block that can grow into unmapped space counts with that space.
+        room = _room(self.blocks[index])
+        for following in self.blocks[index + 1 :]:
+            if _room(following) >= room:
+                break
+            room = _room(following)
+            index += 1
+        return index
+
+    def take(self, index: int) -> _Block:
+        del self.ranks[index]
+        return self.blocks.pop(index)
 
 
 def _room(block: _Block) -> int:
     after = block.next
-    return block.size + (after.size if after is not None and not after.mapped else 0)
+    return block.size if after is None or after.mapped else block.size + after.size
 
 
 class CachingAllocator:
@@ -134,30 +149,59 @@ class CachingAllocator:
         Raises:
             SimulatedOutOfMemory: the limit is met even after a release of the cache.
         """
-        size = max(ROUND_BYTES, -(-size_bytes // ROUND_BYTES) * ROUND_BYTES)
+        size = -(-size_bytes // ROUND_BYTES) * ROUND_BYTES or ROUND_BYTES
         small = size <= SMALL_SIZE
-        pool = self._pools.get((stream, small))
-        if pool is None:
-            pool = self._pools[stream, small] = _Pool(small)
-        block = pool.best_fit(size, self.expandable)
-        if block is not None:
-            pool.remove(block)
+        pool = self._pools.get((stream, small)) or self._new_pool(stream, small)
+        index = pool.best_fit(size)
+        if index is not None:
+            block = pool.take(index)
         else:
-            block = self._new_block(pool, size)
-            if block is None:
-                self.retries += 1
-                self.empty_cache()
-                block = self._new_block(pool, size)
-                if block is None:
-                    raise SimulatedOutOfMemory(size, self.reserved_bytes)
+            block = self._new_block(pool, size) or self._retry(pool, size)
         rest = block.size - size
-        if rest >= ROUND_BYTES if small or self.expandable else rest > SMALL_SIZE:
+        if rest >= pool.smallest_rest:
             pool.add(block.split(size))
         block.free = False
         self._live[key] = block
         self.allocated_bytes += block.size
         if self.allocated_bytes > self.peak_allocated_bytes:
             self.peak_allocated_bytes = self.allocated_bytes
+
+    def pass_through(self, size_bytes: int, stream: int = 0) -> int:
+        """What is allocated and released at once: as `allocate` and `release`, but quicker.
+
+        Returns:
+            Bytes that it took.
+
+        Raises:
+            SimulatedOutOfMemory: as `allocate`.
+        """
+        size = -(-size_bytes // ROUND_BYTES) * ROUND_BYTES or ROUND_BYTES
+        small = size <= SMALL_SIZE
+        pool = self._pools.get((stream, small)) or self._new_pool(stream, small)
+        index = pool.best_fit(size)
+        if index is None:
+            self.allocate(_PASSING, size, stream)
+            taken = self._live[_PASSING].size
+            self.release(_PASSING)
+            return taken
+        # The rest would be split off and merged again.
+        whole = pool.blocks[index].size
+        taken = size if whole - size >= pool.smallest_rest else whole
+        self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes + taken)
+        return taken
+
+    def _new_pool(self, stream: int, small: bool) -> _Pool:
+        pool = self._pools[stream, small] = _Pool(small, self.expandable)
+        return pool
+
+    def _retry(self, pool: _Pool, size: int) -> _Block:
+        """A new block after the cache has been released."""
+        self.retries += 1
+        self.empty_cache()
+        block = self._new_block(pool, size)
+        if block is None:
+            raise SimulatedOutOfMemory(size, self.reserved_bytes)
+        return block
 
     def release(self, key: int) -> None:
         """Takes back the block of `key`; it stays in the cache."""
@@ -166,20 +210,19 @@ class CachingAllocator:
         block.free = True
         pool = block.pool
         before, after = block.prev, block.next
+        if after is not None and after.free and after.mapped:
+            pool.remove(after)
+            block.absorb_next()
         if before is not None and before.free and before.mapped:
             pool.remove(before)
             before.absorb_next()
             block = before
-        if after is not None and after.free and after.mapped:
-            pool.remove(after)
-            block.absorb_next()
         pool.add(block)
 
     def empty_cache(self) -> None:
         """Gives back whole free segments, or whole free units of expandable ones."""
         for pool in self._pools.values():
-            for _, address in list(pool.order):
-                block = pool.by_address[address]
+            for block in list(pool.blocks):
                 if self.expandable:
                     self._unmap(pool, block)
                 elif block.prev is None and block.next is None:

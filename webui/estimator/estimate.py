@@ -15,9 +15,9 @@ from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
 from webui.estimator.events import PhaseEvents, Replay
-from webui.estimator.families import Memory, find_family
+from webui.estimator.families import Memory, components_of, find_family
 from webui.estimator.rules import Rules, rules_for
-from webui.estimator.seconds import SecondsTerm, noting_terms
+from webui.estimator.seconds import SecondsTerm, noting_terms, start_seconds
 from webui.estimator.templates import find_template, use_local_folder, weights_name, width_of
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
@@ -200,17 +200,13 @@ def margin_parts(target: Target, rules: Rules) -> tuple[float, int, int]:
 
 def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
     """Bytes of each component's weights at the chosen precisions."""
-    family = find_family(model)
-    sizes = {
-        part: int(
-            find_template(model, part, width_of(str(settings[name])))
-            .array(weights_name(part, str(settings[name])))
-            .sum()
-        )
-        for part, name in family.precision_of.items()
-    }
-    if family.encoder is not None and settings[family.encoder[1]] == "absent":
-        sizes[family.encoder[0]] = 0
+    sizes = {}
+    for name, component in components_of(model).items():
+        precision = str(settings[component.precision])
+        template = find_template(model, component.part, width_of(precision))
+        sizes[name] = int(template.array(weights_name(component.part, precision)).sum())
+        if component.place is not None and settings.get(component.place) in ("absent", "cached"):
+            sizes[name] = 0
     return sizes
 
 
@@ -218,9 +214,12 @@ def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
     """Host memory of the worker: the process, and weights that wait or live there."""
     sizes = weights_bytes(model, settings)
     if rules.kind == "cuda" and settings["offload"] == "none":
-        encoder = find_family(model).encoder
-        on_host = {encoder[0]} if encoder and settings[encoder[1]] != "gpu" else set()
-        sizes = {part: size for part, size in sizes.items() if part in on_host}
+        places = {name: component.place for name, component in components_of(model).items()}
+        sizes = {
+            name: size
+            for name, size in sizes.items()
+            if (place := places[name]) is not None and settings.get(place, "gpu") != "gpu"
+        }
     return PROCESS_HOST_BYTES[rules.kind] + sum(sizes.values())
 
 
@@ -272,7 +271,8 @@ def _memory(key: _Key) -> Memory:
 
 @lru_cache(maxsize=4096)
 def _seconds(key: _Key, phase: str, repeats: int, card: Card, host: Card) -> float:
-    return find_family(key.model).seconds(phase, _memory(key), repeats, card, host)
+    working = find_family(key.model).seconds(phase, _memory(key), repeats, card, host)
+    return working + start_seconds(card) if working else 0.0
 
 
 @lru_cache(maxsize=512)

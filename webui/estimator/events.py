@@ -6,7 +6,7 @@ Two readings: live bytes (numpy, microseconds) and a replay through the simulate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,10 @@ from webui.estimator.allocator import (
     CachingAllocator,
     SimulatedOutOfMemory,
 )
-from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH, Tape
+from webui.estimator.tape import ALLOCATE, CALL, LOAD, RELEASE, SCRATCH, Tape
 
 COPY_STREAM = 1
 """Streamed weights are copied, and allocated, on a stream of their own."""
-
-_SCRATCH_KEY = -1
-"""Scratch lives for one operation; no other storage has this key."""
 
 
 def rounded(size_bytes: float) -> int:
@@ -82,7 +79,7 @@ class PhaseEvents:
         self._kinds: list[np.ndarray] = []
         self._keys: list[np.ndarray] = []
         self._deltas: list[np.ndarray] = []
-        self._sources: list[tuple[str, Tape | None]] = []
+        self._sources: list[tuple[str, Tape | None, int]] = []
         self._size_of: dict[int, int] = dict(enumerate(self._resident.tolist()))
         self._next_key = len(sizes)
         self.unseen_bytes = 0
@@ -104,6 +101,10 @@ class PhaseEvents:
         self._append(np.array([ALLOCATE]), np.array([key]), np.array([size]), what)
         return key
 
+    def size_of(self, key: int) -> int:
+        """Bytes of a storage that is alive."""
+        return self._size_of[key]
+
     def release(self, *keys: int) -> None:
         if not keys:
             return
@@ -116,6 +117,7 @@ class PhaseEvents:
         shape: Mapping[str, float],
         outside: tuple[int, ...] = (),
         what: str = "",
+        on_call: Callable[[int], None] | None = None,
     ) -> dict[int, int]:
         """Appends a tape at a shape.
 
@@ -124,6 +126,7 @@ class PhaseEvents:
             shape: value of each of the tape's variables.
             outside: keys of the storages that the tape's negative slots -1, -2, ... free.
             what: name of the tape, for explanations.
+            on_call: appends what belongs at each of the tape's CALLs; gets its count.
 
         Returns:
             Keys of the storages that live on, by their slot.
@@ -142,8 +145,18 @@ class PhaseEvents:
         by_slot[slot[born]] = sizes[born]
         gone = tape.kind == RELEASE
         deltas = np.where(gone, -by_slot[slot], sizes)
-        self._append(tape.kind, keys_by_slot[slot], deltas, what, tape)
         self._next_key += count
+        keys = keys_by_slot[slot]
+        begin = 0
+        for index, called in zip(
+            np.flatnonzero(tape.kind == CALL).tolist(), tape.counts(shape), strict=True
+        ):
+            part = slice(begin, index)
+            self._append(tape.kind[part], keys[part], deltas[part], what, tape, begin)
+            if on_call is not None:
+                on_call(called)
+            begin = index + 1
+        self._append(tape.kind[begin:], keys[begin:], deltas[begin:], what, tape, begin)
         alive = np.zeros(len(by_slot), dtype=bool)
         alive[slot[born]] = True
         alive[slot[gone]] = False
@@ -159,8 +172,9 @@ class PhaseEvents:
         deltas: np.ndarray,
         what: str = "",
         tape: Tape | None = None,
+        offset: int = 0,
     ) -> None:
-        self._sources.append((what, tape))
+        self._sources.append((what, tape, offset))
         self._kinds.append(kinds)
         self._keys.append(keys)
         self._deltas.append(deltas)
@@ -208,8 +222,9 @@ class PhaseEvents:
         found = []
         for index in indices:
             chunk = int(np.searchsorted(starts, index, side="right")) - 1
-            what, tape = self._sources[chunk]
-            formula = tape.formula(index - int(starts[chunk])) if tape is not None else ""
+            what, tape, offset = self._sources[chunk]
+            event = index - int(starts[chunk]) + offset
+            formula = tape.formula(event) if tape is not None else ""
             found.append(Live(what, int(kinds[index]), int(deltas[index]), formula))
         return sorted(found, key=lambda item: -item.size_bytes)
 
@@ -270,11 +285,13 @@ class PhaseEvents:
                 if kind == RELEASE:
                     allocator.release(key)
                     continue
-                stream = COPY_STREAM if kind == LOAD else 0
-                allocator.allocate(_SCRATCH_KEY if kind == SCRATCH else key, delta, stream)
-                most_allocated = max(most_allocated, allocator.allocated_bytes + beside)
                 if kind == SCRATCH:
-                    allocator.release(_SCRATCH_KEY)
+                    live = allocator.allocated_bytes + allocator.pass_through(delta)
+                else:
+                    allocator.allocate(key, delta, COPY_STREAM if kind == LOAD else 0)
+                    live = allocator.allocated_bytes
+                if live + beside > most_allocated:
+                    most_allocated = live + beside
         except SimulatedOutOfMemory:
             fits = False
         reserved = allocator.peak_reserved_bytes + small_reserved + self.unseen_bytes

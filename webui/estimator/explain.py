@@ -9,13 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isclose
 from typing import Any
 
-from webui.core.clip import ClipRequest
-from webui.core.language import TextRequest
 from webui.core.model import ModelCard
-from webui.core.pages import PageRequest
 from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
 from webui.core.settings import FP8
@@ -30,28 +26,14 @@ from webui.estimator.estimate import (
     trace_phase,
 )
 from webui.estimator.events import Live, Part
-from webui.estimator.families import find_family
+from webui.estimator.explain_seconds import Term, seconds_formula, seconds_term
+from webui.estimator.families import Component, components_of
 from webui.estimator.rules import rules_for
-from webui.estimator.seconds import SecondsTerm
 from webui.estimator.tape import LOAD, RELEASE, SCRATCH
 from webui.estimator.templates import template_name, weights_name, width_of
 
-_SAME = 1e-12
-"""Relative difference that is the order of additions."""
 _LARGEST = 5
 """Tensors at the peak that are listed one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One summand, in bytes or seconds."""
-
-    name: Text
-    value: float
-    source: Text
-
-    def to_json(self, unit: str) -> dict[str, Any]:
-        return {"name": self.name.en, unit: self.value, "source": self.source.en}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,22 +182,18 @@ def _explain_phase(
         memory=tuple(term for term in memory[:-2] if term.value) + tuple(memory[-2:]),
         largest=tuple(live[:_LARGEST]),
         retries=trace.limited.retries if trace.limited else trace.replay.retries,
-        seconds=tuple(_seconds_term(term) for term in trace.seconds_terms),
-        formula=_formula(trace, request, found),
+        seconds=tuple(seconds_term(term) for term in trace.seconds_terms),
+        formula=seconds_formula(trace, request, found),
         raw_seconds=trace.raw_seconds,
         speed=target.speed.get(phase.name, 1.0),
         speed_receipts=target.speed_receipts.get(phase.name, 0),
     )
 
 
-_CONFIG_OF = {"text": "text_encoder"}
-"""Component whose configuration a part is made from, where it has another name."""
-
-
 def _resident(model: ModelCard, found: Estimate, part: Part) -> Term:
     size = int(part.sizes.sum())
-    named = _template_of(model, found, part.name)
-    if named is None:
+    component = components_of(model).get(part.name)
+    if component is None:
         name = part.name or "weights and inputs"
         return Term(
             Text(f"{name}, there from the start", f"{name}（阶段开始时已在）"),
@@ -225,8 +203,8 @@ def _resident(model: ModelCard, found: Estimate, part: Part) -> Term:
                 f"{len(part.sizes)} 个张量，由请求得出",
             ),
         )
-    template, precision = named
-    config = f"{model.name}'s {_CONFIG_OF.get(part.name, part.name)}"
+    template, precision = _template_of(model, found, component)
+    config = f"{model.name}'s {component.config}"
     return Term(
         Text(f"weights of {part.name}", f"{part.name} 的权重"),
         size,
@@ -237,13 +215,10 @@ def _resident(model: ModelCard, found: Estimate, part: Part) -> Term:
     )
 
 
-def _template_of(model: ModelCard, found: Estimate, name: str) -> tuple[str, str] | None:
-    """File and precision of a component's template; None for what is no component."""
-    settings = find_family(model).precision_of
-    part = next((part for part in settings if name == part or name.startswith(part + "_")), None)
-    if part is None:
-        return None
-    precision = str(found.settings[settings[part]])
+def _template_of(model: ModelCard, found: Estimate, component: Component) -> tuple[str, str]:
+    """File and precision of a component's template."""
+    precision = str(found.settings[component.precision])
+    part = component.part
     if precision == FP8 and weights_name(part, precision) == weights_name(part, "bf16"):
         precision = "bf16"  # fp8 stores the transformer's weights only
     return template_name(model, part, width_of(precision)), precision
@@ -337,80 +312,3 @@ def _context_source(target: Target) -> Text:
     if target.card.context_measured:
         return Text("list of cards, measured on this architecture", "显卡列表，该架构实测")
     return Text("list of cards, an estimate for this architecture", "显卡列表，该架构的估计值")
-
-
-_AMOUNTS = {
-    "matmul": ("TFLOP of matrix products", 1e12, "TFLOP/s"),
-    "conv": ("TFLOP of convolutions", 1e12, "TFLOP/s"),
-    "attention": ("TFLOP of attention", 1e12, "TFLOP/s"),
-    "bytes": ("GB moved", 1e9, "GB/s"),
-    "read": ("GB of weights and cache read", 1e9, "GB/s"),
-}
-
-
-def _seconds_term(term: SecondsTerm) -> Term:
-    parts = [
-        f"{amount / _AMOUNTS[name][1]:.4g} {_AMOUNTS[name][0]} / "
-        f"{term.rates[name] / _AMOUNTS[name][1]:.4g} {_AMOUNTS[name][2]}"
-        for name, amount in term.amounts.items()
-        if name in _AMOUNTS and amount
-    ]
-    listed = " + ".join(parts)
-    if term.kind == "transfer":
-        name = Text(f"transfer to {term.card}", f"传输到 {term.card}")
-        return Term(name, term.seconds, Text(listed or "0 B", listed or "0 B"))
-    kernels = term.amounts.get("kernels", 0.0)
-    launched = f"{kernels:.0f} kernels x {term.rates.get('kernels', 0.0) * 1e6:g} us"
-    how = "whichever is longer" if term.card != "cpu" else "added"
-    how_zh = "取较长者" if term.card != "cpu" else "相加"
-    return Term(
-        Text(f"computing on {term.card}", f"在 {term.card} 上计算"),
-        term.seconds,
-        Text(f"{listed}; {launched} ({how})", f"{listed}；{launched}（{how_zh}）"),
-    )
-
-
-def _formula(trace: PhaseTrace, request: Request, found: Estimate) -> str:
-    """How the terms make the phase's seconds: the form that gives them to the last digits."""
-    c = sum(term.seconds for term in trace.seconds_terms if term.kind == "compute")
-    t = sum(term.seconds for term in trace.seconds_terms if term.kind == "transfer")
-    passes = 2 if isinstance(request, ClipRequest) and request.guided else 1
-    forms = {
-        "0": 0.0,
-        "compute": c,
-        "compute + transfer": c + t,
-        f"max(compute, {passes} x transfer)": max(c, passes * t),
-    }
-    for runs in dict.fromkeys((passes * request.repeats, request.repeats)):
-        forms |= {
-            f"{runs} x compute": c * runs,
-            f"{runs} x compute + transfer": c * runs + t,
-            f"{runs} x max(compute, transfer)": max(c, t) * runs,
-        }
-    forms |= _token_forms(trace, request, found)
-    exact = [
-        name for name, value in forms.items() if isclose(value, trace.raw_seconds, rel_tol=_SAME)
-    ]
-    if found.settings.get("offload") in ("block", "leaf"):
-        # A transfer that hides behind the computation is part of the account all the same.
-        exact.sort(key=lambda name: "max" not in name)
-    if not exact and c and not t:
-        return f"{trace.raw_seconds / c:.6g} x compute"
-    return exact[0] if exact else ""
-
-
-def _token_forms(trace: PhaseTrace, request: Request, found: Estimate) -> dict[str, float]:
-    """How a first token and the steps after it make the seconds of full batches."""
-    computed = [term.seconds for term in trace.seconds_terms if term.kind == "compute"]
-    moved = [term.seconds for term in trace.seconds_terms if term.kind == "transfer"]
-    if len(computed) != 2 or not isinstance(request, PageRequest | TextRequest):
-        return {}
-    first, following = computed
-    steps = request.new_tokens - 1
-    batches = -(-request.repeats // int(found.settings.get("page_batch", 1)))
-    one = f"first + {steps} x "
-    forms = {f"{batches} x ({one}next)": batches * (first + steps * following)}
-    if moved:
-        slower = max(following, moved[0])
-        forms[f"{batches} x ({one}max(next, transfer))"] = batches * (first + steps * slower)
-    return forms

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from webui.core.card import Card
-from webui.core.clip import ClipCard, ClipRequest
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
@@ -33,6 +32,20 @@ class Memory(Protocol):
     def phase(self, name: str) -> PhaseEvents: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Where the bytes of one component's weights come from."""
+
+    precision: str
+    """The setting of its number format."""
+    config: str
+    """Its configuration in the model's card."""
+    part: str
+    """The part that its template is of."""
+    place: str | None = None
+    """The setting that says where it computes, for what encodes a prompt or a picture."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """How a family's phases are put together."""
@@ -46,54 +59,49 @@ class Family:
         tuple[Request, Settings],
     ]
     """Request and settings, with a fixed value for what the phase does not depend on."""
-    precision_of: Mapping[str, str]
-    """For each part that has a template, the setting of its number format."""
-    encoder: tuple[str, str] | None = None
-    """The part that encodes the prompt or the picture, and the setting of its place."""
+    components: Mapping[str, Component]
+    """What has weights, by the name that the memory gives it; a model may have only some."""
     main: str
     """The part whose template names the library versions."""
-
-
-def _relevant_wan(
-    phase: str, model: ClipCard, request: ClipRequest, settings: Settings, rules: Rules
-) -> tuple[ClipRequest, Settings]:
-    if phase == "encode":
-        side = model.min_side
-        request = request.with_changes(frames=1, height=side, width=side, solver="unipc")
-    elif phase == "decode":
-        request = request.with_changes(guidance=1.0, solver="unipc")
-    return request, wan.relevant_settings(phase, settings, rules)
 
 
 _FAMILIES = {
     "wan": Family(
         memory=wan.WanMemory,
         seconds=wan_seconds.phase_seconds,
-        relevant=_relevant_wan,
-        precision_of={"text": "precision", "transformer": "precision", "vae": "vae_precision"},
-        encoder=("text", "text_encoder"),
+        relevant=wan.relevant,
+        components={
+            "text": Component("precision", "text_encoder", "text", "text_encoder"),
+            "image": Component("precision", "image_encoder", "image", "image_encoder"),
+            "transformer": Component("precision", "transformer", "transformer"),
+            "transformer_2": Component("precision", "transformer_2", "transformer"),
+            "vae": Component("vae_precision", "vae", "vae"),
+        },
         main="transformer",
     ),
     "svd": Family(
         memory=svd.SvdMemory,
         seconds=svd_seconds.phase_seconds,
         relevant=svd.relevant,
-        precision_of={"image": "precision", "unet": "precision", "vae": "vae_precision"},
-        encoder=("image", "image_encoder"),
+        components={
+            "image_encoder": Component("precision", "image_encoder", "image", "image_encoder"),
+            "unet": Component("precision", "unet", "unet"),
+            "vae": Component("vae_precision", "vae", "vae"),
+        },
         main="unet",
     ),
     "qwen_vl": Family(
         memory=qwen_vl.PagesMemory,
         seconds=qwen_vl_seconds.phase_seconds,
         relevant=qwen_vl.relevant,
-        precision_of={"model": "precision"},
+        components={"model": Component("precision", "model", "model")},
         main="model",
     ),
     "language": Family(
         memory=language.TextMemory,
         seconds=language_seconds.phase_seconds,
         relevant=language.relevant,
-        precision_of={"model": "precision"},
+        components={"model": Component("precision", "model", "model")},
         main="model",
     ),
 }
@@ -106,3 +114,9 @@ def find_family(model: ModelCard) -> Family:
         KeyError: the catalogue names a family that is not there.
     """
     return _FAMILIES[model.family]
+
+
+def components_of(model: ModelCard) -> dict[str, Component]:
+    """The components of a model that have weights."""
+    components = find_family(model).components
+    return {name: part for name, part in components.items() if part.config in model.configs}

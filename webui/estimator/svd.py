@@ -49,6 +49,10 @@ def relevant(
     settings = dict(settings)
     if phase != "decode":
         settings["decode_chunk"] = 1
+    if phase != "denoise" or not request.guided:
+        settings["split_guidance"] = False
+    if phase != "denoise":
+        settings["ffn_chunks"] = 1
     if phase == "decode":
         request = request.with_changes(guidance=1.0)
         settings["decode_chunk"] = min(int(settings["decode_chunk"]), request.frames)
@@ -93,6 +97,12 @@ class SvdMemory:
         self.guided = "guided" if request.guidance > 1 else "single"
         self.copies = 2 if request.guidance > 1 else 1
         """With guidance a zero picture stands before the given one."""
+
+    @property
+    def passes(self) -> str:
+        """Guidance in one pass, in two (`split`), or none (`single`)."""
+        split = self.request.guided and self.settings.get("split_guidance")
+        return "split" if split else self.guided
 
     @property
     def encode_way(self) -> str:
@@ -165,8 +175,11 @@ class SvdMemory:
         needed = ("unet",) if mode == "resident" else ()
         events = PhaseEvents([*self._always(*needed), Part("embeddings", given)])
         self._start_matmul(events)
-        tape = self.unet.tape(f"denoise.{mode}.{self.guided}")
-        events.play(tape, self.shape.to_dict(), what=f"UNet, {mode}, {self.guided}")
+        pieces = int(self.settings.get("ffn_chunks", 1))
+        names = [mode, self.passes, *(["pieces"] if pieces > 1 else [])]
+        tape = self.unet.tape(".".join(["denoise", *names]))
+        shape = {**self.shape.to_dict(), "piece": 1 / pieces}
+        events.play(tape, shape, what=", ".join(["UNet", *names]))
         return events
 
     def _decode(self) -> PhaseEvents:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from webui.core.card import Card
-from webui.estimator.seconds import compute_seconds, transfer_seconds
+from webui.estimator.seconds import PIECES_SHARE, compute_seconds, transfer_seconds
 from webui.estimator.svd import SvdMemory
 from webui.estimator.tape import COSTS, axial_cost_monomials, cost_monomials
 from webui.estimator.templates import Template, width_of
@@ -62,12 +62,16 @@ def _encode(memory: SvdMemory, card: Card, host: Card) -> float:
 
 def _denoise(memory: SvdMemory, steps: int, card: Card) -> float:
     half = width_of(str(memory.settings["precision"])) == "half"
-    costs = memory.unet.array(f"costs.{memory.guided}")
+    split = memory.passes == "split"
+    costs = memory.unet.array(f"costs.{'single' if split else memory.guided}")
     forward = _compute(costs @ axial_cost_monomials(memory.shape.to_dict(), _VARIABLES), card, half)
+    if int(memory.settings.get("ffn_chunks", 1)) > 1:
+        forward *= 1 + PIECES_SHARE
+    passes = 2 if split else 1
     weights = _transfer(memory, memory.unet, card)
     if memory.offload in ("leaf", "block"):
-        return max(forward, weights) * steps
-    return forward * steps + weights
+        return max(forward, weights) * passes * steps
+    return forward * passes * steps + weights
 
 
 def _decode(memory: SvdMemory, card: Card) -> float:

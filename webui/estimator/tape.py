@@ -12,8 +12,10 @@ import numpy as np
 
 from webui.estimator.allocator import ROUND_BYTES
 
-ALLOCATE, RELEASE, SCRATCH, LOAD = range(4)
-"""Kinds of events. SCRATCH lives inside one operation; LOAD is weights on the copy stream."""
+ALLOCATE, RELEASE, SCRATCH, LOAD, CALL = range(5)
+"""Kinds of events. SCRATCH lives inside one operation; LOAD is weights on the copy stream; at a
+CALL another recording belongs (a loop whose length depends on the request), and its size is a
+count."""
 
 COSTS = ("matmul", "conv", "attention", "bytes", "kernels")
 """Operations of matrix products, convolutions and attention; bytes that the rest moves; number
@@ -71,10 +73,19 @@ class Tape:
         return self.terms or monomial_names(self.variables)
 
     def sizes(self, shape: Mapping[str, float]) -> np.ndarray:
-        """Bytes of each event (N), rounded up to the allocator's blocks; 0 for releases."""
-        raw = np.rint(self.coefficients @ term_values(shape, self.products)).astype(np.int64)
+        """Bytes of each event (N), in whole blocks of the allocator; 0 for releases."""
+        raw = self._values(shape)
         rounded: np.ndarray = -(-raw // ROUND_BYTES) * ROUND_BYTES
         return rounded
+
+    def counts(self, shape: Mapping[str, float]) -> list[int]:
+        """What each CALL is about (frames), in order."""
+        calls = self.kind == CALL
+        return [int(value) for value in self._values(shape)[calls].tolist()]
+
+    def _values(self, shape: Mapping[str, float]) -> np.ndarray:
+        values: np.ndarray = np.rint(self.coefficients @ term_values(shape, self.products))
+        return values.astype(np.int64)
 
     def formula(self, event: int) -> str:
         """Bytes of one event as a function of the shape, for people: `6144*f*h*w + 64*h`."""

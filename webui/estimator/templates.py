@@ -95,13 +95,32 @@ _CONFIGS_OF = {
     "text": ("text_encoder",),
     "transformer": ("transformer", "vae", "scheduler"),
     "vae": ("vae",),
+    "conditions": ("transformer", "vae"),
     "image": ("image_encoder",),
     "unet": ("unet", "scheduler"),
     "model": ("model",),
 }
 """Component configurations that a part's template depends on."""
-_VALUES = ("latents_mean", "latents_std")
+_VALUES = ("latents_mean", "latents_std", "flow_shift")
 """Numbers that another training changes, and no memory depends on."""
+_PARTS_OF = {
+    "wan": ("text", "image", "transformer", "vae", "conditions"),
+    "svd": ("image", "unet", "vae"),
+    "qwen_vl": ("model",),
+    "language": ("model",),
+}
+"""The parts that a family's models may have."""
+
+
+def parts_of(card: ModelCard) -> tuple[str, ...]:
+    """The parts of a model that have templates."""
+    pictures = getattr(card, "pictures", ())
+    return tuple(
+        part
+        for part in _PARTS_OF[card.family]
+        if all(key in card.configs for key in _CONFIGS_OF[part])
+        and (part != "conditions" or pictures)
+    )
 
 
 @lru_cache(maxsize=256)
@@ -147,10 +166,9 @@ def model_versions(card: ModelCard) -> list[dict[str, str]]:
     Raises:
         NotFound: a part was never traced.
     """
-    parts = [
-        part for part, needs in _CONFIGS_OF.items() if all(key in card.configs for key in needs)
+    return [
+        find_template(card, part, width).versions for part in parts_of(card) for width in WIDTHS
     ]
-    return [find_template(card, part, width).versions for part in parts for width in WIDTHS]
 
 
 def use_local_folder(folder: Path) -> None:

@@ -1,13 +1,11 @@
 """The phases of the Wan family, put together from its templates for a request and settings.
 
-The loops (frames, tiles) are those of diffusers' AutoencoderKLWan.decode; tests compare what
-comes out with fresh traces of the real loop.
+Tests compare what comes out with fresh traces of the real loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,69 +13,73 @@ from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import FP8, Settings
 from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import Rules
-from webui.estimator.templates import Segment, find_template, weights_name, width_of
+from webui.estimator.tape import Tape
+from webui.estimator.templates import Template, find_template, weights_name, width_of
+from webui.estimator.wan_steps import expert_steps
+from webui.estimator.wan_vae import SCALE, LatentShape, WanVae
 
-PIXEL_CHANNELS = 3
-DECODER_SCALE = 8
-FIRST_FRAMES = 8
-LAST_FRAMES = 4
-"""Decoder calls that are replayed at the beginning and at the end, when the joined frames are
-largest. The calls between repeat the fourth: leaving them out changes no live byte, and what is
-reserved by less than 3 % (receipts/h200.json)."""
-TILE_FRAMES = 12
-EDGE_FRAMES = 4
-"""The same for the last of the largest tiles, where the peak is, and of the others."""
+DENOISE = "denoise"
+WITHOUT_ENCODER = ("absent", "cached")
+"""Places of the text encoder that keep it off this run."""
+_EXPERTS = {"denoise_high": "transformer", "denoise_low": "transformer_2"}
+"""Phases of models with two transformers, and which one each runs."""
 
 
-_PHASES = ("encode", "denoise", "decode")
+def latent_shape(request: ClipRequest, card: ClipCard) -> LatentShape:
+    """Of the clip alone, without what a reference adds."""
+    ratio = int(card.configs["vae"].get("scale_factor_spatial") or SCALE)
+    return LatentShape(
+        f=(request.frames - 1) // card.frame_step + 1,
+        h=request.height // ratio,
+        w=request.width // ratio,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class LatentShape:
-    """Frames, height and width of the latent."""
-
-    f: int
-    h: int
-    w: int
-
-    @classmethod
-    def of(cls, request: ClipRequest, card: ClipCard) -> LatentShape:
-        return cls(
-            f=(request.frames - 1) // card.frame_step + 1,
-            h=request.height // DECODER_SCALE,
-            w=request.width // DECODER_SCALE,
-        )
-
-    def to_dict(self) -> dict[str, int]:
-        return {"f": self.f, "h": self.h, "w": self.w}
-
-
-def relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings:
-    """The settings that a phase's memory and time depend on; the others get a fixed value.
+def relevant(
+    phase: str, card: ClipCard, request: ClipRequest, settings: Settings, rules: Rules
+) -> tuple[ClipRequest, Settings]:
+    """Request and settings with a fixed value for what a phase's memory does not depend on.
 
     What is not on the card in a phase cannot change it, so that many settings share one answer.
     """
+    if phase not in _EXPERTS:
+        request = request.with_changes(flow_shift=card.defaults.flow_shift)
+    if phase == "encode":
+        side = card.min_side
+        request = request.with_changes(
+            frames=1, height=side, width=side, solver="unipc", image="", last_image=""
+        )
+    elif phase == "image_encode":
+        request = request.with_changes(guidance=1.0, solver="unipc")
+    elif phase == "decode":
+        request = request.with_changes(guidance=1.0, solver="unipc", image="", last_image="")
+    return request, _relevant_settings(phase, settings, rules)
+
+
+def _relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings:
     relevant = dict(settings)
     offloaded = rules.kind == "cuda" and settings["offload"] != "none"
-    if phase != "denoise" and "ffn_chunks" in relevant:
+    denoises = phase.startswith(DENOISE)
+    if not denoises and "ffn_chunks" in relevant:
         relevant["ffn_chunks"] = 1
-    if phase == "decode":
-        if offloaded:
-            relevant |= {"offload": "model", "text_encoder": "cpu"}
-            relevant["precision"] = settings["vae_precision"]
-        if not settings["vae_tiling"]:
-            relevant |= {"vae_tile": 256, "vae_tile_overlap": 64}
-    else:
-        relevant |= {"vae_tiling": False, "vae_tile": 256, "vae_tile_overlap": 64}
-        relevant["channels_last"] = False
-        if offloaded:
+    uses_vae = phase in ("image_encode", "decode")
+    if not uses_vae:
+        relevant |= {"vae_tiling": False, "channels_last": False}
+    if not relevant["vae_tiling"]:
+        relevant |= {"vae_tile": 256, "vae_tile_overlap": 64}
+    if offloaded:
+        if "image_encoder" in relevant and phase != "image_encode":
+            relevant["image_encoder"] = "cpu"
+        if phase != "encode":
+            relevant["text_encoder"] = "cpu"
+        if not uses_vae:
             relevant["vae_precision"] = "fp32"
-            if phase == "denoise":
-                relevant["text_encoder"] = "cpu"
-            else:
-                relevant["offload"] = "model"
-                if relevant["precision"] == FP8:
-                    relevant["precision"] = "bf16"
+        if not denoises:
+            relevant["offload"] = "model"
+        if phase == "decode":
+            relevant["precision"] = settings["vae_precision"]
+        elif not denoises and relevant["precision"] == FP8:
+            relevant["precision"] = "bf16"
     # Both halves take two bytes a value.
     for name in ("precision", "vae_precision"):
         if relevant[name] != FP8:
@@ -95,41 +97,94 @@ class WanMemory:
         self.request = request
         self.settings = settings
         self.rules = rules
-        self.shape = LatentShape.of(request, card)
-        width = width_of(str(settings["precision"]))
-        vae_width = width_of(str(settings["vae_precision"]))
-        self._text = find_template(card, "text", width)
-        self._transformer = find_template(card, "transformer", width)
-        self._vae = find_template(card, "vae", vae_width)
-        self._value_bytes = 2 if width == "half" else 4
-        self._vae_value_bytes = 2 if vae_width == "half" else 4
+        self.shape = latent_shape(request, card)
+        self.width = width_of(str(settings["precision"]))
+        self.vae_width = width_of(str(settings["vae_precision"]))
+        self._value_bytes = 2 if self.width == "half" else 4
+        vae_value_bytes = 2 if self.vae_width == "half" else 4
         on_gpu = rules.kind == "cuda"
         self.offload = str(settings["offload"]) if on_gpu else "none"
         """As it takes effect: a processor has nothing to offload to."""
         encoder = str(settings["text_encoder"])
-        self.encoder = encoder if on_gpu or encoder == "absent" else "gpu"
+        self.encoder = encoder if on_gpu or encoder in WITHOUT_ENCODER else "gpu"
+        self.image_encoder = str(settings.get("image_encoder", "gpu")) if on_gpu else "gpu"
+        order = "channels_last" if on_gpu and settings["channels_last"] else "contiguous"
+        self.vae = WanVae(card, self.template("vae"), settings, order, vae_value_bytes)
+        self._vae_value_bytes = vae_value_bytes
+
+    def template(self, part: str) -> Template:
+        """Of a part of the model, at the width that its setting says."""
+        width = self.vae_width if part in ("vae", "conditions") else self.width
+        return find_template(self.card, part, width)
+
+    @property
+    def guided(self) -> str:
+        return "guided" if self.request.guided else "single"
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The pictures that the request comes with, or that the model cannot do without."""
+        named = [key for key in self.card.pictures if getattr(self.request, key)]
+        return tuple(dict.fromkeys([*self.card.requires, *named]))
+
+    @property
+    def _controls(self) -> bool:
+        return bool(self.card.configs["transformer"].get("vace_layers"))
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether there is something to encode beside the prompt."""
+        return bool(self.pictures) or self._controls
+
+    @property
+    def loop_frames(self) -> int:
+        """Latent frames that are denoised: a reference picture stands before the clip's own."""
+        return self.shape.f + (1 if self._controls and self.pictures else 0)
 
     def phase_names(self) -> tuple[str, ...]:
         """In order; without a text encoder there is nothing to encode."""
-        return ("denoise", "decode") if self.encoder == "absent" else _PHASES
+        names = [] if self.encoder == "absent" else ["encode"]
+        if self.has_conditions:
+            names.append("image_encode")
+        if "transformer_2" in self.card.configs:
+            high, low = expert_steps(self.card, self.request, self.request.steps)
+            names += ["denoise_high"] if high else []
+            names += ["denoise_low"] if low else []
+        else:
+            names.append(DENOISE)
+        return (*names, "decode")
 
     def phase(self, name: str) -> PhaseEvents:
-        return {"encode": self._encode, "denoise": self._denoise, "decode": self._decode}[name]()
-
-    def _always(self, *parts: str) -> list[Part]:
-        """Weights on the card when a phase starts: all of them, or those that it needs."""
-        resident = []
-        weights = {
-            "text": self._text.array("weights") if self.encoder == "gpu" else None,
-            "transformer": self._transformer.array(
-                weights_name("transformer", str(self.settings["precision"]))
-            ),
-            "vae": self._vae.array("weights"),
+        if name.startswith(DENOISE):
+            return self._denoise(_EXPERTS.get(name, "transformer"))
+        phases = {
+            "encode": self._encode,
+            "image_encode": self._encode_conditions,
+            "decode": self._decode,
         }
-        for part, sizes in weights.items():
-            if sizes is not None and (self.offload == "none" or part in parts):
-                resident.append(Part(part, sizes))
-        return resident
+        return phases[name]()
+
+    def weights(self, part: str) -> np.ndarray:
+        """Bytes of each tensor of a component's weights."""
+        if part == "transformer_2":
+            part = "transformer"
+        array: np.ndarray = self.template(part).array(
+            weights_name(part, str(self.settings["precision"]))
+        )
+        return array
+
+    def _always(self, *needed: str) -> list[Part]:
+        """Weights on the card when a phase starts: all of them, or those that it needs."""
+        parts = ["text"] if self.encoder == "gpu" else []
+        if "image_encoder" in self.card.configs and self.image_encoder == "gpu":
+            parts.append("image")
+        parts += [name for name in ("transformer", "transformer_2") if name in self.card.configs]
+        parts.append("vae")
+        return [
+            Part(part, self.weights(part))
+            for part in parts
+            if self.offload == "none" or part in needed
+        ]
 
     def _start_matmul(self, events: PhaseEvents) -> None:
         """The workspace of the matrix library, which the worker gives back between phases."""
@@ -137,14 +192,11 @@ class WanMemory:
             events.allocate(size, "workspace")
 
     @property
-    def _embedding_bytes(self) -> int:
-        width = int(self.card.configs["transformer"]["text_dim"])
-        return self.card.max_sequence_length * width * self._value_bytes
-
-    @property
     def _embeddings(self) -> np.ndarray:
         """The prompt's, and with guidance the negative prompt's."""
-        return np.full(2 if self.request.guidance > 1 else 1, self._embedding_bytes)
+        width = int(self.card.configs["transformer"]["text_dim"])
+        size = self.card.max_sequence_length * width * self._value_bytes
+        return np.full(2 if self.request.guided else 1, size)
 
     @property
     def _latent_bytes(self) -> int:
@@ -153,32 +205,86 @@ class WanMemory:
 
     def _encode(self) -> PhaseEvents:
         events = PhaseEvents(self._always("text"))
-        if self.encoder != "cpu":
+        if self.encoder not in ("cpu", *WITHOUT_ENCODER):
             self._start_matmul(events)
         if self.encoder in ("gpu", "stream"):
             mode = "resident" if self.encoder == "gpu" else "leaf"
-            events.play(self._text.tape(f"encode.{mode}"), {}, what=f"text encoder, {mode}")
+            tape = self.template("text").tape(f"encode.{mode}")
+            events.play(tape, {}, what=f"text encoder, {mode}")
         else:
             for size in self._embeddings.tolist():
                 events.allocate(size, "embeddings")
         return events
 
-    def _denoise(self) -> PhaseEvents:
-        mode = self.offload if self.offload in ("block", "leaf") else "resident"
-        parts = ("transformer",) if mode == "resident" else ()
-        events = PhaseEvents([*self._always(*parts), Part("embeddings", self._embeddings)])
+    def _encode_conditions(self) -> PhaseEvents:
+        given = [*self._always("image", "vae"), Part("embeddings", self._embeddings)]
+        events = PhaseEvents(given)
         self._start_matmul(events)
-        guided = "guided" if self.request.guidance > 1 else "single"
+        if "image_encoder" in self.card.configs:
+            tape = self.template("image").tape("encode")
+            if self.image_encoder == "gpu":
+                events.play(tape, {}, what="image encoder")
+            else:
+                for size in _left_by(tape, {}):
+                    events.allocate(size, "features")
+        events.play(
+            self._conditions_tape,
+            self._clip_shape,
+            what="conditions",
+            on_call=lambda frames: self.vae.play_encode(events, self.shape, frames),
+        )
+        return events
+
+    @property
+    def _conditions_tape(self) -> Tape:
+        name = "pictures"
+        if self._controls:
+            name = "reference" if self.pictures else "none"
+        return self.template("conditions").tape(f"conditions.{name}")
+
+    @property
+    def _clip_shape(self) -> dict[str, int]:
+        return {"t": self.request.frames, "h": self.shape.h, "w": self.shape.w}
+
+    @cached_property
+    def _conditions(self) -> np.ndarray:
+        """Bytes of what the pictures became."""
+        if not self.has_conditions:
+            return np.empty(0, np.int64)
+        events = PhaseEvents([])
+        kept = events.play(self._conditions_tape, self._clip_shape)
+        sizes = [events.size_of(key) for key in kept.values()]
+        if "image_encoder" in self.card.configs:
+            sizes += _left_by(self.template("image").tape("encode"), {})
+        return np.array(sizes)
+
+    def encode_calls(self) -> list[int]:
+        """Frames of each clip that the VAE encodes."""
+        return self._conditions_tape.counts(self._clip_shape)
+
+    def _denoise(self, transformer: str) -> PhaseEvents:
+        mode = self.offload if self.offload in ("block", "leaf") else "resident"
+        given = [
+            *self._always(*((transformer,) if mode == "resident" else ())),
+            Part("embeddings", self._embeddings),
+            Part("conditions", self._conditions),
+        ]
+        events = PhaseEvents([part for part in given if len(part.sizes)])
+        self._start_matmul(events)
         variant = [FP8] if self.settings["precision"] == FP8 else []
         pieces = int(self.settings.get("ffn_chunks", 1))
         variant += ["pieces"] if pieces > 1 else []
-        tape = self._transformer.tape(
-            ".".join(["denoise", mode, guided, *(variant or [self.request.solver])])
-        )
-        values = self.shape.f * self.shape.h * self.shape.w
-        shape = {**self.shape.to_dict(), "n": values, "piece": 1 / pieces}
-        events.play(tape, shape, what=", ".join(["transformer", mode, guided, *variant]))
+        names = [self.way, DENOISE, mode, self.guided, *(variant or [self.request.solver])]
+        tape = self.template("transformer").tape(".".join(name for name in names if name))
+        shape = {"n": self.loop_frames * self.shape.h * self.shape.w, "piece": 1 / pieces}
+        events.play(tape, shape, what=", ".join(["transformer", mode, self.guided, *variant]))
         return events
+
+    @property
+    def way(self) -> str:
+        """Which of the model's loops the request takes: its own where a picture is a choice."""
+        chosen = not self.card.requires and not self._controls and self.pictures
+        return "image" if chosen else ""
 
     def _decode(self) -> PhaseEvents:
         events = PhaseEvents(
@@ -186,121 +292,11 @@ class WanMemory:
         )
         latent = self._latent_bytes // 4 * self._vae_value_bytes
         events.allocate(latent, "latents")
-        order = "channels_last" if self.settings["channels_last"] else "contiguous"
-        if self.rules.kind != "cuda":
-            order = "contiguous"
-        segments = self._vae.segments(f"decode.{order}")
-        if self.is_tiled:
-            self._play_tiles(events, segments)
-        else:
-            self._play_frames(events, segments, latent)
+        self.vae.play_decode(events, self.shape, latent)
         return events
 
-    @property
-    def is_tiled(self) -> bool:
-        tile = int(self.settings["vae_tile"]) // DECODER_SCALE
-        return bool(self.settings["vae_tiling"]) and (self.shape.h > tile or self.shape.w > tile)
 
-    def tiles(self) -> Iterator[tuple[int, int, int, int]]:
-        """(row, column, height, width) of each tile, in latent pixels."""
-        tile = int(self.settings["vae_tile"]) // DECODER_SCALE
-        stride = tile - int(self.settings["vae_tile_overlap"]) // DECODER_SCALE
-        for row in range(0, self.shape.h, stride):
-            for column in range(0, self.shape.w, stride):
-                yield (
-                    row,
-                    column,
-                    min(tile, self.shape.h - row),
-                    min(tile, self.shape.w - column),
-                )
-
-    def _pixel_bytes(self, frames: int, h: int, w: int) -> int:
-        area = h * w * DECODER_SCALE**2
-        return PIXEL_CHANNELS * frames * area * self._vae_value_bytes
-
-    def _play_frames(
-        self, events: PhaseEvents, segments: tuple[Segment, ...], latent_bytes: int
-    ) -> None:
-        events.allocate(latent_bytes, "latents")  # post_quant_conv's result
-        chain = _Calls(events, segments, {"h": self.shape.h, "w": self.shape.w})
-        frames = self.card.frame_step
-        joined = chain.call()
-        previous = None
-        for index in range(1, self.shape.f):
-            if FIRST_FRAMES <= index < self.shape.f - LAST_FRAMES:
-                continue
-            output = chain.call()
-            if previous is not None:
-                events.release(previous)
-            longer = events.allocate(
-                self._pixel_bytes(1 + frames * index, self.shape.h, self.shape.w), "frames"
-            )
-            events.release(joined)
-            joined, previous = longer, output
-        events.allocate(
-            self._pixel_bytes(self.request.frames, self.shape.h, self.shape.w), "frames"
-        )
-
-    def _play_tiles(self, events: PhaseEvents, segments: tuple[Segment, ...]) -> None:
-        frames = self.request.frames
-        tiles = [(h, w) for _, _, h, w in self.tiles()]
-        last_of_size = {size: index for index, size in enumerate(tiles)}
-        outputs: list[int] = []
-        for index, (h, w) in enumerate(tiles):
-            # The loop drops its list of frames when the next tile begins, the last of them only
-            # after that tile's first call.
-            events.release(*outputs[:-1])
-            kept = outputs[-1:]
-            chain = _Calls(events, segments, {"h": h, "w": w})
-            if last_of_size[h, w] == index:
-                calls = min(self.shape.f, TILE_FRAMES if (h, w) == max(tiles) else EDGE_FRAMES)
-                outputs = [chain.call()]
-                events.release(*kept)
-                outputs += [chain.call() for _ in range(calls - 2)]
-                skipped = self._pixel_bytes(self.card.frame_step, h, w)
-                outputs += [events.allocate(skipped, "frames") for _ in range(calls, self.shape.f)]
-                if calls > 1:
-                    outputs.append(chain.call())
-            else:
-                events.release(*kept)
-                newest = self.card.frame_step if self.shape.f > 1 else 1
-                outputs = [events.allocate(self._pixel_bytes(newest, h, w), "frames")]
-            if index == len(tiles) - 1:
-                chain.clear()
-            events.allocate(self._pixel_bytes(frames, h, w), "frames")
-            chain.clear()
-        stride = int(self.settings["vae_tile"]) - int(self.settings["vae_tile_overlap"])
-        for row in range(0, self.request.height, stride):
-            h = min(stride, self.request.height - row) // DECODER_SCALE
-            events.allocate(self._pixel_bytes(frames, h, self.shape.w), "frames")
-        whole = self._pixel_bytes(frames, self.shape.h, self.shape.w)
-        events.allocate(whole, "frames")
-        events.allocate(whole, "frames")
-
-
-class _Calls:
-    """A chain of decoder calls: each replaces the feature caches of the one before."""
-
-    def __init__(
-        self, events: PhaseEvents, segments: tuple[Segment, ...], shape: dict[str, int]
-    ) -> None:
-        self._events = events
-        self._segments = segments
-        self._shape = shape
-        self._made: list[dict[int, int]] = []
-
-    def call(self) -> int:
-        """One more call; returns the key of its frames."""
-        index = len(self._made)
-        segment = self._segments[min(index, len(self._segments) - 1)]
-        outside = tuple(self._made[index - back].pop(slot) for back, slot in segment.outside)
-        survivors = self._events.play(segment.tape, self._shape, outside, f"decoder call {index}")
-        output = survivors.pop(segment.output)
-        self._made.append(survivors)
-        return output
-
-    def clear(self) -> None:
-        """The caches are dropped."""
-        for made in self._made:
-            self._events.release(*made.values())
-            made.clear()
+def _left_by(tape: Tape, shape: dict[str, int]) -> list[int]:
+    """Bytes of each storage that a tape leaves."""
+    events = PhaseEvents([])
+    return [events.size_of(key) for key in events.play(tape, shape).values()]

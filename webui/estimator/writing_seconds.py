@@ -13,13 +13,13 @@ from webui.estimator.tape import COSTS
 from webui.estimator.templates import width_of
 from webui.estimator.writing import WritingMemory
 
-HOST_S = {"cuda": 51e-6, "cpu": 8e-6}
+HOST_S = {"cuda": 48e-6, "cpu": 8e-6}
 """What one operation of transformers' modules and its `generate` takes the host, by kind of device:
 more than in diffusers' loops, because the tensors are small and there is more Python between them.
 Fitted on an H200 (torch 2.11, transformers 5.17 and 5.23, 2026-11-21): four runs of Qwen2.5-VL 7B,
-128 new tokens after pages of 324 and 992 tokens, took 8.96, 8.49, 8.88 and 7.62 s, 65 ms a token at
-1275 operations a step; with this they are estimated within 12 %. The first passes of a process,
-which load their kernels, took up to 4 s more."""
+128 new tokens after pages of 324 and 992 tokens, took 8.96, 8.49, 8.88 and 7.62 s, 61 ms a token at
+1275 operations a step; with this they are estimated within 12 %. The very first passes of a
+process, which load their kernels, took up to 4 s more."""
 
 
 def batch_seconds(

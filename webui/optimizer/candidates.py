@@ -67,6 +67,7 @@ def open_values(
         "decode_chunk": [frames, *(n for n in AUTO_CHUNKS if n < frames)],
         "offload": ["none", "model", "leaf", "block"],
         "ffn_chunks": [1, AUTO_PIECES],
+        "split_guidance": [False, True],
         "text_encoder": ["gpu", "stream", "cpu"],
         "vae_precision": [vae_half or "fp32", *([] if vae_half else [half])]
         if on_gpu
@@ -79,7 +80,8 @@ def open_values(
         "page_batch": _batches(request),
         "allocator": ["default" if request.platform == "windows" else "expandable"],
     }
-    if on_gpu and card.bf16 and "ffn_chunks" in model.settings and _fp8_can_help(request):
+    knows_fp8 = FP8 in model.setting_values.get("precision", SETTINGS["precision"].choices)
+    if on_gpu and card.bf16 and knows_fp8 and _fp8_can_help(request):
         values["precision"].append(FP8)
     values = {
         name: [value for value in values[name] if value in model.setting_values.get(name, (value,))]
@@ -89,8 +91,8 @@ def open_values(
         values[name] = [value]
     if not on_gpu:
         values |= {name: [value] for name, value in _ON_PROCESSOR.items() if name in values}
-        if request.settings.get("text_encoder") == "absent":
-            values["text_encoder"] = ["absent"]
+        if request.settings.get("text_encoder") in ("absent", "cached"):
+            values["text_encoder"] = [request.settings["text_encoder"]]
     return values
 
 

@@ -17,6 +17,7 @@ _PLAIN: Settings = {
     "precision": "bf16",
     "offload": "none",
     "ffn_chunks": 1,
+    "split_guidance": False,
     "text_encoder": "gpu",
     "image_encoder": "gpu",
     "vae_precision": "fp32",
@@ -37,6 +38,7 @@ _PHASES_OF = {
     "channels_last": ("decode",),
     "offload": ("denoise", "generate"),
     "ffn_chunks": ("denoise",),
+    "split_guidance": ("denoise",),
     "precision": ("denoise", "generate"),
     "page_batch": ("generate",),
     "attention": ("prefill",),
@@ -53,6 +55,7 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("image_encoder", "cpu"): Text("image encoder on the processor", "图像编码器放在处理器上"),
     ("vae_precision", "bf16"): Text("VAE in bf16", "VAE 用 bf16"),
     ("vae_precision", "fp16"): Text("VAE in fp16", "VAE 用 fp16"),
+    ("split_guidance", True): Text("guidance in two passes", "引导分两次计算"),
     ("vae_tiling", True): Text("VAE in tiles", "VAE 分块"),
     ("channels_last", True): Text("VAE weights in channels-last", "VAE 权重用 channels-last"),
     ("attention", "eager"): Text("attention by the plain formula", "按公式直接计算注意力"),
@@ -122,9 +125,9 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
     without = settings | {name: _plain(name, model, request)}
     label = _means(name, settings[name], model, request) or SETTINGS[name].label
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    phases = phase_names(model, request, settings, rules)
-    phase = next((phase for phase in _PHASES_OF[name] if phase in phases), "")
-    if not phase:
+    names = phase_names(model, request, settings, rules)
+    phase = next((phase for phase in names if phase.startswith(_PHASES_OF[name])), None)
+    if phase is None:
         return label
     bytes_difference = peak_bytes(model, request, settings, target, phase) - peak_bytes(
         model, request, without, target, phase
@@ -133,16 +136,17 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
         model, request, without, target, phase
     )
     per_en, per_zh = "", ""
-    if phase == "denoise":
+    if phase.startswith("denoise"):
         time_difference /= request.repeats
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"
     time_sign = "-" if time_difference < -0.05 else "+"
     time = format_seconds(abs(time_difference))
+    during = next(words for start, words in _PHASE_WORDS.items() if phase.startswith(start))
     return Text(
-        f"{label.en}: {sign}{amount} while {_PHASE_WORDS[phase].en}, {time_sign}{time}{per_en}.",
-        f"{label.zh}：{_PHASE_WORDS[phase].zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
+        f"{label.en}: {sign}{amount} while {during.en}, {time_sign}{time}{per_en}.",
+        f"{label.zh}：{during.zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from webui.core.units import format_bytes, format_seconds
-from webui.estimator.explain import Explanation, PhaseExplanation, Term
+from webui.estimator.explain import Explanation, PhaseExplanation
+from webui.estimator.explain_seconds import Term
 from webui.optimizer.frontier import Point
 
 

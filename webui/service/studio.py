@@ -31,6 +31,7 @@ from webui.service.questions import Questions
 from webui.service.queue import JobQueue
 from webui.service.retrace import Retracer
 from webui.service.runs import Runs, RunSummary
+from webui.service.trials import Trial, make_trials
 from webui.storage import (
     Download,
     DownloadProgress,
@@ -68,6 +69,7 @@ class Studio:
         access: who may do what.
         config: the owner's configuration; read from the home folder when left out.
         random_weights: run with random weights at full size (`verify`): true memory, no picture.
+        forced: run what does not fit too, to see it run out (trials of `verify`).
         resume: go on with what a former start left in the queue.
 
     Raises:
@@ -81,6 +83,7 @@ class Studio:
         access: Access,
         config: StudioConfig | None = None,
         random_weights: bool = False,
+        forced: bool = False,
         resume: bool = True,
     ) -> None:
         self.home = home
@@ -88,6 +91,7 @@ class Studio:
         self.config = config or load_config(home, model_names=load_models())
         self.presets = Presets(home / "presets")
         self._random_weights = random_weights
+        self._forced = forced
         self._outputs = Outputs(home / "outputs")
         self._presence = Presence(home / "outputs")
         self._ledger = Ledger(home / "outputs" / "ledger.sqlite", self._presence.name)
@@ -97,7 +101,7 @@ class Studio:
         self._planner = Planner(self._ledger, self.config.calibration)
         self.questions = Questions(self._planner)
         self._queue = JobQueue(
-            flow.Studio(self._planner, self._ledger, self._outputs),
+            flow.Studio(self._planner, self._ledger, self._outputs, forced),
             home / "outputs" / "worker.log",
             device="cpu" if os.environ.get("STUDIO_DEVICE") == "cpu" else None,
         )
@@ -147,6 +151,15 @@ class Studio:
         notes = (*plan.estimate.notes, note)
         return replace(plan, estimate=replace(plan.estimate, notes=notes))
 
+    def trials(self, kind: str, request: Request, group: int) -> list[Trial]:
+        """The runs that try a request's plan (`webui.service.trials`).
+
+        Raises:
+            BadInput: nothing fits, or the card is not here.
+        """
+        self._planner.check_runs_here(request)
+        return make_trials(kind, request, group, self._planner.target)
+
     def submit(self, request: Request, owner: str) -> str:
         """Records a job and queues it.
 
@@ -177,7 +190,7 @@ class Studio:
                 )
         pictures = read_inputs(request)
         plan = self._planner.plan(request)
-        if not plan.fits:
+        if not plan.fits and not self._forced:
             raise does_not_fit(plan)
         weights = self._weights(request)
         self._outputs.check_space(output_bytes(request))

@@ -14,7 +14,7 @@ import numpy as np
 
 from webui.catalogue import load_cards, load_models
 from webui.core.model import ModelCard
-from webui.estimator.templates import FOLDER, template_name
+from webui.estimator.templates import FOLDER, parts_of, template_name
 
 FAMILIES = {
     "wan": "webui.tracing.wan",
@@ -42,20 +42,20 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
     import torch
     import transformers
 
-    parts = import_module(FAMILIES[card.family]).PARTS
+    tracers = import_module(FAMILIES[card.family]).PARTS
     versions = {
         "torch": torch.__version__.split("+")[0],
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
     }
     written = []
-    for part, trace in parts.items():
+    for part in parts_of(card):
         if only is not None and part != only:
             continue
         for width, precision in REPRESENTATIVE.items():
             about = {"model": card.name, "part": part, "precision": precision, "versions": versions}
             path = folder / template_name(card, part, width)
-            arrays: dict[str, Any] = trace(card, precision)
+            arrays: dict[str, Any] = tracers[part](card, precision)
             # Whole or not at all: an app may be reading the folder, and this may be ended.
             unfinished = path.with_suffix(".unfinished")
             with unfinished.open("wb") as file:

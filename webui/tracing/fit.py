@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 
 from webui.estimator.tape import (
+    CALL,
     COSTS,
     RELEASE,
     SCRATCH,
@@ -106,7 +107,7 @@ def _number_slots(events: list[Event]) -> list[int]:
     outside: dict[int, int] = {}
     numbers = []
     for event in events:
-        if event.kind == SCRATCH:
+        if event.kind in (SCRATCH, CALL):
             numbers.append(0)
         elif event.slot in names:
             numbers.append(names[event.slot])

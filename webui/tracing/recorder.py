@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from webui.estimator.tape import ALLOCATE, COSTS, LOAD, RELEASE, SCRATCH
+from webui.estimator.tape import ALLOCATE, CALL, COSTS, LOAD, RELEASE, SCRATCH
 from webui.pipelines.live_bytes import LiveBytes
 
 MARK = -1
@@ -85,6 +85,10 @@ class Recorder(LiveBytes):
         """Notes a place in the recording, and the storage that it is about."""
         recording = self.recording
         recording.events.append(Event(MARK, slot, mark=name, costs=dict(recording.costs)))
+
+    def call(self, count: int) -> None:
+        """Notes that another recording belongs here, and how much it is about."""
+        self.recording.events.append(Event(CALL, -1, count))
 
     def slot_of(self, tensor: torch.Tensor) -> int:
         """The slot of a tensor's storage."""

@@ -6,6 +6,7 @@ Latent sides are multiples of 8 (the UNet halves them three times).
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ from PIL import Image
 
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
-from webui.estimator.tape import RELEASE, axial_cost_monomials
+from webui.estimator.tape import RELEASE, Tape, axial_cost_monomials
 from webui.pipelines import svd
 from webui.pipelines.modules import owned_tensors
-from webui.pipelines.svd.components import meta_module
 from webui.pipelines.svd.phases import encode_embedding, encode_latent
 from webui.tracing.fit import Shape, fit_costs, fit_tape, grid
+from webui.tracing.pieces import FEW, MANY, first_pieces, with_pieces
 from webui.tracing.recorder import Event, Recorder, Recording
 from webui.tracing.recording import record_run, weight_sizes
 from webui.tracing.slicing import Call, cut_calls, marked_calls
@@ -35,6 +36,8 @@ VARIABLES = ("f", "h", "w")
 """Frames, latent height and width."""
 _SHAPES = [*grid(f=(3, 5), h=(16, 24), w=(32, 40)), {"f": 7, "h": 32, "w": 48}]
 """Eight corners for the fit and one more point that must lie on it."""
+_PIECE_SHAPES = [*grid(f=(4, 8), h=(16, 32), w=(32, 64)), {"f": 12, "h": 48, "w": 32}]
+"""Tokens of every level of the UNet are multiples of the numbers of pieces."""
 _MORE_SHAPES = [{"f": 9, "h": 16, "w": 48}, {"f": 4, "h": 40, "w": 32}, {"f": 6, "h": 24, "w": 56}]
 """Costs have squares too, which take more points."""
 _FLAT_SHAPES = [*grid(h=(16, 24), w=(32, 40)), {"h": 32, "w": 48}, {"h": 48, "w": 24}]
@@ -103,19 +106,21 @@ def encoded_of(pipe: Any, request: ClipRequest) -> svd.Encoded:
     )
 
 
-def record_denoise(pipe: Any, request: ClipRequest, mode: str) -> Recording:
+def record_denoise(
+    pipe: Any, request: ClipRequest, mode: str, settings: Settings | None = None
+) -> Recording:
     """The denoise phase with the UNet resident or streamed."""
     encoded = encoded_of(pipe, request)
     return record_run(
         pipe.unet,
         mode,
-        lambda: svd.denoise(pipe, encoded, request),
+        lambda: svd.denoise(pipe, encoded, request, settings),
         before=(encoded.embeddings, encoded.latents),
     )
 
 
 def trace_unet(card: ClipCard, precision: str, modes: tuple[str, ...] = MODES) -> Arrays:
-    """Weights, the denoising loop for each way of offloading, guided or not, and a step's cost."""
+    """Weights, the denoising loop for each way of running it, and a step's cost."""
     settings = _settings(precision)
     pipe = svd.build_meta(card, settings)
     arrays: Arrays = {"weights": weight_sizes(pipe.unet)}
@@ -125,16 +130,33 @@ def trace_unet(card: ClipCard, precision: str, modes: tuple[str, ...] = MODES) -
             request = request_of(card, shape, guidance=guidance, steps=1)
             costs.append((shape, record_denoise(pipe, request, "resident").costs))
         arrays[f"costs.{name}"] = fit_costs(costs, VARIABLES, axial_cost_monomials)
-        for mode in modes:
-            recordings = []
-            for shape in _SHAPES:
-                if mode != "resident":  # hooks stay on a module
-                    pipe.unet = meta_module("unet", card, settings)
-                request = request_of(card, shape, guidance=guidance)
-                recordings.append((shape, record_denoise(pipe, request, mode).events))
-            arrays |= fit_tape(recordings, VARIABLES).to_arrays(f"denoise.{mode}.{name}")
-        pipe.unet = meta_module("unet", card, settings)
+    for mode, way, in_pieces in product(modes, WAYS, (False, True)):
+        name = f"denoise.{mode}.{way}" + (".pieces" if in_pieces else "")
+        arrays |= _trace_loop(card, settings, mode, way, in_pieces).to_arrays(name)
     return arrays
+
+
+WAYS = ("guided", "split", "single")
+"""Guidance in one pass, in two, none."""
+
+
+def _trace_loop(card: ClipCard, settings: Settings, mode: str, way: str, in_pieces: bool) -> Tape:
+    """The denoising loop's tape; in pieces it has the variable `piece`."""
+    guidance = _GUIDANCE["single" if way == "single" else "guided"]
+
+    def record(shape: Shape, pieces: int) -> list[Event]:
+        chosen = settings | {"ffn_chunks": pieces, "split_guidance": way == "split"}
+        pipe = svd.build_meta(card, settings)  # hooks stay on a module
+        request = request_of(card, shape, guidance=guidance)
+        with first_pieces():
+            return record_denoise(pipe, request, mode, chosen).events
+
+    pieces, shapes = (FEW, _PIECE_SHAPES) if in_pieces else (1, _SHAPES)
+    recordings = [(shape, record(shape, pieces)) for shape in shapes]
+    tape = fit_tape(recordings, VARIABLES)
+    if not in_pieces:
+        return tape
+    return with_pieces(tape, recordings[-1][1], record(shapes[-1], MANY))
 
 
 def trace_vae(card: ClipCard, precision: str) -> Arrays:

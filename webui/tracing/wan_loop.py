@@ -1,47 +1,98 @@
-"""The denoising loop of a Wan transformer as tapes: library's blocks, in pieces, weights in fp8.
-
-A block in pieces repeats the same events for each piece. Two pieces are traced; the size of what
-belongs to a piece shrinks with their number, which is one more variable of the tape (`piece`, one
-over the number): nothing is traced again for another number.
-"""
+"""The denoising loop of a Wan transformer as tapes: library's blocks, in pieces, weights in fp8."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import replace
+from itertools import product
 from typing import Any
-from unittest.mock import patch
 
-import numpy as np
 import torch
 from diffusers.hooks.layerwise_casting import LayerwiseCastingHook
 from torch import nn
 
-from webui.core.clip import ClipCard, ClipRequest
-from webui.core.settings import Settings
-from webui.estimator.tape import Tape, monomial_names
+from webui.core.clip import SOLVERS, ClipCard, ClipRequest
+from webui.core.settings import FP8, Settings
+from webui.estimator.tape import Tape
 from webui.pipelines import wan
-from webui.pipelines.wan import pieces
-from webui.tracing.fit import NotOneTape, Shape, fit_tape
-from webui.tracing.recorder import MARK, Event
+from webui.tracing.fit import Shape, fit_tape
+from webui.tracing.pieces import FEW, MANY, first_pieces, with_pieces
+from webui.tracing.recorder import Event
 from webui.tracing.recording import record_run
+from webui.tracing.wan_conditions import GIVEN, given_pictures, unread_clips
 
 BLOCKS = 3
 """Transformer blocks that are run: the third is like all later ones, also when streamed."""
 VARIABLES = ("n",)
 """Latent frames x height x width: all that the loop's sizes depend on."""
-PIECE = "piece"
-"""One over the number of pieces."""
-TRACED_PIECES = 2
-"""Pieces that are run: the second is like all later ones."""
-
 SHAPES = [{"f": 3, "h": 8, "w": 16}, {"f": 5, "h": 24, "w": 16}, {"f": 7, "h": 16, "w": 40}]
 """Two for the fit and one more that must lie on it; tokens (f h/2 w/2) that the numbers of pieces
 divide."""
-_FEW, _MANY = 4, 8
 
 RequestOf = Callable[..., ClipRequest]
+MODES = ("resident", "block", "leaf")
+GUIDANCE = {"guided": 5.0, "single": 1.0}
+
+
+def ways_of(card: ClipCard) -> dict[str, tuple[str, ...]]:
+    """The loops that requests of a model may take, each with the pictures that lead to it.
+
+    A model that may be given a picture but needs none has one loop with it and one without; a
+    control model's loop is the same, longer by the picture's own latent frame.
+    """
+    if card.requires or not card.pictures or card.configs["transformer"].get("vace_layers"):
+        return {"": card.requires}
+    return {"": (), "image": card.pictures}
+
+
+def prepared(
+    pipe: Any, request: ClipRequest, settings: Settings
+) -> tuple[Any, wan.Embeddings, wan.Conditions | None]:
+    """What the loop starts from: the request's pipeline, embeddings, and conditions."""
+    pipe = wan.pipeline_for(pipe, request)
+    embeddings = wan.encode(pipe, request, settings)
+    conditions = None
+    if wan.takes_conditions(pipe):
+        with given_pictures(), unread_clips(pipe.vae):
+            conditions = wan.encode_conditions(pipe, request, settings)
+    return pipe, embeddings, conditions
+
+
+def shortened(card: ClipCard) -> ClipCard:
+    """The card with the first blocks of its transformer, and of its image encoder, only."""
+    lengths = {"transformer": "num_layers", "image_encoder": "num_hidden_layers"}
+    short = {
+        name: {**card.configs[name], key: BLOCKS}
+        for name, key in lengths.items()
+        # A control model's layers are named by their numbers; its blocks are cut once it is built.
+        if name in card.configs and not card.configs[name].get("vace_layers")
+    }
+    return replace(card, configs={**card.configs, **short})
+
+
+def trace_loops(
+    card: ClipCard, settings: Settings, way: str, request_of: RequestOf
+) -> dict[str, Tape]:
+    """Every tape of the loop for one way, by name: `denoise.MODE.GUIDED.VARIANT`.
+
+    The library's blocks are traced with each solver. With weights in fp8, in pieces, or both, once:
+    the solvers differ by a latent or two of history, half a percent of the peak at 14B, and UniPC,
+    which keeps more, is the one that is traced.
+    """
+    stored = [str(settings["precision"]), *([FP8] if settings["precision"] == "bf16" else [])]
+    tapes = {}
+    for mode, guided in product(MODES, GUIDANCE):
+        workload = {"guidance": GUIDANCE[guided], **dict.fromkeys(ways_of(card)[way], GIVEN)}
+        for precision, in_pieces in product(stored, (False, True)):
+            names = [FP8] if precision == FP8 else []
+            names += ["pieces"] if in_pieces else []
+            chosen = settings | {"precision": precision}
+            for solver in SOLVERS if not names else ("unipc",):
+                asked = workload | {"solver": solver}
+                name = ".".join(["denoise", mode, guided, *(names or [solver])])
+                tapes[name] = trace_loop(card, chosen, mode, request_of, in_pieces, asked)
+    return tapes
 
 
 def trace_loop(
@@ -60,45 +111,37 @@ def trace_loop(
         mode: `resident`, `block` or `leaf`.
         request_of: makes the request of a shape.
         in_pieces: with the token-wise work in pieces; the tape then has the variable `piece`.
-        workload: guidance and solver.
+        workload: guidance, solver and pictures.
 
     Raises:
         NotOneTape: the events do not follow one pattern.
     """
 
+    short = shortened(card)
+
     def record(shape: Shape, chunks: int) -> list[Event]:
         request = request_of(card, shape, **workload)
         chosen = settings | {"ffn_chunks": chunks}
-        with _first_pieces(), kept_storage():
-            pipe = wan.build_meta(card, settings)
+        with first_pieces(), kept_storage():
+            pipe = wan.build_meta(short, settings)
             del pipe.transformer.blocks[BLOCKS:]
-            embeddings = wan.encode(pipe, request, settings)
+            pipe, embeddings, conditions = prepared(pipe, request, settings)
             return record_run(
-                pipe.transformer, mode, lambda: wan.denoise(pipe, embeddings, request, chosen)
+                pipe.transformer,
+                mode,
+                lambda: wan.denoise(pipe, embeddings, request, chosen, conditions),
             ).events
 
-    chunks = _FEW if in_pieces else 1
+    chunks = FEW if in_pieces else 1
     recordings = [({"n": _values(shape)}, record(shape, chunks)) for shape in SHAPES]
     tape = fit_tape(recordings, VARIABLES)
     if not in_pieces:
         return tape
-    return _with_pieces(tape, recordings[-1][1], record(SHAPES[-1], _MANY))
+    return with_pieces(tape, recordings[-1][1], record(SHAPES[-1], MANY))
 
 
 def _values(shape: Shape) -> int:
     return shape["f"] * shape["h"] * shape["w"]
-
-
-@contextmanager
-def _first_pieces() -> Iterator[None]:
-    """Inside, only the first pieces are done: the others repeat them."""
-    spans = pieces.spans
-
-    def first(tokens: int, count: int) -> Iterator[slice]:
-        return islice(spans(tokens, count), TRACED_PIECES)
-
-    with patch.object(pieces, "spans", first):
-        yield
 
 
 @contextmanager
@@ -125,26 +168,3 @@ def kept_storage() -> Iterator[None]:
         yield
     finally:
         LayerwiseCastingHook.pre_forward, LayerwiseCastingHook.post_forward = cast, cast_back
-
-
-def _with_pieces(tape: Tape, few: list[Event], many: list[Event]) -> Tape:
-    """The tape with one more variable, from how the sizes differ between few and many pieces.
-
-    Raises:
-        NotOneTape: a size is neither the same nor in proportion.
-    """
-    runs = [[event for event in events if event.kind != MARK] for events in (few, many)]
-    if [event.kind for event in runs[0]] != [event.kind for event in runs[1]]:
-        raise NotOneTape("the events depend on the number of pieces")
-    sizes = np.array([[event.size_bytes for event in run] for run in runs], dtype=np.int64)
-    of_piece = sizes[0] != sizes[1]
-    if (sizes[0] * _FEW != sizes[1] * _MANY)[of_piece].any():
-        raise NotOneTape("a size does not follow the number of pieces")
-    variables = (*VARIABLES, PIECE)
-    place = {names: index for index, names in enumerate(monomial_names(variables))}
-    coefficients = np.zeros((len(sizes[0]), len(place)))
-    for index, names in enumerate(monomial_names(VARIABLES)):
-        column = tape.coefficients[:, index]
-        coefficients[:, place[names]] += np.where(of_piece, 0.0, column)
-        coefficients[:, place[(*names, PIECE)]] += np.where(of_piece, column * _FEW, 0.0)
-    return Tape(variables, tape.kind, tape.slot, coefficients)

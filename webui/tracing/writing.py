@@ -24,8 +24,8 @@ from webui.core.settings import Settings
 from webui.pipelines.generating import write
 from webui.pipelines.modules import owned_tensors
 from webui.pipelines.text_model import TextPipeline, apart, build_meta, parts_of
-from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.cutting import LAYER, Piece, cut_pieces
+from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.recorder import Recorder, Recording
 from webui.tracing.recording import weight_sizes
 from webui.tracing.streaming import recorded_streaming

@@ -8,8 +8,8 @@ import numpy as np
 
 from webui.estimator.tape import term_values
 from webui.pipelines.text_model import TextPipeline
-from webui.tracing.fit import NotOneTape, Shape, fit_costs, fit_tape
 from webui.tracing.cutting import Piece
+from webui.tracing.fit import NotOneTape, Shape, fit_costs, fit_tape
 from webui.tracing.recorder import Recording
 from webui.tracing.writing import WAYS, pieces_of
 

@@ -162,7 +162,8 @@ class Runner:
 
     def _load_key(self, settings: Mapping[str, Any]) -> tuple[Any, ...]:
         if self._device.kind == "cpu":  # offloading means nothing there
-            absent = settings.get("text_encoder") == "absent"
+            encoder = settings.get("text_encoder")
+            absent = encoder if encoder in ("absent", "cached") else ""
             names = ("precision", "vae_precision", "attention")
             return (*(settings.get(name) for name in names), absent)
         return tuple(settings.get(name) for name in LOAD_SETTINGS)

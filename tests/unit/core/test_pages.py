@@ -89,7 +89,9 @@ def test_page_numbers(pages: str, numbers: list[int]) -> None:
     assert parse(pages=pages).repeats == count_pages(pages) == len(numbers)
 
 
-@pytest.mark.parametrize("pages", ["", "x", "3-1", "0", "1-", "1,,2", "1-3-5", "-2", "1.5", "9" * 9])
+@pytest.mark.parametrize(
+    "pages", ["", "x", "3-1", "0", "1-", "1,,2", "1-3-5", "-2", "1.5", "9" * 9]
+)
 def test_what_names_no_pages(pages: str) -> None:
     assert refused(pages=pages).field == "pages"
 

@@ -188,6 +188,7 @@ def test_defaults_of_estimate() -> None:
         "quantization": "none",
         "attention": "sdpa",
         "ffn_chunks": 1,
+        "split_guidance": False,
         "text_encoder": "absent",
         "image_encoder": "gpu",
         "vae_precision": "fp32",

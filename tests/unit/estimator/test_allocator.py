@@ -256,3 +256,29 @@ def test_soak(growing: bool, limit_mib: int | None, seed: int) -> None:
     assert allocator.allocated_bytes == 0
     allocator.empty_cache()
     assert allocator.reserved_bytes == 0
+
+
+@pytest.mark.parametrize("growing", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_passing_through_is_allocating_and_releasing(growing: bool, seed: int) -> None:
+    chance = random.Random(seed)
+    passing, plain = (CachingAllocator(growing, 800 * MIB) for _ in range(2))
+    live: list[int] = []
+    for key in range(600):
+        size = int(2 ** chance.uniform(8, 26))
+        if live and chance.random() < 0.45:
+            gone = live.pop(chance.randrange(len(live)))
+            passing.release(gone)
+            plain.release(gone)
+        elif chance.random() < 0.5:
+            plain.allocate(-5, size)
+            taken = plain.allocated_bytes - passing.allocated_bytes
+            plain.release(-5)
+            assert passing.pass_through(size) == taken
+        else:
+            passing.allocate(key, size)
+            plain.allocate(key, size)
+            live.append(key)
+        for book in ("allocated", "reserved", "peak_allocated", "peak_reserved"):
+            name = f"{book}_bytes"
+            assert getattr(passing, name) == getattr(plain, name)

@@ -81,7 +81,7 @@ def test_fp8_is_said_of_the_weights_that_are_stored_so() -> None:
 def test_seconds_say_how_they_were_made() -> None:
     made, _, found = explained("h200", {**FULL, "settings": {"offload": "leaf"}})
     denoise = next(part for part in found.phases if part.phase.name == "denoise")
-    assert denoise.formula == f"{2 * made.request.steps} x max(compute, transfer)"
+    assert denoise.formula == f"{2 * made.request.steps} x max(compute, transfer) + start"
     compute = next(term for term in denoise.seconds if "computing" in term.name.en)
     assert "matrix products" in compute.source.en and "h200" in compute.name.en
 

@@ -1,7 +1,8 @@
 """Estimates against cells measured on an H200 by other code than the studio's own worker.
 
-`h200_cells.json` says how they were measured: full-size architectures with random weights, torch 2.11,
-cuDNN 9.19, diffusers 0.42.1, 2026-11-21. Nothing of the estimator was fitted to their memory.
+`h200_cells.json` says how they were measured: full-size architectures with random weights,
+torch 2.11, cuDNN 9.19, diffusers 0.42.1, 2026-11-21. Nothing of the estimator was fitted to their
+memory.
 """
 
 from __future__ import annotations

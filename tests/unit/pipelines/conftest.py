@@ -21,7 +21,7 @@ from webui.core.clip import ClipCard, ClipRequest
 from webui.core.parse import parse_request
 from webui.core.settings import Settings, with_defaults
 from webui.pipelines.wan import original
-from webui.pipelines.wan.components import COMPONENTS, new_module
+from webui.pipelines.wan.components import components_of, new_module
 
 DEMO = Path(webui.demo.__file__).parent / "checkpoint"
 
@@ -71,7 +71,7 @@ def request_(tiny_card: ClipCard) -> ClipRequest:
 def modules(tiny_card: ClipCard) -> dict[str, torch.nn.Module]:
     """The components, with weights large enough that every one matters."""
     torch.manual_seed(0)
-    made = {name: new_module(name, tiny_card).eval() for name in COMPONENTS}
+    made = {name: new_module(name, tiny_card).eval() for name in components_of(tiny_card)}
     for module in made.values():
         for parameter in module.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)

@@ -159,3 +159,39 @@ def test_damaged_original_files(
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(BadInput, match="cannot be read"):
         wan.load_original(folder, tiny_card, settings, "cpu")
+
+
+def test_cached_prompts_need_no_text_encoder(
+    diffusers_folder: Path,
+    tiny_card: ClipCard,
+    settings: Settings,
+    request_: ClipRequest,
+    tmp_path: Path,
+) -> None:
+    plain = wan.load_diffusers(diffusers_folder, tiny_card, settings, "cpu")
+    expected = wan.encode(plain, request_, settings)
+    cached = {**settings, "text_encoder": "cached"}
+    weights = {
+        "kind": "diffusers",
+        "folder": str(diffusers_folder),
+        "embeddings": str(tmp_path / "kept"),
+    }
+    pipe = wan.load(tiny_card, cached, weights, "cpu")
+    for _ in range(2):
+        found = wan.encode(pipe, request_, cached)
+        assert torch.equal(found.positive, expected.positive)
+        assert torch.equal(found.negative, expected.negative)
+        assert pipe.text_encoder is None
+    files = sorted((tmp_path / "kept").iterdir())
+    assert len(files) == 2 and sum(file.stat().st_size for file in files) < 8192
+
+    def never() -> None:
+        raise AssertionError("the encoder is not needed")
+
+    again = wan.load(tiny_card, cached, weights, "cpu")
+    again.prompts._load = never
+    assert torch.equal(wan.encode(again, request_, cached).positive, expected.positive)
+    with pytest.raises(AssertionError, match="not needed"):
+        wan.encode(again, request_.with_changes(prompt="another"), cached)
+    files[0].write_bytes(b"broken")
+    assert torch.equal(wan.encode(pipe, request_, cached).positive, expected.positive)

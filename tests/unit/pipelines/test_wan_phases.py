@@ -164,9 +164,11 @@ def test_offloading_means_nothing_on_a_processor(
     assert all(torch.equal(results[0], other) for other in results[1:])
 
 
-def test_residency_on_a_card() -> None:
+def test_residency_on_a_card(tiny_card: ClipCard) -> None:
     def modes(offload: str, encoder: str) -> list[str]:
-        return list(wan.residency({"offload": offload, "text_encoder": encoder}, "cuda").values())
+        return list(
+            wan.residency(tiny_card, {"offload": offload, "text_encoder": encoder}, "cuda").values()
+        )
 
     assert modes("none", "gpu") == ["always", "always", "always"]
     assert modes("none", "cpu") == ["host", "always", "always"]

@@ -24,7 +24,9 @@ def latents_of(pipe: object, request: ClipRequest, settings: Settings) -> torch.
 @pytest.fixture
 def as_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     residency = wan.residency
-    monkeypatch.setattr(module, "residency", lambda chosen, _: residency(chosen, "cuda"))
+    monkeypatch.setattr(
+        module, "residency", lambda card, chosen, _: residency(card, chosen, "cuda")
+    )
 
 
 def test_spans_cover_every_token_once() -> None:

@@ -32,7 +32,9 @@ def test_modes_of_a_card(
 ) -> None:
     expected = run(wan.build_random(tiny_card, settings, "cpu"), request_, settings)
     as_on_a_card = wan.residency
-    monkeypatch.setattr(module, "residency", lambda chosen, _: as_on_a_card(chosen, "cuda"))
+    monkeypatch.setattr(
+        module, "residency", lambda card, chosen, _: as_on_a_card(card, chosen, "cuda")
+    )
     changed = {**settings, "offload": offload, "text_encoder": encoder}
     pipe = wan.build_random(tiny_card, changed, "cpu")
     left: list[str] = []

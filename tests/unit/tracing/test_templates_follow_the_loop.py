@@ -1,6 +1,7 @@
 """The templates against fresh traces of the real pipeline loop, at shapes they were not made from.
 
-They pin that the loops of estimator/wan.py are those of diffusers (denoising, frames, tiles).
+They pin that the loops of estimator/wan.py and wan_vae.py are those of diffusers (denoising,
+frames, tiles, pictures).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,13 +20,17 @@ from webui.core.settings import Settings, with_defaults
 from webui.estimator.events import PhaseEvents, rounded
 from webui.estimator.rules import Rules
 from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
-from webui.estimator.wan import LatentShape, WanMemory
+from webui.estimator.wan import WanMemory, latent_shape
+from webui.estimator.wan_vae import WanVae
 from webui.pipelines import wan
 from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.recorder import Event, Recorder
 from webui.tracing.streaming import recorded_streaming
-from webui.tracing.wan import BLOCKS, record_decode, request_of
-from webui.tracing.wan_loop import kept_storage
+from webui.tracing.wan import single_expert
+from webui.tracing.wan_conditions import GIVEN, record_conditions
+from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared
+from webui.tracing.wan_request import request_of
+from webui.tracing.wan_vae import record_decode
 
 EXACT = 0.005
 BARE = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)
@@ -109,7 +115,7 @@ def test_denoise(
     settings = all_settings(card, precision=precision, offload=mode)
     # Five steps: more than the templates were made with.
     request = request_of(card, shape, guidance=guidance, solver=solver, steps=5)
-    assert LatentShape.of(request, card).to_dict() == shape
+    assert latent_shape(request, card).to_dict() == shape
     pipe = wan.build_meta(card, settings)
     del pipe.transformer.blocks[BLOCKS:]
     embeddings = wan.encode(pipe, request, settings)
@@ -219,5 +225,94 @@ def test_a_wrong_loop_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = all_settings(card)
     request = request_of(card, shape)
     fresh = live_peak(record_decode(wan.build_meta(card, settings), shape, settings).events)
-    monkeypatch.setattr(WanMemory, "_pixel_bytes", lambda *_: 0)
+    monkeypatch.setattr(WanVae, "_pixel_bytes", lambda *_: 0)
     assert composed_peak(card, request, settings, "decode") != pytest.approx(fresh, rel=EXACT)
+
+
+SMALL = {"f": 5, "h": 16, "w": 24}
+LOOPS: list[tuple[str, str, float, dict[str, Any], dict[str, Any]]] = [
+    ("wan2.1-i2v-14b-480p", "none", 5.0, {}, {}),
+    ("wan2.1-i2v-14b-480p", "leaf", 1.0, {"ffn_chunks": 4}, {}),
+    ("wan2.1-flf2v-14b", "leaf", 5.0, {}, {}),
+    ("wan2.1-vace-1.3b", "none", 5.0, {}, {}),
+    ("wan2.1-vace-1.3b", "leaf", 5.0, {}, {"image": GIVEN}),
+    ("wan2.1-vace-1.3b", "block", 1.0, {"ffn_chunks": 8}, {}),
+    ("wan2.2-ti2v-5b", "none", 5.0, {}, {}),
+    ("wan2.2-ti2v-5b", "leaf", 5.0, {}, {"image": GIVEN}),
+    ("wan2.2-ti2v-5b", "leaf", 5.0, {"ffn_chunks": 8}, {"image": GIVEN}),
+    ("wan2.2-i2v-a14b", "leaf", 5.0, {}, {}),
+]
+
+
+@pytest.mark.parametrize(("model", "mode", "guidance", "changes", "pictures"), LOOPS)
+def test_loops_with_pictures(
+    model: str, mode: str, guidance: float, changes: dict[str, Any], pictures: dict[str, Any]
+) -> None:
+    card = find_model(model)
+    settings = all_settings(card, offload=mode, **changes)
+    request = request_of(card, SMALL, guidance=guidance, steps=4, **pictures)
+    pipe = wan.build_meta(single_expert(card), settings)
+    del pipe.transformer.blocks[BLOCKS:]
+    pipe, embeddings, conditions = prepared(pipe, request, settings)
+    fresh = live_peak(
+        record(
+            pipe.transformer,
+            mode,
+            lambda: wan.denoise(pipe, embeddings, request, settings, conditions),
+        )
+    )
+    memory = WanMemory(card, request, settings, BARE)
+    (phase,) = (name for name in memory.phase_names()[-2:] if name.startswith("denoise"))
+    events = memory.phase(phase)
+    assert events.peak_live_bytes() - events.resident_bytes == pytest.approx(fresh, rel=EXACT)
+    given = [size for part in events.parts if part.name == "conditions" for size in part.sizes]
+    real = [*(conditions.latents if conditions else ())]
+    real += [conditions.embeddings] if conditions and conditions.embeddings is not None else []
+    assert sorted(given) == sorted(rounded(tensor.nbytes) for tensor in real)
+
+
+PICTURES: list[tuple[str, dict[str, int], dict[str, Any], dict[str, Any]]] = [
+    ("wan2.1-i2v-14b-480p", {"f": 1, "h": 10, "w": 18}, {}, {}),
+    ("wan2.1-i2v-14b-480p", {"f": 5, "h": 24, "w": 18}, {"channels_last": True}, {}),
+    ("wan2.1-i2v-14b-480p", {"f": 21, "h": 12, "w": 14}, {"vae_precision": "bf16"}, {}),
+    ("wan2.1-i2v-14b-480p", {"f": 7, "h": 44, "w": 36}, tiled(256, 64), {}),
+    ("wan2.1-flf2v-14b", {"f": 21, "h": 14, "w": 12}, {}, {}),
+    ("wan2.1-flf2v-14b", {"f": 3, "h": 36, "w": 28}, tiled(128, 32), {}),
+    ("wan2.1-vace-1.3b", {"f": 5, "h": 12, "w": 20}, {}, {}),
+    ("wan2.1-vace-1.3b", {"f": 9, "h": 12, "w": 20}, {}, {"image": GIVEN}),
+    ("wan2.1-vace-1.3b", {"f": 5, "h": 36, "w": 28}, tiled(128, 32), {"image": GIVEN}),
+    ("wan2.2-ti2v-5b", {"f": 9, "h": 10, "w": 14}, {}, {"image": GIVEN}),
+    ("wan2.2-ti2v-5b", {"f": 9, "h": 36, "w": 22}, tiled(256, 64), {"image": GIVEN}),
+    ("wan2.2-i2v-a14b", {"f": 6, "h": 14, "w": 12}, {}, {}),
+]
+
+
+@pytest.mark.parametrize(("model", "shape", "changes", "pictures"), PICTURES)
+def test_pictures_are_encoded(
+    model: str, shape: dict[str, int], changes: dict[str, Any], pictures: dict[str, Any]
+) -> None:
+    """Without the image encoder: its tape has no shape, and a test of its own."""
+    card = find_model(model)
+    settings = all_settings(card, **changes)
+    request = request_of(card, shape, **pictures)
+    fresh = live_peak(record_conditions(card, request, settings, whole=True).events)
+    configs = {name: value for name, value in card.configs.items() if name != "image_encoder"}
+    bare = replace(card, configs=configs)
+    assert composed_peak(bare, request, settings, "image_encode") == pytest.approx(fresh, rel=EXACT)
+
+
+FOLDED: list[tuple[dict[str, int], dict[str, Any]]] = [
+    ({"f": 1, "h": 10, "w": 14}, {}),
+    ({"f": 5, "h": 12, "w": 10}, {"vae_precision": "bf16", "channels_last": True}),
+    ({"f": 21, "h": 10, "w": 12}, {}),
+    ({"f": 4, "h": 22, "w": 18}, tiled(256, 64)),
+]
+
+
+@pytest.mark.parametrize(("shape", "changes"), FOLDED)
+def test_a_decoder_that_folds_pixels(shape: dict[str, int], changes: dict[str, Any]) -> None:
+    card = find_model("wan2.2-ti2v-5b")
+    settings = all_settings(card, **changes)
+    fresh = live_peak(record_decode(wan.build_meta(card, settings), shape, settings).events)
+    composed = composed_peak(card, request_of(card, shape), settings, "decode")
+    assert composed == pytest.approx(fresh, rel=EXACT)

@@ -23,9 +23,9 @@ from webui.estimator.tape import ALLOCATE, COSTS, LOAD, RELEASE, SCRATCH
 from webui.estimator.writing import WritingMemory
 from webui.pipelines.live_bytes import round_bytes
 from webui.tracing import language, qwen_vl
+from webui.tracing.cutting import LAYER, cut_pieces
 from webui.tracing.fit import NotOneTape
 from webui.tracing.meta_kernels import cuda_kernels
-from webui.tracing.cutting import LAYER, cut_pieces
 from webui.tracing.recorder import MARK, Event, Recorder, Recording
 from webui.tracing.writing import TOKENS, WAYS, pieces_of
 

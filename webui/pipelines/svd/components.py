@@ -18,6 +18,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from webui.core.clip import ClipCard
 from webui.pipelines.modules import DTYPES, cast_parameters
+from webui.pipelines.svd.pieces import make_splittable
 
 COMPONENTS = ("image_encoder", "unet", "vae")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -98,6 +99,7 @@ def empty_module(component: str, card: ClipCard, settings: Mapping[str, Any]) ->
 
 def finish_module(module: nn.Module) -> nn.Module:
     """What every component needs before it runs."""
+    make_splittable(module)
     return module.eval().requires_grad_(False)
 
 

@@ -31,6 +31,7 @@ from webui.pipelines.running import (
     checked,
     to_frames,
 )
+from webui.pipelines.svd.pieces import set_pieces
 
 MIN_GUIDANCE = 1.0
 MOTION_BUCKET = 127
@@ -64,7 +65,9 @@ def run(
     report.begin("image_encode")
     encoded = encode(pipe, request, settings, check_cancel=report.check)
     report.begin("denoise")
-    latents = denoise(pipe, encoded, request, on_step=report.latent_step, check_cancel=report.check)
+    latents = denoise(
+        pipe, encoded, request, settings, on_step=report.latent_step, check_cancel=report.check
+    )
     check_finite(latents)
     del encoded
     report.begin("decode")
@@ -156,7 +159,7 @@ def denoise(
     pipe: Any,
     encoded: Encoded,
     request: ClipRequest,
-    _settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     *,
     on_step: OnStep | None = None,
     check_cancel: CheckCancel | None = None,
@@ -165,18 +168,26 @@ def denoise(
 
     The noise is drawn on the processor, so that a seed means the same on every device.
     """
+    chosen = settings or {}
+    set_pieces(pipe.unet, int(chosen.get("ffn_chunks", 1)))
+    passes = 2 if chosen.get("split_guidance") and request.guided else 1
     pipe.scheduler = scheduler = build_scheduler(pipe)
     try:
         with checked(_blocks(pipe.unet), check_cancel):
-            return _loop(pipe, scheduler, encoded, request, on_step)
+            return _loop(pipe, scheduler, encoded, request, passes, on_step)
     finally:
         pipe.scheduler = None
 
 
 def _loop(
-    pipe: Any, scheduler: Any, encoded: Encoded, request: ClipRequest, on_step: OnStep | None
+    pipe: Any,
+    scheduler: Any,
+    encoded: Encoded,
+    request: ClipRequest,
+    passes: int,
+    on_step: OnStep | None,
 ) -> torch.Tensor:
-    guided = request.guidance > 1
+    guided = request.guided
     device, dtype = pipe.run_device, encoded.embeddings.dtype
     image_latents = encoded.latents.unsqueeze(1).repeat(1, request.frames, 1, 1, 1)
     # The model was trained with the rate less one (Stability-AI/generative-models,
@@ -202,13 +213,24 @@ def _loop(
         doubled = torch.cat([latents] * 2) if guided else latents
         doubled = scheduler.scale_model_input(doubled, time)
         doubled = torch.cat([doubled, image_latents], dim=2)
-        predicted = pipe.unet(
-            doubled,
-            time,
-            encoder_hidden_states=encoded.embeddings,
-            added_time_ids=time_ids,
-            return_dict=False,
-        )[0]
+        halves = zip(
+            doubled.chunk(passes),
+            encoded.embeddings.chunk(passes),
+            time_ids.chunk(passes),
+            strict=True,
+        )
+        predictions = [
+            pipe.unet(
+                sample,
+                time,
+                encoder_hidden_states=embeddings,
+                added_time_ids=ids,
+                return_dict=False,
+            )[0]
+            for sample, embeddings, ids in halves
+        ]
+        predicted = predictions[0] if passes == 1 else torch.cat(predictions)
+        del predictions
         if guided:
             without, with_image = predicted.chunk(2)
             predicted = without + guidance * (with_image - without)

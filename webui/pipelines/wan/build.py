@@ -13,14 +13,15 @@ from webui.core.settings import FP8
 from webui.pipelines.modules import OnComponent, to_channels_last
 from webui.pipelines.random_weights import fill_random
 from webui.pipelines.wan.components import (
-    COMPONENTS,
+    TRANSFORMERS,
+    components_of,
     empty_module,
     finish_module,
     meta_module,
-    new_pipeline,
     store_in_fp8,
     wants_text_encoder,
 )
+from webui.pipelines.wan.kinds import new_pipeline
 from webui.pipelines.wan.placement import Placement
 
 
@@ -58,17 +59,23 @@ def random_tokenizer(card: ClipCard) -> RandomTokenizer:
 def build_meta(card: ClipCard, settings: Mapping[str, Any]) -> Any:
     """The pipeline with every tensor on the meta device, for the tracer.
 
-    Text encoders that do not run on the card (`absent`, `cpu`) are left out.
+    Text encoders that do not run on the card (`absent`, `cached`, `cpu`) are left out.
     """
     parts: dict[str, Any] = {"tokenizer": random_tokenizer(card)}
-    for component in COMPONENTS:
-        if component == "text_encoder" and settings.get("text_encoder") in ("absent", "cpu"):
+    for component in components_of(card):
+        if component == "text_encoder" and settings.get("text_encoder") in (
+            "absent",
+            "cached",
+            "cpu",
+        ):
             continue
         parts[component] = meta_module(component, card, settings)
     if settings.get("channels_last"):
         to_channels_last(parts["vae"])
     if settings.get("precision") == FP8:
-        store_in_fp8(parts["transformer"])
+        for name in TRANSFORMERS:
+            if name in parts:
+                store_in_fp8(parts[name])
     return new_pipeline(card, parts, torch.device("meta"))
 
 
@@ -83,8 +90,12 @@ def build_random(
     Same dtypes and ties as `from_pretrained` gives; values are small, finite and not zero.
     """
     device = torch.device(device)
-    placement = Placement(settings, device)
-    names = [name for name in COMPONENTS if name != "text_encoder" or wants_text_encoder(settings)]
+    placement = Placement(card, settings, device)
+    names = [
+        name
+        for name in components_of(card)
+        if name != "text_encoder" or wants_text_encoder(settings)
+    ]
     parts: dict[str, Any] = {"tokenizer": random_tokenizer(card)}
     for done, name in enumerate(names):
         if on_component:

@@ -11,53 +11,62 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
 from torch import nn
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines.modules import DTYPES, cast_parameters
 from webui.pipelines.wan.pieces import make_splittable
 
-COMPONENTS = ("text_encoder", "transformer", "vae")
+COMPONENTS = ("text_encoder", "image_encoder", "transformer", "transformer_2", "vae")
+"""In the order of their use; `components_of` says which of them a model has."""
+TRANSFORMERS = ("transformer", "transformer_2")
 
 
-class PlacedWanPipeline(WanPipeline):
-    """WanPipeline that is told where it runs instead of guessing from where the weights lie.
-
-    With offloading the weights are on the host between phases, and with the text encoder on the
-    processor the first component is too; both would make the library choose the wrong device.
-    """
-
-    card: ClipCard
-    run_device: torch.device = torch.device("cpu")
-    placement: Any = None
-
-    @property
-    def _execution_device(self) -> torch.device:
-        return self.run_device
+def components_of(card: ClipCard) -> tuple[str, ...]:
+    """The components of a model that have weights."""
+    return tuple(name for name in COMPONENTS if name in card.configs)
 
 
 def component_dtype(component: str, settings: Mapping[str, Any]) -> torch.dtype:
-    """The number format that the settings ask for; parts of it may stay in fp32."""
+    """The number format that the settings ask for; parts of it may stay in fp32.
+
+    The image encoder is always fp32, as the library's guide loads it: its features steer every
+    step, and it leaves the card before the first (diffusers, docs, api/pipelines/wan.md).
+    """
+    if component == "image_encoder":
+        return torch.float32
     name = "vae_precision" if component == "vae" else "precision"
     value = str(settings.get(name, "fp32" if component == "vae" else "bf16"))
     return DTYPES["bf16" if value == FP8 else value]
 
 
 def wants_text_encoder(settings: Mapping[str, Any]) -> bool:
-    return settings.get("text_encoder") != "absent"
+    """Whether the text encoder is loaded with the other components."""
+    return settings.get("text_encoder") not in ("absent", "cached")
 
 
 def new_module(component: str, card: ClipCard) -> nn.Module:
     """A component by its configuration, as its class makes it (on the current default device)."""
     config = {k: v for k, v in card.configs[component].items() if not k.startswith("_")}
-    if component == "transformer":
-        return WanTransformer3DModel.from_config(config)
+    if component in TRANSFORMERS:
+        return transformer_class(card).from_config(config)
     if component == "vae":
         return AutoencoderKLWan.from_config(config)
+    if component == "image_encoder":
+        kinds = ("architectures", "model_type")
+        return CLIPVisionModel(
+            CLIPVisionConfig(**{k: v for k, v in config.items() if k not in kinds})
+        )
     return UMT5EncoderModel(UMT5Config(**config))
+
+
+def transformer_class(card: ClipCard) -> Any:
+    """The library's class of the model's transformer, as its configuration names it."""
+    controlled = card.configs["transformer"].get("_class_name") == "WanVACETransformer3DModel"
+    return WanVACETransformer3DModel if controlled else WanTransformer3DModel
 
 
 def meta_module(component: str, card: ClipCard, settings: Mapping[str, Any]) -> nn.Module:
@@ -101,19 +110,3 @@ def share_embedding(module: nn.Module) -> nn.Module:
     if isinstance(module, UMT5EncoderModel):
         module.encoder.set_input_embeddings(module.shared)
     return module
-
-
-def new_pipeline(card: ClipCard, parts: Mapping[str, Any], device: torch.device) -> Any:
-    """The pipeline around its parts; the scheduler is made anew for every request."""
-    pipe: Any = PlacedWanPipeline(
-        tokenizer=None,
-        text_encoder=parts.get("text_encoder"),
-        vae=parts["vae"],
-        scheduler=None,
-        transformer=parts["transformer"],
-    )
-    pipe.tokenizer = parts.get("tokenizer")
-    pipe.card = card
-    pipe.run_device = device
-    pipe.set_progress_bar_config(disable=True)
-    return pipe

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import (
     convert_wan_transformer_to_diffusers,
     convert_wan_vae_to_diffusers,
 )
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
 from webui.core.clip import ClipCard
 from webui.core.errors import BadInput, MissingWeights
@@ -26,14 +26,19 @@ from webui.pipelines.modules import OnComponent, parameter_dtype
 from webui.pipelines.wan import original
 from webui.pipelines.wan.build import build_random
 from webui.pipelines.wan.components import (
-    COMPONENTS,
     component_dtype,
+    components_of,
     empty_module,
     finish_module,
-    new_pipeline,
+    transformer_class,
     wants_text_encoder,
 )
+from webui.pipelines.wan.kinds import new_pipeline
 from webui.pipelines.wan.placement import Placement
+from webui.pipelines.wan.prompts import PromptCache
+
+Prompts = Callable[[Callable[[], nn.Module]], PromptCache]
+"""Makes what stands for the text encoder; gets what reads it, for prompts that are new."""
 
 _SHAPE_KEYS = {
     "transformer": (
@@ -47,14 +52,21 @@ _SHAPE_KEYS = {
         "image_dim",
     ),
     "vae": ("base_dim", "decoder_base_dim", "z_dim", "dim_mult", "num_res_blocks", "patch_size"),
+    "image_encoder": ("hidden_size", "intermediate_size", "num_hidden_layers", "patch_size"),
     "text_encoder": ("d_model", "d_ff", "d_kv", "num_layers", "num_heads", "vocab_size"),
 }
 """Configuration keys that decide what model a folder holds."""
-_DIFFUSERS_FILES = {
-    "text_encoder": "model*.safetensors",
-    "transformer": "diffusion_pytorch_model*.safetensors",
-    "vae": "diffusion_pytorch_model*.safetensors",
+_SHAPE_KEYS["transformer_2"] = _SHAPE_KEYS["transformer"]
+_STEMS = {
+    "text_encoder": "model",
+    "image_encoder": "model",
+    "transformer": "diffusion_pytorch_model",
+    "transformer_2": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
 }
+"""How the names of a component's files begin."""
+_ORIGINAL_COMPONENTS = ("text_encoder", "transformer", "vae")
+"""diffusers has converters for these; for the authors' image encoder it has none."""
 
 
 def load(
@@ -69,7 +81,8 @@ def load(
     Args:
         card: the model.
         settings: complete settings.
-        weights: `kind` (embedded, diffusers, original, random) and `folder`.
+        weights: `kind` (embedded, diffusers, original, random), `folder`, and `embeddings`, the
+            folder of prompts that were encoded before.
         device: where it runs.
         on_component: progress.
 
@@ -80,7 +93,7 @@ def load(
     kind = weights.get("kind", "")
     if kind == "random":
         return build_random(card, settings, device, on_component)
-    if not wants_text_encoder(settings):
+    if settings.get("text_encoder") == "absent":
         raise BadInput(
             "settings.text_encoder",
             Text(
@@ -90,9 +103,12 @@ def load(
             Text("Use gpu, stream or cpu.", "请用 gpu、stream 或 cpu。"),
         )
     folder = _embedded_folder() if kind == "embedded" else Path(str(weights.get("folder", "")))
-    if detect_layout(folder) == "original":
-        return load_original(folder, card, settings, device, on_component)
-    return load_diffusers(folder, card, settings, device, on_component)
+    reads = load_original if detect_layout(folder) == "original" else load_diffusers
+    kept = weights.get("embeddings")
+    prompts = None
+    if settings.get("text_encoder") == "cached" and kept:
+        prompts = partial(PromptCache, Path(str(kept)), card, settings, weights)
+    return reads(folder, card, settings, device, on_component, prompts)
 
 
 def detect_layout(folder: Path | str) -> str:
@@ -135,6 +151,7 @@ def load_diffusers(
     settings: Mapping[str, Any],
     device: torch.device | str,
     on_component: OnComponent | None = None,
+    prompts: Prompts | None = None,
 ) -> Any:
     """A folder in diffusers' layout, each component through its class's `from_pretrained`.
 
@@ -142,9 +159,9 @@ def load_diffusers(
         MissingWeights, BadInput: see `load`.
     """
     folder = Path(folder)
-    for component in COMPONENTS:
+    for component in components_of(card):
         check_config(folder, component, card, _SHAPE_KEYS[component])
-        find_files(folder / component, _DIFFUSERS_FILES[component])
+        find_files(folder / component, f"{_STEMS[component]}*.safetensors")
 
     def read(component: str) -> nn.Module:
         dtype = component_dtype(component, settings)
@@ -153,22 +170,22 @@ def load_diffusers(
             "local_files_only": True,
             "use_safetensors": True,
         }
-        if component == "text_encoder":
-            encoder: Any = UMT5EncoderModel
-            module, info = encoder.from_pretrained(
-                str(folder), dtype=dtype, output_loading_info=True, **where
-            )
-        else:
-            kind: Any = WanTransformer3DModel if component == "transformer" else AutoencoderKLWan
-            module, info = kind.from_pretrained(
-                str(folder), torch_dtype=dtype, output_loading_info=True, **where
-            )
+        kinds: dict[str, Any] = {
+            "text_encoder": UMT5EncoderModel,
+            "image_encoder": CLIPVisionModel,
+            "vae": AutoencoderKLWan,
+        }
+        kind = kinds.get(component) or transformer_class(card)
+        name = "dtype" if component.endswith("_encoder") else "torch_dtype"
+        module, info = kind.from_pretrained(
+            str(folder), output_loading_info=True, **{name: dtype}, **where
+        )
         missing = sorted(info["missing_keys"])
         if missing:
             raise damaged(f"{component}: {missing[0]} is missing")
         return finish_module(module)
 
-    return _assemble(card, settings, device, read, folder / "tokenizer", on_component)
+    return _assemble(card, settings, device, read, folder / "tokenizer", on_component, prompts)
 
 
 def load_original(
@@ -177,6 +194,7 @@ def load_original(
     settings: Mapping[str, Any],
     device: torch.device | str,
     on_component: OnComponent | None = None,
+    prompts: Prompts | None = None,
 ) -> Any:
     """A folder as the authors publish it: `.pth` for VAE and text encoder, their own key names.
 
@@ -184,6 +202,16 @@ def load_original(
         MissingWeights, BadInput: see `load`.
     """
     folder = Path(folder)
+    if components_of(card) != _ORIGINAL_COMPONENTS:
+        raise BadInput(
+            "model",
+            Text(
+                f"{card.title} is read in diffusers' layout only; '{folder.name}' has "
+                "the authors'.",
+                f"{card.title} 只支持 diffusers 格式；“{folder.name}”是原始格式。",
+            ),
+            Text(f"Download {card.hub}.", f"请下载 {card.hub}。"),
+        )
     shards = find_files(folder, original.TRANSFORMER_PATTERN)
     pickled = {
         "vae": find_files(folder, original.VAE_FILE)[0],
@@ -203,7 +231,7 @@ def load_original(
         return _fill(empty_module(component, card, settings), component, values, settings)
 
     tokenizer = folder / original.TOKENIZER_FOLDER
-    return _assemble(card, settings, device, read, tokenizer, on_component)
+    return _assemble(card, settings, device, read, tokenizer, on_component, prompts)
 
 
 def _assemble(
@@ -213,16 +241,20 @@ def _assemble(
     read: Callable[[str], nn.Module],
     tokenizer: Path,
     on_component: OnComponent | None,
+    prompts: Prompts | None,
 ) -> Any:
     """Reads and places one component after the other, so that the host holds few copies."""
     device = torch.device(device)
     if not tokenizer.is_dir():
         raise missing_file(tokenizer)
-    placement = Placement(settings, device)
+    placement = Placement(card, settings, device)
+    names = components_of(card)
     parts: dict[str, Any] = {}
-    for done, component in enumerate(COMPONENTS):
+    for done, component in enumerate(names):
         if on_component:
-            on_component(done, len(COMPONENTS))
+            on_component(done, len(names))
+        if component == "text_encoder" and not wants_text_encoder(settings):
+            continue
         module = reading(component, partial(read, component))
         parts[component] = placement.add(component, module)
     parts["tokenizer"] = reading(
@@ -230,6 +262,8 @@ def _assemble(
     )
     pipe = new_pipeline(card, parts, device)
     pipe.placement = placement
+    if prompts is not None:
+        pipe.prompts = prompts(lambda: reading("text_encoder", partial(read, "text_encoder")))
     return pipe
 
 

@@ -1,4 +1,4 @@
-"""A run and its three phases, each one function, the same on a GPU, a processor and meta.
+"""A run and its phases, each one function, the same on a GPU, a processor and meta.
 
 Shapes: B batch (1), L text tokens, D text width, C channels, T frames, H height, W width
 (latent frames and sides where the tensor is a latent).
@@ -6,9 +6,8 @@ Shapes: B batch (1), L text tokens, D text width, C channels, T frames, H height
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,10 @@ import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from numpy.typing import NDArray
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from webui.core.clip import ClipRequest
+from webui.core.clip import ClipCard, ClipRequest
 from webui.pipelines.running import (
     CheckCancel,
     OnProgress,
@@ -29,7 +29,15 @@ from webui.pipelines.running import (
     to_frames,
 )
 from webui.pipelines.wan.components import component_dtype
+from webui.pipelines.wan.conditions import encode_conditions, takes_conditions
+from webui.pipelines.wan.kinds import (
+    Conditions,
+    PlacedWanImagePipeline,
+    pipeline_for,
+    without_pictures,
+)
 from webui.pipelines.wan.pieces import set_pieces
+from webui.pipelines.wan.tiling import decoder_calls, set_tiling
 
 
 @dataclass(slots=True)
@@ -43,25 +51,33 @@ class Embeddings:
 def run(
     pipe: Any, request: ClipRequest, settings: Mapping[str, Any], report: Report
 ) -> NDArray[np.uint8]:
-    """Prompt to frames (T H W C, uint8).
+    """Prompt, and pictures where the model takes them, to frames (T H W C, uint8).
 
     Raises:
         Cancelled: the report says so, at the next block.
         RunFailed: the numbers overflowed.
     """
+    pipe = pipeline_for(pipe, request)
     report.begin("encode")
     embeddings = encode(pipe, request, settings, check_cancel=report.check)
-    report.begin("denoise")
+    conditions = None
+    if takes_conditions(pipe):
+        report.begin("image_encode")
+        conditions = encode_conditions(pipe, request, settings, check_cancel=report.check)
+    first, *later = denoise_phases(pipe.card)
+    report.begin(first)
     latents = denoise(
         pipe,
         embeddings,
         request,
         settings,
+        conditions,
         on_step=report.latent_step,
+        on_second=lambda: report.begin(later[0]),
         check_cancel=report.check,
     )
     check_finite(latents)
-    del embeddings
+    del embeddings, conditions
     report.begin("decode")
     return decode(pipe, latents, settings, on_progress=report.step, check_cancel=report.check)
 
@@ -78,8 +94,12 @@ def encode(
 
     Without a text encoder (`absent`; on meta also `cpu`) the embeddings are drawn.
     """
-    guided = request.guidance > 1
+    guided = request.guided
     length = pipe.card.max_sequence_length
+    if pipe.prompts is not None:
+        prompts = [request.prompt, *([request.negative_prompt] if guided else [])]
+        made = pipe.prompts.embed(pipe, prompts, check_cancel)
+        return Embeddings(made[0], made[1] if guided else None)
     if pipe.text_encoder is None:
         shape = (1, length, int(pipe.transformer.config.text_dim))
         dtype = component_dtype("text_encoder", settings)
@@ -127,13 +147,33 @@ def build_scheduler(pipe: Any, request: ClipRequest) -> Any:
     """The request's solver, from the model's own configuration."""
     config = {k: v for k, v in pipe.card.configs["scheduler"].items() if not k.startswith("_")}
     if request.solver == "unipc":
-        return UniPCMultistepScheduler.from_config(config, flow_shift=request.flow_shift)
-    return DPMSolverMultistepScheduler.from_config(
-        {key: config[key] for key in ("num_train_timesteps",) if key in config},
-        prediction_type="flow_prediction",
-        use_flow_sigmas=True,
-        flow_shift=request.flow_shift,
+        return _from_the_start(
+            UniPCMultistepScheduler.from_config(config, flow_shift=request.flow_shift)
+        )
+    return _from_the_start(
+        DPMSolverMultistepScheduler.from_config(
+            {key: config[key] for key in ("num_train_timesteps",) if key in config},
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=request.flow_shift,
+        )
     )
+
+
+def _from_the_start(scheduler: Any) -> Any:
+    """The scheduler, which begins at its first step instead of looking that up by its time.
+
+    WanPipeline does so; its siblings leave the lookup, which waits for the device, and skips a step
+    where two times are the same whole number.
+    """
+    set_timesteps = scheduler.set_timesteps
+
+    def set_and_begin(*arguments: Any, **named: Any) -> None:
+        set_timesteps(*arguments, **named)
+        scheduler.set_begin_index(0)
+
+    scheduler.set_timesteps = set_and_begin
+    return scheduler
 
 
 @torch.no_grad()
@@ -142,45 +182,112 @@ def denoise(
     embeddings: Embeddings,
     request: ClipRequest,
     settings: Mapping[str, Any] | None = None,
+    conditions: Conditions | None = None,
     *,
     on_step: OnStep | None = None,
+    on_second: Callable[[], None] | None = None,
     check_cancel: CheckCancel | None = None,
 ) -> torch.Tensor:
     """Noise to a normalised latent (B C T H W, float32), through the pipeline's own loop.
 
     The noise is drawn on the processor, so that a seed means the same on every device.
+
+    Args:
+        pipe: of the kind that the request takes.
+        embeddings: of the prompts.
+        request: the workload.
+        settings: `ffn_chunks` among them.
+        conditions: of the pictures, where the pipeline takes them.
+        on_step: told after every step, which is counted for each transformer by itself.
+        on_second: called once, before a second transformer takes over.
+        check_cancel: asked before every block.
     """
-    set_pieces(pipe.transformer, int((settings or {}).get("ffn_chunks", 1)))
+    transformers = [part for part in (pipe.transformer, pipe.transformer_2) if part is not None]
+    for transformer in transformers:
+        set_pieces(transformer, int((settings or {}).get("ffn_chunks", 1)))
     pipe.scheduler = build_scheduler(pipe, request)
-    generator = torch.Generator("cpu").manual_seed(max(request.seed, 0))
+    pipe.conditions = conditions
 
     def on_end(_pipe: Any, index: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
         if on_step is not None:
             predicted = pipe.scheduler.model_outputs[-1]
             clean = values["latents"] if predicted is None else predicted
-            on_step(index + 1, request.steps, clean)
+            first = _first_steps(pipe, request)
+            if index < first:
+                on_step(index + 1, first, clean)
+            else:
+                on_step(index + 1 - first, request.steps - first, clean)
         return {}
 
+    arguments: dict[str, Any] = {
+        "prompt_embeds": embeddings.positive,
+        "negative_prompt_embeds": embeddings.negative,
+        "height": request.height,
+        "width": request.width,
+        "num_frames": request.frames,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance,
+        "generator": torch.Generator("cpu").manual_seed(max(request.seed, 0)),
+        "output_type": "latent",
+        "callback_on_step_end": on_end,
+        "max_sequence_length": pipe.card.max_sequence_length,
+    }
+    if pipe.transformer_2 is not None:
+        # The authors' two values, in the proportion that the request asks for.
+        share = float(pipe.card.pipeline["guidance_2"]) / pipe.card.defaults.guidance
+        arguments["guidance_scale_2"] = 1 + (request.guidance - 1) * share
+    processor = pipe.video_processor
+    if isinstance(pipe, PlacedWanImagePipeline):
+        arguments["image"] = torch.empty(0)
+        pipe.video_processor = without_pictures()
+    blocks = [block for transformer in transformers for block in blocks_of(transformer)]
     try:
-        with checked(pipe.transformer.blocks, check_cancel):
-            latents = pipe(
-                prompt_embeds=embeddings.positive,
-                negative_prompt_embeds=embeddings.negative,
-                height=request.height,
-                width=request.width,
-                num_frames=request.frames,
-                num_inference_steps=request.steps,
-                guidance_scale=request.guidance,
-                generator=generator,
-                output_type="latent",
-                callback_on_step_end=on_end,
-                max_sequence_length=pipe.card.max_sequence_length,
-            ).frames
+        with _before_first(pipe.transformer_2, on_second), checked(blocks, check_cancel):
+            latents = pipe(**arguments).frames
     finally:
         # The solver's history is of latent size and would stay on the card while decoding.
-        pipe.scheduler = None
+        pipe.scheduler = pipe.conditions = None
+        pipe.video_processor = processor
     assert isinstance(latents, torch.Tensor)
-    return latents
+    return latents[:, :, conditions.references :] if conditions is not None else latents
+
+
+def _first_steps(pipe: Any, request: ClipRequest) -> int:
+    """Steps that the first transformer does: all where there is no second."""
+    if pipe.transformer_2 is None:
+        return request.steps
+    boundary = pipe.config.boundary_ratio * pipe.scheduler.config.num_train_timesteps
+    return int((pipe.scheduler.timesteps >= boundary).sum())
+
+
+def denoise_phases(card: ClipCard) -> tuple[str, ...]:
+    """One phase for each transformer."""
+    two = "transformer_2" in card.configs
+    return ("denoise_high", "denoise_low") if two else ("denoise",)
+
+
+def blocks_of(transformer: Any) -> list[nn.Module]:
+    """All blocks of a transformer, those that follow a control clip among them."""
+    return [*transformer.blocks, *getattr(transformer, "vace_blocks", ())]
+
+
+@contextmanager
+def _before_first(module: nn.Module | None, call: Callable[[], None] | None) -> Iterator[None]:
+    """Inside, `call` is called before the module's first forward pass."""
+    if module is None or call is None:
+        yield
+        return
+    pending = [call]
+
+    def before(*_: Any) -> None:
+        if pending:
+            pending.pop()()
+
+    handle = module.register_forward_pre_hook(before, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @torch.no_grad()
@@ -225,25 +332,3 @@ def decode(
     if on_progress is not None:
         on_progress(total, total)
     return to_frames(video)
-
-
-def set_tiling(vae: Any, settings: Mapping[str, Any]) -> None:
-    """Applies the tiling settings; they cost nothing to change between runs."""
-    if not settings.get("vae_tiling"):
-        vae.disable_tiling()
-        return
-    tile = int(settings["vae_tile"])
-    stride = tile - int(settings["vae_tile_overlap"])
-    vae.enable_tiling(tile, tile, stride, stride)
-
-
-def decoder_calls(vae: Any, latent_shape: Iterable[int]) -> int:
-    """How often `vae.decode` calls its decoder: once a latent frame, and that for every tile."""
-    _, _, frames, height, width = latent_shape
-    ratio = vae.spatial_compression_ratio
-    tall, wide = vae.tile_sample_min_height // ratio, vae.tile_sample_min_width // ratio
-    if not (vae.use_tiling and (width > wide or height > tall)):
-        return frames
-    rows = math.ceil(height / (vae.tile_sample_stride_height // ratio))
-    columns = math.ceil(width / (vae.tile_sample_stride_width // ratio))
-    return frames * rows * columns

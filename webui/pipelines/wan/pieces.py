@@ -12,7 +12,7 @@ Shapes: B batch (1), N tokens, D width, H heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,58 +20,11 @@ import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
 from torch import nn
 
-Span = slice
-
-
-def spans(tokens: int, pieces: int) -> Iterator[Span]:
-    """Neighbouring ranges of tokens, all of one length but the last."""
-    length = -(-tokens // pieces)
-    for start in range(0, tokens, length):
-        yield slice(start, min(tokens, start + length))
-
-
-class _Held:
-    """A layer that can be called with work instead of values: it is done while it is in place.
-
-    Streaming and casting hang on the call of a layer. Called once around the loop, its weights
-    come once and not once a piece.
-    """
-
-    def forward(self, input: Any) -> Any:
-        return super().forward(input) if isinstance(input, torch.Tensor) else input()  # type: ignore[misc]
-
-    def compute(self, values: torch.Tensor) -> torch.Tensor:
-        """What the layer makes of the values, without hooks; only inside `_hold`."""
-        return super().forward(values)  # type: ignore[misc, no-any-return]
-
-
-class _HeldLinear(_Held, nn.Linear):
-    pass
-
-
-class _HeldRMSNorm(_Held, nn.RMSNorm):
-    pass
-
-
-class _HeldLayerNorm(_Held, FP32LayerNorm):
-    pass
-
-
-_HELD: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: _HeldLinear,
-    nn.RMSNorm: _HeldRMSNorm,
-    FP32LayerNorm: _HeldLayerNorm,
-}
-
-
-def _hold(module: nn.Module, work: Callable[[], Any]) -> Any:
-    return module(work) if isinstance(module, _Held) else work()
-
-
-def _compute(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    return module.compute if isinstance(module, _Held) else module
+from webui.pipelines import pieces as shared
+from webui.pipelines.pieces import Span, compute, hold, make_holdable
 
 
 def make_splittable(transformer: nn.Module) -> None:
@@ -79,23 +32,27 @@ def make_splittable(transformer: nn.Module) -> None:
 
     Parameters, names and results stay; blocks of another make are left alone.
     """
-    for block in getattr(transformer, "blocks", ()):
-        if type(block) is not WanTransformerBlock or block.attn2.add_k_proj is not None:
+    blocks = (*getattr(transformer, "blocks", ()), *getattr(transformer, "vace_blocks", ()))
+    for block in blocks:
+        if type(block) not in _PIECES_OF:
             continue
-        block.__class__ = PieceBlock
+        block.__class__ = _PIECES_OF[type(block)]
         held = [block.norm2, block.ffn.net[0].proj, block.ffn.net[2], block.attn2.to_q]
         for attention in (block.attn1, block.attn2):
             held += [attention.norm_q, attention.norm_k, attention.to_out[0]]
+        if block.attn2.add_k_proj is not None:
+            held.append(block.attn2.norm_added_k)
+        held += [part for name in ("proj_in", "proj_out") if (part := getattr(block, name, None))]
         for module in held:
-            module.__class__ = _HELD.get(type(module), type(module))
-        if type(transformer.norm_out) is FP32LayerNorm:
-            transformer.norm_out.__class__ = _PieceNorm
+            make_holdable(module)
+    if blocks and type(transformer.norm_out) is FP32LayerNorm:
+        transformer.norm_out.__class__ = _PieceNorm
 
 
 def set_pieces(transformer: nn.Module, pieces: int) -> None:
     """In how many pieces the token-wise work is done; 1 is the library's own way."""
-    for part in (*getattr(transformer, "blocks", ()), getattr(transformer, "norm_out", None)):
-        if isinstance(part, PieceBlock | _PieceNorm):
+    for part in transformer.modules():
+        if isinstance(part, _Pieces | _PieceNorm):
             part.pieces = pieces
 
 
@@ -108,18 +65,121 @@ class _PieceNorm(FP32LayerNorm):  # type: ignore[misc]
         if self.pieces == 1:
             result: torch.Tensor = super().forward(inputs)
             return result
-        for span in spans(inputs.shape[1], self.pieces):
+        for span in shared.spans(inputs.shape[1], self.pieces):
             inputs[:, span] = super().forward(inputs[:, span])
         return inputs
 
 
-class PieceBlock(WanTransformerBlock):  # type: ignore[misc]
+class _Pieces:
+    """What the blocks have in common: the three steps of a block, written over their input."""
+
+    pieces: int = 1
+
+    def _each(self, hidden: torch.Tensor) -> list[Span]:
+        return list(shared.spans(hidden.shape[1], self.pieces))
+
+    def _transform(
+        self: Any,
+        hidden: torch.Tensor,
+        text: torch.Tensor,
+        temb: torch.Tensor,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+    ) -> None:
+        """The block on hidden (B N D), in place; text (B L D), temb (B 6 D or B N 6 D)."""
+        each = self._each(hidden)
+        rows = _Rows(self.scale_shift_table, temb)
+        self._attend_to_all(hidden, rows, rotary, each)
+        self._attend_to_text(hidden, text, each)
+        self._feed_forward(hidden, rows, each)
+
+    def _attend_to_all(
+        self: Any,
+        hidden: torch.Tensor,
+        rows: _Rows,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        each: list[Span],
+    ) -> None:
+        attention = self.attn1
+        normed = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
+        for span in each:
+            shift, scale, _ = rows.of(span, first=True)
+            normed[:, span] = self.norm1(hidden[:, span].float()) * (1 + scale) + shift
+        query, key, value = (
+            layer(normed).unflatten(2, (attention.heads, -1))
+            for layer in (attention.to_q, attention.to_k, attention.to_v)
+        )
+        del normed
+        for norm, heads in ((attention.norm_q, query), (attention.norm_k, key)):
+            hold(norm, partial(_turn, compute(norm), heads, rotary, each))
+        found = _attention(attention, query, key, value)
+        del query, key, value, heads
+        project, drop = attention.to_out
+
+        def add() -> None:
+            for span in each:
+                _, _, gate = rows.of(span, first=True)
+                output = drop(compute(project)(found[:, span].flatten(2, 3)))
+                hidden[:, span] = hidden[:, span].float() + output * gate
+
+        hold(project, add)
+
+    def _attend_to_text(
+        self: Any, hidden: torch.Tensor, text: torch.Tensor, each: list[Span]
+    ) -> None:
+        attention = self.attn2
+        project, drop = attention.to_out
+        split = (attention.heads, -1)
+        norm, to_query, norm_query = map(compute, (self.norm2, attention.to_q, attention.norm_q))
+        picture = None
+        if attention.add_k_proj is not None:
+            # The features of the picture stand before the text.
+            features, text = text[:, :-TEXT_TOKENS], text[:, -TEXT_TOKENS:]
+            key = attention.add_k_proj(features)
+            key = hold(attention.norm_added_k, lambda: compute(attention.norm_added_k)(key))
+            value = attention.add_v_proj(features)
+            picture = (key.unflatten(2, split), value.unflatten(2, split))
+
+        def add(key: torch.Tensor, value: torch.Tensor) -> None:
+            for span in each:
+                query = norm_query(to_query(norm(hidden[:, span].float()).type_as(hidden)))
+                query = query.unflatten(2, split)
+                seen = None if picture is None else _attention(attention, query, *picture)
+                found = _attention(attention, query, key, value).flatten(2, 3)
+                if seen is not None:
+                    found = found + seen.flatten(2, 3)
+                hidden[:, span] = hidden[:, span] + drop(compute(project)(found))
+
+        def with_query() -> None:
+            key, value = attention.to_k(text), attention.to_v(text).unflatten(2, split)
+
+            def with_norm() -> None:
+                normed = hold(attention.norm_k, lambda: compute(attention.norm_k)(key))
+                hold(project, lambda: add(normed.unflatten(2, split), value))
+
+            hold(attention.norm_q, with_norm)
+
+        hold(self.norm2, lambda: hold(attention.to_q, with_query))
+
+    def _feed_forward(self: Any, hidden: torch.Tensor, rows: _Rows, each: list[Span]) -> None:
+        activation, drop, down = self.ffn.net
+        grow, shrink = compute(activation.proj), compute(down)
+
+        def add() -> None:
+            for span in each:
+                shift, scale, gate = rows.of(span, first=False)
+                normed = self.norm3(hidden[:, span].float())
+                normed = (normed * (1 + scale) + shift).type_as(hidden)
+                output = shrink(drop(activation.gelu(grow(normed))))
+                hidden[:, span] = hidden[:, span].float() + output.float() * gate
+
+        hold(activation.proj, lambda: hold(down, add))
+
+
+class PieceBlock(_Pieces, WanTransformerBlock):  # type: ignore[misc]
     """WanTransformerBlock whose forward pass can go piece by piece, without gradients.
 
     It writes over `hidden_states`, which the transformer's loop does not read again.
     """
-
-    pieces: int = 1
 
     def forward(
         self,
@@ -134,93 +194,68 @@ class PieceBlock(WanTransformerBlock):  # type: ignore[misc]
                 hidden_states, encoder_hidden_states, temb, rotary_emb
             )
             return result
-        each = list(spans(hidden_states.shape[1], self.pieces))
-        if temb.ndim == 4:
-            table = (self.scale_shift_table.unsqueeze(0) + temb.float()).chunk(6, dim=2)
-            table = tuple(values.squeeze(2) for values in table)
-        else:
-            table = (self.scale_shift_table + temb.float()).chunk(6, dim=1)
-        self._attend_to_all(hidden_states, table[:3], rotary_emb, each)
-        self._attend_to_text(hidden_states, encoder_hidden_states, each)
-        self._feed_forward(hidden_states, table[3:], each)
+        self._transform(hidden_states, encoder_hidden_states, temb, rotary_emb)
         return hidden_states
 
-    def _attend_to_all(
+
+class PieceControlBlock(_Pieces, WanVACETransformerBlock):  # type: ignore[misc]
+    """WanVACETransformerBlock in pieces; it writes over `control_hidden_states`."""
+
+    def forward(
         self,
-        hidden: torch.Tensor,
-        table: tuple[torch.Tensor, ...],
-        rotary: tuple[torch.Tensor, torch.Tensor],
-        each: list[Span],
-    ) -> None:
-        shift, scale, gate = table
-        attention = self.attn1
-        normed = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
-        for span in each:
-            normed[:, span] = self.norm1(hidden[:, span].float()) * (1 + _of(scale, span)) + _of(
-                shift, span
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        control_hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor],
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """As the library's: hidden and control states (B N D), text (B L D), temb (B 6 D)."""
+        if self.pieces == 1:
+            result: tuple[torch.Tensor | None, torch.Tensor] = super().forward(
+                hidden_states, encoder_hidden_states, control_hidden_states, temb, rotary_emb
             )
-        query, key, value = (
-            layer(normed).unflatten(2, (attention.heads, -1))
-            for layer in (attention.to_q, attention.to_k, attention.to_v)
-        )
-        del normed
-        for norm, heads in ((attention.norm_q, query), (attention.norm_k, key)):
-            _hold(norm, partial(_turn, _compute(norm), heads, rotary, each))
-        found = _attention(attention, query, key, value)
-        del query, key, value, heads
-        project, drop = attention.to_out
+            return result
+        control = control_hidden_states
+        if self.proj_in is not None:
+            enter = compute(self.proj_in)
 
-        def add() -> None:
-            for span in each:
-                output = drop(_compute(project)(found[:, span].flatten(2, 3)))
-                hidden[:, span] = hidden[:, span].float() + output * _of(gate, span)
+            def begin() -> None:
+                for span in self._each(control):
+                    control[:, span] = enter(control[:, span]) + hidden_states[:, span]
 
-        _hold(project, add)
-
-    def _attend_to_text(self, hidden: torch.Tensor, text: torch.Tensor, each: list[Span]) -> None:
-        attention = self.attn2
-        project, drop = attention.to_out
-        split = (attention.heads, -1)
-        norm, to_query, norm_query = map(_compute, (self.norm2, attention.to_q, attention.norm_q))
-
-        def add(key: torch.Tensor, value: torch.Tensor) -> None:
-            for span in each:
-                query = norm_query(to_query(norm(hidden[:, span].float()).type_as(hidden)))
-                found = _attention(attention, query.unflatten(2, split), key, value)
-                output = drop(_compute(project)(found.flatten(2, 3)))
-                hidden[:, span] = hidden[:, span] + output
-
-        def with_query() -> None:
-            key, value = attention.to_k(text), attention.to_v(text).unflatten(2, split)
-
-            def with_norm() -> None:
-                normed = _hold(attention.norm_k, lambda: _compute(attention.norm_k)(key))
-                _hold(project, lambda: add(normed.unflatten(2, split), value))
-
-            _hold(attention.norm_q, with_norm)
-
-        _hold(self.norm2, lambda: _hold(attention.to_q, with_query))
-
-    def _feed_forward(
-        self, hidden: torch.Tensor, table: tuple[torch.Tensor, ...], each: list[Span]
-    ) -> None:
-        shift, scale, gate = table
-        activation, drop, down = self.ffn.net
-        grow, shrink = _compute(activation.proj), _compute(down)
-
-        def add() -> None:
-            for span in each:
-                normed = self.norm3(hidden[:, span].float())
-                normed = (normed * (1 + _of(scale, span)) + _of(shift, span)).type_as(hidden)
-                output = shrink(drop(activation.gelu(grow(normed))))
-                hidden[:, span] = hidden[:, span].float() + output.float() * _of(gate, span)
-
-        _hold(activation.proj, lambda: _hold(down, add))
+            hold(self.proj_in, begin)
+        self._transform(control, encoder_hidden_states, temb, rotary_emb)
+        hint = None if self.proj_out is None else self.proj_out(control)
+        return hint, control
 
 
-def _of(values: torch.Tensor, span: Span) -> torch.Tensor:
-    """A row of the modulation table for these tokens: one for all (B 1 D) or each (B N D)."""
-    return values if values.shape[1] == 1 else values[:, span]
+_PIECES_OF: dict[type[nn.Module], type[nn.Module]] = {
+    WanTransformerBlock: PieceBlock,
+    WanVACETransformerBlock: PieceControlBlock,
+}
+TEXT_TOKENS = 512
+"""Of the authors' text encoder; what stands before them is the picture's (transformer_wan.py,
+WanAttnProcessor)."""
+
+
+class _Rows:
+    """The modulation of a block: for all tokens (temb B 6 D), or for each (temb B N 6 D).
+
+    Computed for a piece at a time: for each token it is six times as wide as the hidden states.
+    """
+
+    def __init__(self, table: torch.Tensor, temb: torch.Tensor) -> None:
+        self._table = table
+        self._temb = temb
+        self._all = (table + temb.float()).chunk(6, dim=1) if temb.ndim == 3 else ()
+
+    def of(self, span: Span, first: bool) -> tuple[torch.Tensor, ...]:
+        """Shift, scale, gate (B 1 D or B N D) of self-attention (first) or the feed-forward."""
+        if self._all:
+            return self._all[:3] if first else self._all[3:]
+        half = slice(0, 3) if first else slice(3, 6)
+        rows = self._table[:, half].unsqueeze(0) + self._temb[:, span, half].float()
+        return rows.unbind(dim=2)
 
 
 def _turn(

@@ -8,48 +8,68 @@ from typing import Any
 import torch
 from torch import nn
 
+from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines import placement
-from webui.pipelines.wan.components import store_in_fp8
+from webui.pipelines.wan.components import (
+    TRANSFORMERS,
+    components_of,
+    store_in_fp8,
+    wants_text_encoder,
+)
 
-PHASE_OF = {"text_encoder": "encode", "transformer": "denoise", "vae": "decode"}
-"""The phase that needs a component."""
+
+def phases_of(card: ClipCard) -> dict[str, tuple[str, ...]]:
+    """The phases that need each component of a model."""
+    two = "transformer_2" in card.configs
+    phases = {
+        "text_encoder": ("encode",),
+        "image_encoder": ("image_encode",),
+        "transformer": ("denoise_high" if two else "denoise",),
+        "transformer_2": ("denoise_low",),
+        "vae": ("image_encode", "decode"),
+    }
+    return {component: phases[component] for component in components_of(card)}
 
 
-def residency(settings: Mapping[str, Any], kind: str) -> dict[str, str]:
+def residency(card: ClipCard, settings: Mapping[str, Any], kind: str) -> dict[str, str]:
     """How each component lives on a card.
 
     Args:
+        card: the model.
         settings: complete settings.
         kind: `cuda`, or `cpu` where offloading means nothing.
 
     Returns:
-        For text_encoder, transformer, vae one of: `always` on the card; `phase`, on the card
-        only in its own phase; `leaf` or `block`, streamed in its own phase; `host`, computes on
-        the processor; `absent`.
+        For each component one of: `always` on the card; `phase`, on the card only in its own
+        phases; `leaf` or `block`, streamed in its own phase; `host`, computes on the processor;
+        `absent`.
     """
     encoder = str(settings.get("text_encoder", "gpu"))
+    components = components_of(card)
     if kind != "cuda":
-        absent = "absent" if encoder == "absent" else "always"
-        return {"text_encoder": absent, "transformer": "always", "vae": "always"}
+        there = "always" if wants_text_encoder(settings) else "absent"
+        return dict.fromkeys(components, "always") | {"text_encoder": there}
     offload = str(settings.get("offload", "none"))
     swapped = "always" if offload == "none" else "phase"
-    return {
-        "text_encoder": {"gpu": swapped, "stream": "leaf", "cpu": "host", "absent": "absent"}[
-            encoder
-        ],
-        "transformer": offload if offload in ("block", "leaf") else swapped,
+    streamed = offload if offload in ("block", "leaf") else swapped
+    modes = {
+        "text_encoder": {"gpu": swapped, "stream": "leaf", "cpu": "host"}.get(encoder, "absent"),
+        "image_encoder": "host" if settings.get("image_encoder") == "cpu" else swapped,
+        "transformer": streamed,
+        "transformer_2": streamed,
         "vae": swapped,
     }
+    return {component: modes[component] for component in components}
 
 
 class Placement(placement.Placement):
     """The Wan components' places for settings on a device."""
 
-    def __init__(self, settings: Mapping[str, Any], device: torch.device) -> None:
+    def __init__(self, card: ClipCard, settings: Mapping[str, Any], device: torch.device) -> None:
         super().__init__(
-            residency(settings, device.type),
-            {component: (phase,) for component, phase in PHASE_OF.items()},
+            residency(card, settings, device.type),
+            phases_of(card),
             device,
             channels_last=bool(settings.get("channels_last")),
         )
@@ -57,6 +77,6 @@ class Placement(placement.Placement):
 
     def add(self, component: str, module: nn.Module) -> nn.Module:
         """As `placement.Placement.add`; the transformer is cast before it is placed."""
-        if component == "transformer" and self._stores_fp8:
+        if component in TRANSFORMERS and self._stores_fp8:
             store_in_fp8(module)
         return super().add(component, module)
