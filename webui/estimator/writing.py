@@ -25,6 +25,9 @@ from webui.estimator.templates import Template, find_template, width_of
 PART = "model"
 """The one part that a template has."""
 PHASES = ("vision", "prefill", "generate")
+_STEPS = ("second", "step", "again", "later")
+"""The last two have the events of `step`, and other storages to free: those of one and of two steps
+like them."""
 GROWTH = 1.25
 """By how much the cache grows between two steps that are replayed; the first and the last steps
 are replayed one by one. Leaving steps out changes no live byte at the end, where the peak is."""
@@ -112,8 +115,8 @@ class WritingMemory:
             return events
         run.play("first")
         steps = list(self.replayed_steps())
-        for count in steps:
-            run.play("step" if count else "second", c=self.shape["s"] + count)
+        for index, count in enumerate(steps):
+            run.play(_STEPS[min(index, 3)], c=self.shape["s"] + count)
         events.unseen_bytes = self._unseen_bytes(self.steps - len(steps))
         return events
 
@@ -176,10 +179,10 @@ class _Run:
         name = f"{memory.mode}.{memory.way}.{piece}"
         pairs = memory.template.array(f"{name}.outside").tolist()
         freed = tuple(self._made[-back].pop(slot) for back, slot in pairs)
+        played = "step" if piece in _STEPS[1:] else piece
+        tape = memory.template.tape(f"{memory.mode}.{memory.way}.{played}")
         shape = {**memory.shape, **more}
-        self._made.append(
-            self._events.play(memory.template.tape(name), shape, freed, f"{piece}, {memory.way}")
-        )
+        self._made.append(self._events.play(tape, shape, freed, f"{played}, {memory.way}"))
 
     def alive(self) -> list[int]:
         """Keys of what lives on."""

@@ -114,7 +114,7 @@ def trace_model(
             recorded = _recorded(card, precision, mode, way, cut)
             arrays |= written_arrays(mode, way, recorded, TERMS[way])
             if mode == "resident":
-                arrays |= written_costs(way, recorded, COST_TERMS, PIECES[1:])
+                arrays |= written_costs(way, recorded, COST_TERMS, PIECES[1:5])
         if way in _TOWER_COSTS:  # those of its own windows and pictures
             seen = _recorded(card, precision, "resident", way, "pictures")
             arrays |= written_costs(way, seen, COST_TERMS, PIECES[:1])

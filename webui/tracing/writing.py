@@ -30,11 +30,13 @@ from webui.tracing.recorder import Recorder, Recording
 from webui.tracing.recording import weight_sizes
 from webui.tracing.streaming import recorded_streaming
 
-TOKENS = 3
+TOKENS = 5
 """New tokens of a traced run: the first comes with the prompt, the second by a step that frees the
-prompt's storages, the third by one that is like all later ones."""
-PIECES = ("vision", "prefill", "first", "second", "step")
-"""The pieces of a run, as the estimator puts them together."""
+prompt's storages, the others by steps that are like all later ones."""
+PIECES = ("vision", "prefill", "first", "second", "step", "again", "later")
+"""The pieces of a run, as the estimator puts them together. The last two have the events of the
+step, and other storages to free: those of one and of two steps like them."""
+SAME_AS_STEP = ("again", "later")
 MODES = ("resident", "leaf")
 
 

@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from webui.estimator.tape import term_values
+from webui.estimator.tape import Tape, term_values
 from webui.pipelines.text_model import TextPipeline
 from webui.tracing.cutting import Piece
 from webui.tracing.fit import NotOneTape, Shape, fit_costs, fit_tape
 from webui.tracing.recorder import Recording
-from webui.tracing.writing import WAYS, pieces_of
+from webui.tracing.writing import SAME_AS_STEP, WAYS, pieces_of
 
 Arrays = dict[str, np.ndarray]
 Terms = tuple[tuple[str, ...], ...]
@@ -29,7 +29,7 @@ def products(*names: str) -> Terms:
 
 _FIRST = products("", "b", "s", "bs")
 _STEP = products("", "b", "c", "bc")
-_ONE_MORE = {"second": 0, "step": 1}
+_ONE_MORE = {"second": 0, "step": 1, "again": 2, "later": 3}
 """How many tokens the cache has beyond the prompt's before a step."""
 
 
@@ -62,15 +62,32 @@ def written_arrays(
     arrays: Arrays = {}
     for batch in range(len(recorded[0][2])):
         runs = [(shape, pieces_of(pipe, found[batch])) for shape, pipe, found in recorded]
+        tapes: dict[str, Tape] = {}
         for piece in runs[0][1]:
             prefix = f"{LATER if batch else mode}.{way}.{piece}"
             found = [(step_shape(shape, piece), pieces[piece]) for shape, pieces in runs]
+            arrays[f"{prefix}.outside"] = _outside([part for _, part in found])
             used = terms_of(piece, way, terms)
             names = tuple(sorted({name for term in used for name in term}))
             tape = fit_tape([(shape, part.events) for shape, part in found], names, used)
-            arrays |= tape.to_arrays(prefix)
-            arrays[f"{prefix}.outside"] = _outside([part for _, part in found])
+            if piece in SAME_AS_STEP:
+                _check_same(tape, tapes["step"])
+            else:
+                tapes[piece] = tape
+                arrays |= tape.to_arrays(prefix)
     return arrays
+
+
+def _check_same(again: Tape, step: Tape) -> None:
+    """A step that comes again is the step; but rows of a mask are filled up by more or less."""
+    grows = ["c" in term for term in step.products]
+    same = (
+        np.array_equal(again.kind, step.kind)
+        and np.array_equal(again.slot, step.slot)
+        and np.allclose(again.coefficients[:, grows], step.coefficients[:, grows], atol=1e-6)
+    )
+    if not same:
+        raise NotOneTape("the steps differ")
 
 
 def written_costs(
@@ -83,7 +100,7 @@ def written_costs(
     """
     runs = [(shape, pieces_of(pipe, found[0])) for shape, pipe, found in recorded]
     arrays: Arrays = {}
-    for piece in only or runs[0][1]:
+    for piece in only or tuple(piece for piece in runs[0][1] if piece not in SAME_AS_STEP):
         used = terms_of(piece, way, terms)
         found = [(step_shape(shape, piece), pieces[piece].costs) for shape, pieces in runs]
         arrays[f"costs.{way}.{piece}"] = fit_costs(found, (), partial(_values, used))
