@@ -25,6 +25,12 @@ class Family:
     """For some settings, those of their values that it knows."""
 
 
+_WRITING_VALUES: Values = {
+    "precision": ("bf16", "fp16", "fp32"),
+    "offload": ("none", "leaf"),
+    "attention": ("sdpa", "eager"),
+}
+"""Of the models that write text."""
 COMPONENT_OF = ("image_encoder",)
 """Settings about a component of the same name, which models without it do not have."""
 
@@ -64,5 +70,17 @@ FAMILIES = {
             "allocator",
         ),
         values={"precision": ("bf16", "fp16", "fp32")},
+    ),
+    "qwen_vl": Family(
+        kind="pages",
+        components=("model",),
+        settings=("precision", "offload", "attention", "page_batch", "allocator"),
+        values=_WRITING_VALUES,
+    ),
+    "language": Family(
+        kind="language",
+        components=("model",),
+        settings=("precision", "offload", "attention", "allocator"),
+        values=_WRITING_VALUES,
     ),
 }

@@ -90,7 +90,8 @@ class PageRequest(Request):
 
     @property
     def shape(self) -> tuple[Hashable, ...]:
-        return (self.height, self.width, self.max_pixels, self.new_tokens)
+        size = (self.height, self.width, self.max_pixels, self.new_tokens)
+        return (*size, self.repeats, bool(self.input))
 
     @property
     def repeats(self) -> int:

@@ -6,7 +6,7 @@ Two readings: live bytes (numpy, microseconds) and a replay through the simulate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,10 +82,16 @@ class PhaseEvents:
         self._sources: list[tuple[str, Tape | None, int]] = []
         self._size_of: dict[int, int] = dict(enumerate(self._resident.tolist()))
         self._next_key = len(sizes)
+        self.unseen_bytes = 0
+        """What is reserved because of events that were left out."""
 
     @property
     def resident_bytes(self) -> int:
         return int(self._resident.sum())
+
+    def sizes_of(self, keys: Iterable[int]) -> np.ndarray:
+        """Bytes of storages that are alive, in whole blocks."""
+        return np.array([self._size_of[key] for key in keys], dtype=np.int64)
 
     def allocate(self, size_bytes: float, what: str = "") -> int:
         """One storage by hand; returns its key. `what` it is, is for explanations."""
@@ -222,6 +228,26 @@ class PhaseEvents:
             found.append(Live(what, int(kinds[index]), int(deltas[index]), formula))
         return sorted(found, key=lambda item: -item.size_bytes)
 
+    def _resident_blocks(self, released: set[int] | None) -> Iterator[tuple[int, int]]:
+        """Keys and bytes of the large resident storages, in order.
+
+        Args:
+            released: keys of what is freed later; neighbours that stay are then one block, as an
+                expandable segment lays them beside each other. None where each has its segment.
+        """
+        stays: tuple[int, int] | None = None
+        for key in np.flatnonzero(self._resident > SMALL_SIZE).tolist():
+            size = int(self._resident[key])
+            if released is not None and key not in released:
+                stays = (key, size) if stays is None else (stays[0], stays[1] + size)
+                continue
+            if stays is not None:
+                yield stays
+                stays = None
+            yield key, size
+        if stays is not None:
+            yield stays
+
     def replay(self, expandable: bool, limit_bytes: int | None) -> Replay:
         """Runs the events through the simulated allocator.
 
@@ -245,9 +271,10 @@ class PhaseEvents:
         large = np.flatnonzero(~small)
         fits = True
         most_allocated = self.resident_bytes
+        released = set(keys[kinds == RELEASE].tolist()) if expandable else None
         try:
-            for key in np.flatnonzero(~resident_small).tolist():
-                allocator.allocate(key, int(self._resident[key]))
+            for key, size in self._resident_blocks(released):
+                allocator.allocate(key, size)
             for kind, key, delta, beside in zip(
                 kinds[large].tolist(),
                 keys[large].tolist(),
@@ -267,9 +294,10 @@ class PhaseEvents:
                     most_allocated = live + beside
         except SimulatedOutOfMemory:
             fits = False
+        reserved = allocator.peak_reserved_bytes + small_reserved + self.unseen_bytes
         return Replay(
             allocated_bytes=max(most_allocated, self.peak_live_bytes()),
-            reserved_bytes=allocator.peak_reserved_bytes + small_reserved,
+            reserved_bytes=reserved if limit_bytes is None else min(reserved, limit_bytes),
             resident_bytes=self.resident_bytes,
             fits=fits,
             retries=allocator.retries,

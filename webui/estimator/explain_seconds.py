@@ -7,6 +7,8 @@ from math import isclose
 from typing import Any
 
 from webui.core.clip import ClipRequest
+from webui.core.language import TextRequest
+from webui.core.pages import PageRequest
 from webui.core.plan import Estimate
 from webui.core.request import Request
 from webui.core.text import Text
@@ -34,6 +36,7 @@ _AMOUNTS = {
     "conv": ("TFLOP of convolutions", 1e12, "TFLOP/s"),
     "attention": ("TFLOP of attention", 1e12, "TFLOP/s"),
     "bytes": ("GB moved", 1e9, "GB/s"),
+    "read": ("GB of weights and cache read", 1e9, "GB/s"),
 }
 
 
@@ -68,6 +71,8 @@ def seconds_term(term: SecondsTerm) -> Term:
 
 def _run_counts(request: Request, passes: int) -> list[int]:
     """How often a forward pass may run: a second transformer takes some of the steps."""
+    if not isinstance(request, ClipRequest):
+        return [request.repeats]
     steps = range(request.repeats, 0, -1)
     return list(dict.fromkeys([passes * request.repeats, *steps, *(passes * n for n in steps)]))
 
@@ -92,6 +97,7 @@ def seconds_formula(trace: PhaseTrace, request: Request, found: Estimate) -> str
             f"{runs} x compute + transfer": c * runs + t,
             f"{runs} x max(compute, transfer)": max(c, t) * runs,
         }
+    forms |= _token_forms(trace, request, found)
     exact = [
         name + (" + start" if start else "")
         for name, value in forms.items()
@@ -103,3 +109,29 @@ def seconds_formula(trace: PhaseTrace, request: Request, found: Estimate) -> str
     if not exact and c and not t:
         return f"{working / c:.6g} x compute" + (" + start" if start else "")
     return exact[0] if exact else ""
+
+
+def _token_forms(trace: PhaseTrace, request: Request, found: Estimate) -> dict[str, float]:
+    """How passes over full batches make the seconds, and a first token with the steps after it."""
+    if not isinstance(request, PageRequest | TextRequest):
+        return {}
+    computed = [term.seconds for term in trace.seconds_terms if term.kind == "compute"]
+    moved = [term.seconds for term in trace.seconds_terms if term.kind == "transfer"]
+    batches = -(-request.repeats // int(found.settings.get("page_batch", 1)))
+    once = f"{batches} x "
+    if len(computed) == 1:
+        slower = max(computed + moved)
+        return {
+            f"{once}compute": batches * computed[0],
+            f"{once}max(compute, transfer)": batches * slower,
+        }
+    if len(computed) != 2:
+        return {}
+    first, following = computed
+    steps = request.new_tokens - 1
+    forms = {f"{once}(first + {steps} x next)": batches * (first + steps * following)}
+    if moved:
+        slower = max(following, moved[0])
+        name = f"{once}(first + {steps} x max(next, transfer))"
+        forms[name] = batches * (first + steps * slower)
+    return forms

@@ -10,7 +10,16 @@ from webui.core.card import Card
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
-from webui.estimator import svd, svd_seconds, wan, wan_seconds
+from webui.estimator import (
+    language,
+    language_seconds,
+    qwen_vl,
+    qwen_vl_seconds,
+    svd,
+    svd_seconds,
+    wan,
+    wan_seconds,
+)
 from webui.estimator.events import PhaseEvents
 from webui.estimator.rules import Rules
 
@@ -80,6 +89,20 @@ _FAMILIES = {
             "vae": Component("vae_precision", "vae", "vae"),
         },
         main="unet",
+    ),
+    "qwen_vl": Family(
+        memory=qwen_vl.PagesMemory,
+        seconds=qwen_vl_seconds.phase_seconds,
+        relevant=qwen_vl.relevant,
+        components={"model": Component("precision", "model", "model")},
+        main="model",
+    ),
+    "language": Family(
+        memory=language.TextMemory,
+        seconds=language_seconds.phase_seconds,
+        relevant=language.relevant,
+        components={"model": Component("precision", "model", "model")},
+        main="model",
     ),
 }
 

@@ -27,6 +27,9 @@ class Efficiency:
     """Above 1 where caches serve what the count takes for memory traffic."""
     kernel_s: float
     """Launching one operation; hidden behind the device's work when that is longer."""
+    read: float
+    """Of the bandwidth, where weights are read once for a few tokens. Assumed, not measured;
+    receipts of the machine correct it."""
     start_s: float
     """What a phase takes before it is under way: kernels are chosen and loaded."""
 
@@ -39,6 +42,7 @@ CUDA = Efficiency(
     bandwidth=1.3,
     kernel_s=26e-6,
     start_s=0.16,
+    read=0.75,
 )
 """Fitted on an H200 (torch 2.11, CUDA 13.0, 2026-11-21): 65 phases of Wan 1.3B and 14B, 86 % of
 them within 15 % (receipts/h200.json and the cells of tests/unit/estimator)."""
@@ -51,6 +55,7 @@ CPU = Efficiency(
     bandwidth=0.5,
     kernel_s=8e-6,
     start_s=0.0,
+    read=0.6,
 )
 """Two cores of a server processor, torch 2.13; receipts of the machine correct it."""
 
@@ -96,13 +101,21 @@ def _note(term: SecondsTerm) -> None:
         terms.append(term)
 
 
-def compute_seconds(costs: np.ndarray, card: Card, half: bool) -> float:
+def compute_seconds(
+    costs: np.ndarray,
+    card: Card,
+    half: bool,
+    kernel_s: float | None = None,
+    read_bytes: float = 0.0,
+) -> float:
     """Seconds of work with these costs (one value for each of COSTS).
 
     Args:
         costs: operations, bytes and kernels, as `webui.estimator.tape.COSTS` names them.
         card: the device's rates.
         half: two bytes a value; else four.
+        kernel_s: seconds of launching one operation, where it is not as usual.
+        read_bytes: of weights that matrix products with few rows read.
     """
     reach = CUDA if card.kind == "cuda" else CPU
     amount: dict[str, float] = dict(zip(COSTS, costs.tolist(), strict=True))
@@ -115,10 +128,14 @@ def compute_seconds(costs: np.ndarray, card: Card, half: bool) -> float:
         "bytes": card.bandwidth_bytes_s * reach.bandwidth,
         "conv": card.bf16_flops * reach.conv_half if half else conv_flops * reach.conv_full,
     }
+    if read_bytes:
+        amount["read"] = read_bytes
+        rates["read"] = card.bandwidth_bytes_s * reach.read
     busy = sum(amount[name] / rate for name, rate in rates.items())
-    launches = amount["kernels"] * reach.kernel_s
+    launch_s = reach.kernel_s if kernel_s is None else kernel_s
+    launches = amount["kernels"] * launch_s
     seconds = float(_overlapped(busy, launches) if card.kind == "cuda" else busy + launches)
-    _note(SecondsTerm("compute", card.name, amount, {**rates, "kernels": reach.kernel_s}, seconds))
+    _note(SecondsTerm("compute", card.name, amount, {**rates, "kernels": launch_s}, seconds))
     return seconds
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
+from math import prod
 
 import numpy as np
 
@@ -31,12 +32,12 @@ def monomial_names(variables: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 
 def monomials(shape: Mapping[str, float], variables: tuple[str, ...]) -> np.ndarray:
     """Values of the monomials at a shape."""
-    return np.array(
-        [
-            float(np.prod([float(shape[name]) for name in names]))
-            for names in monomial_names(variables)
-        ]
-    )
+    return term_values(shape, monomial_names(variables))
+
+
+def term_values(shape: Mapping[str, float], terms: tuple[tuple[str, ...], ...]) -> np.ndarray:
+    """Values of products of variables at a shape; a name may stand in one twice, for a square."""
+    return np.array([prod(float(shape[name]) for name in names) for names in terms])
 
 
 def cost_monomials(shape: Mapping[str, float], variables: tuple[str, ...]) -> np.ndarray:
@@ -55,15 +56,21 @@ def axial_cost_monomials(shape: Mapping[str, int], variables: tuple[str, ...]) -
 class Tape:
     """Events of a run.
 
-    `kind` and `slot` have one entry an event (N), `coefficients` are N x M over the monomials of
-    `variables` and give bytes before rounding. A RELEASE of a negative slot frees something that
-    lived before the tape began.
+    `kind` and `slot` have one entry an event (N), `coefficients` are N x M over `terms`, the
+    monomials of `variables` if left out, and give bytes before rounding. A RELEASE of a negative
+    slot frees something that lived before the tape began.
     """
 
     variables: tuple[str, ...]
     kind: np.ndarray
     slot: np.ndarray
     coefficients: np.ndarray
+    terms: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def products(self) -> tuple[tuple[str, ...], ...]:
+        """What the columns of the coefficients belong to."""
+        return self.terms or monomial_names(self.variables)
 
     def sizes(self, shape: Mapping[str, float]) -> np.ndarray:
         """Bytes of each event (N), in whole blocks of the allocator; 0 for releases."""
@@ -77,12 +84,12 @@ class Tape:
         return [int(value) for value in self._values(shape)[calls].tolist()]
 
     def _values(self, shape: Mapping[str, float]) -> np.ndarray:
-        values: np.ndarray = np.rint(self.coefficients @ monomials(shape, self.variables))
+        values: np.ndarray = np.rint(self.coefficients @ term_values(shape, self.products))
         return values.astype(np.int64)
 
     def formula(self, event: int) -> str:
         """Bytes of one event as a function of the shape, for people: `6144*f*h*w + 64*h`."""
-        names = monomial_names(self.variables)
+        names = self.products
         terms = [
             "*".join([f"{value:.10g}", *names[index]])
             for index, value in reversed(list(enumerate(self.coefficients[event].tolist())))
@@ -99,6 +106,7 @@ class Tape:
             f"{prefix}.slot": self.slot,
             f"{prefix}.rows": rows,
             f"{prefix}.index": index.reshape(-1).astype(np.int32),
+            **({f"{prefix}.terms": _written(self.terms)} if self.terms else {}),
         }
 
     @classmethod
@@ -108,4 +116,14 @@ class Tape:
             kind=arrays[f"{prefix}.kind"],
             slot=arrays[f"{prefix}.slot"],
             coefficients=arrays[f"{prefix}.rows"][arrays[f"{prefix}.index"]],
+            terms=read_terms(arrays[f"{prefix}.terms"]) if f"{prefix}.terms" in arrays else (),
         )
+
+
+def _written(terms: tuple[tuple[str, ...], ...]) -> np.ndarray:
+    return np.array(["*".join(names) for names in terms])
+
+
+def read_terms(written: np.ndarray) -> tuple[tuple[str, ...], ...]:
+    """Terms from their names as a template has them: `b*s*s`, empty for the constant."""
+    return tuple(tuple(name for name in str(term).split("*") if name) for term in written)

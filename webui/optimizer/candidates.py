@@ -7,6 +7,7 @@ from itertools import product
 
 from webui.core.clip import ClipRequest
 from webui.core.model import ModelCard
+from webui.core.pages import PageRequest
 from webui.core.request import Request
 from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
 from webui.estimator.estimate import Target
@@ -24,6 +25,9 @@ AUTO_TILES = (256, 128)
 """Tile sides that are tried, the library's default first."""
 AUTO_PIECES = 8
 """More pieces free nothing more: from here on the peak is self-attention, which has none."""
+AUTO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+"""Pages at a time that are tried, beside all of them: each doubling halves the passes, and beyond
+these a pass is no longer bound by what it reads and launches."""
 AUTO_CHUNKS = (8, 4, 2, 1)
 """Frames of a decode chunk that are tried after all of them; 8 is what the library's guide uses
 (diffusers, docs, api/pipelines/stable_diffusion/svd.md)."""
@@ -72,12 +76,17 @@ def open_values(
         "vae_tile": list(tiles),
         "vae_tile_overlap": [auto_overlap(tile) for tile in tiles],
         "channels_last": [True],
+        "attention": ["sdpa"],
+        "page_batch": _batches(request),
         "allocator": ["default" if request.platform == "windows" else "expandable"],
     }
     knows_fp8 = FP8 in model.setting_values.get("precision", SETTINGS["precision"].choices)
     if on_gpu and card.bf16 and knows_fp8 and _fp8_can_help(request):
         values["precision"].append(FP8)
-    values = {name: values[name] for name in model.settings}
+    values = {
+        name: [value for value in values[name] if value in model.setting_values.get(name, (value,))]
+        for name in model.settings
+    }
     for name, value in request.settings.items():
         values[name] = [value]
     if not on_gpu:
@@ -100,6 +109,13 @@ def candidates(model: ModelCard, request: Request, target: Target) -> Iterator[S
         if key not in seen:
             seen.add(key)
             yield settings
+
+
+def _batches(request: Request) -> list[SettingValue]:
+    """Pages at a time: powers of two, and all of them where they are not many."""
+    pages = request.repeats if isinstance(request, PageRequest) else 1
+    several = [count for count in AUTO_BATCHES if count < pages]
+    return [*several, pages] if pages <= AUTO_BATCHES[-1] else [*several]
 
 
 def _fp8_can_help(request: Request) -> bool:
@@ -148,7 +164,7 @@ def quality_cost(settings: Settings) -> float:
     which have more borders, a little more.
     """
     cost = 0.0
-    if settings.get("vae_precision") != "fp32":
+    if settings.get("vae_precision", "fp32") != "fp32":
         cost += 1.0
     if settings.get("precision") == FP8:
         cost += FP8_COST

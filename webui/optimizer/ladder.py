@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from webui.core.clip import ClipCard, ClipRequest
@@ -84,6 +84,7 @@ _UNITS = {
     "tokens": Text("token", "个词元"),
     "length": Text("token", "个词元"),
     "batch": Text("sample", "个样本"),
+    "answers": Text("answer", "个结果"),
 }
 
 
@@ -170,7 +171,9 @@ def _image_size(model: TrainCard, request: TrainRequest) -> Ladder:
 
 
 def _batch(request: Request) -> Ladder:
-    return _count("batch", "batch", request, MAX_BATCH, 1)
+    ladder = _count("batch", "batch", request, MAX_BATCH, 1)
+    unit = _UNITS["answers"] if isinstance(request, TextRequest) else ladder.unit
+    return replace(ladder, unit=unit)
 
 
 def _count(name: str, key: str, request: Request, most: int, step: int) -> Ladder:

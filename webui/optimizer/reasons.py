@@ -23,22 +23,27 @@ _PLAIN: Settings = {
     "vae_precision": "fp32",
     "vae_tiling": False,
     "channels_last": False,
+    "attention": "sdpa",
+    "page_batch": 1,
     "allocator": "default",
 }
 """What each means of saving memory is compared with."""
 
-_PHASE_OF = {
-    "text_encoder": "encode",
-    "image_encoder": "image_encode",
-    "decode_chunk": "decode",
-    "vae_precision": "decode",
-    "vae_tiling": "decode",
-    "channels_last": "decode",
-    "offload": "denoise",
-    "ffn_chunks": "denoise",
-    "split_guidance": "denoise",
-    "precision": "denoise",
+_PHASES_OF = {
+    "text_encoder": ("encode",),
+    "image_encoder": ("image_encode",),
+    "decode_chunk": ("decode",),
+    "vae_precision": ("decode",),
+    "vae_tiling": ("decode",),
+    "channels_last": ("decode",),
+    "offload": ("denoise", "generate"),
+    "ffn_chunks": ("denoise",),
+    "split_guidance": ("denoise",),
+    "precision": ("denoise", "generate"),
+    "page_batch": ("generate",),
+    "attention": ("prefill",),
 }
+"""The phase in which a setting's effect is told: of these the one that the model has."""
 
 _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("precision", FP8): Text("transformer stored in fp8", "Transformer 以 fp8 存储"),
@@ -53,6 +58,7 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("split_guidance", True): Text("guidance in two passes", "引导分两次计算"),
     ("vae_tiling", True): Text("VAE in tiles", "VAE 分块"),
     ("channels_last", True): Text("VAE weights in channels-last", "VAE 权重用 channels-last"),
+    ("attention", "eager"): Text("attention by the plain formula", "按公式直接计算注意力"),
 }
 
 
@@ -70,6 +76,8 @@ def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -
     if name == "decode_chunk":
         plural = "s" if value != 1 else ""
         return Text(f"{value} frame{plural} decoded at a time", f"一次解码 {value} 帧")
+    if name == "page_batch":
+        return Text(f"{value} pages at a time", f"每批 {value} 页")
     if name == "ffn_chunks":
         return Text(f"feed-forward in {value} pieces", f"前馈分 {value} 段")
     return _NAMES.get((name, value))
@@ -79,12 +87,13 @@ def explain(
     model: ModelCard, request: Request, found: Estimate, target: Target
 ) -> tuple[Text, ...]:
     """One sentence for each means in use, with what it saves and costs."""
-    sentences = []
-    for name in effective_settings(model, request, target):
-        value = found.settings[name]
-        if _means(name, value, model, request) is not None:
-            sentences.append(_saving(model, request, found, target, name))
-    if not sentences and found.fits:
+    used = [
+        name
+        for name in effective_settings(model, request, target)
+        if _means(name, found.settings[name], model, request) is not None
+    ]
+    sentences = [_saving(model, request, found, target, name) for name in used]
+    if found.fits and set(used) <= {"page_batch"}:  # which saves time, not memory
         sentences.append(
             Text(
                 "Everything fits on the card at once: nothing is offloaded or tiled.",
@@ -117,7 +126,7 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
     label = _means(name, settings[name], model, request) or SETTINGS[name].label
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     names = phase_names(model, request, settings, rules)
-    phase = next((phase for phase in names if phase.startswith(_PHASE_OF[name])), None)
+    phase = next((phase for phase in names if phase.startswith(_PHASES_OF[name])), None)
     if phase is None:
         return label
     bytes_difference = peak_bytes(model, request, settings, target, phase) - peak_bytes(
@@ -134,7 +143,7 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
     sign = "" if bytes_difference < 0 else "+"
     time_sign = "-" if time_difference < -0.05 else "+"
     time = format_seconds(abs(time_difference))
-    during = _PHASE_WORDS[_PHASE_OF[name]]
+    during = next(words for start, words in _PHASE_WORDS.items() if phase.startswith(start))
     return Text(
         f"{label.en}: {sign}{amount} while {during.en}, {time_sign}{time}{per_en}.",
         f"{label.zh}：{during.zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
@@ -146,6 +155,8 @@ _PHASE_WORDS = {
     "image_encode": Text("encoding the picture", "编码图片"),
     "denoise": Text("denoising", "去噪"),
     "decode": Text("decoding", "解码"),
+    "prefill": Text("reading the prompt", "读入提示词"),
+    "generate": Text("writing", "写出结果"),
 }
 
 
@@ -164,12 +175,14 @@ def choice_of(
         elif _means(name, value, model, request) is not None:
             why = _saving(model, request, found, target, name)
         else:
-            why = _plain_reason(name, value, model, target)
+            why = _plain_reason(name, value, model, request, target)
         choices[name] = Choice(value=value, by_user=by_user, why=why)
     return choices
 
 
-def _plain_reason(name: str, value: SettingValue, model: ModelCard, target: Target) -> Text:
+def _plain_reason(
+    name: str, value: SettingValue, model: ModelCard, request: Request, target: Target
+) -> Text:
     if name == "precision":
         if target.card.kind == "cpu":
             return Text("Fastest on a processor.", "在处理器上最快。")
@@ -178,6 +191,16 @@ def _plain_reason(name: str, value: SettingValue, model: ModelCard, target: Targ
         return Text("This card has no bf16.", "这张卡不支持 bf16。")
     if name == "decode_chunk":
         return Text("All frames at once flicker least.", "一次解码全部帧，闪烁最少。")
+    if name == "attention":
+        return Text("Fast and lean, the same result.", "又快又省，结果不变。")
+    if name == "page_batch":
+        return (
+            Text("There is one page.", "只有一页。")
+            if request.repeats == 1
+            else Text(
+                "More at a time do not fit, or are no faster.", "每批更多页放不下，或并不更快。"
+            )
+        )
     if name == "allocator":
         return (
             Text("Wastes the least memory.", "浪费的显存最少。")

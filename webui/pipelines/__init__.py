@@ -9,7 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-FAMILIES = {"wan": "webui.pipelines.wan", "svd": "webui.pipelines.svd"}
+FAMILIES = {
+    "wan": "webui.pipelines.wan",
+    "svd": "webui.pipelines.svd",
+    "qwen_vl": "webui.pipelines.qwen_vl",
+    "language": "webui.pipelines.language",
+}
 
 
 def load_family(name: str) -> ModuleType:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -21,6 +22,17 @@ def model_class(config: Mapping[str, Any]) -> Any:
     return getattr(transformers, str(config["architectures"][0]))
 
 
+def read_config(config: Mapping[str, Any]) -> Any:
+    """The library's configuration object of a checkpoint's `config.json`.
+
+    Raises:
+        KeyError: the library knows no such model.
+    """
+    # A copy: the library writes into what it is given.
+    values = {k: deepcopy(value) for k, value in config.items() if k not in _NO_CONFIG_KEYS}
+    return CONFIG_MAPPING[str(config["model_type"])](**values)
+
+
 def new_model(config: Mapping[str, Any], attention: str = "sdpa") -> Any:
     """A model by its configuration, on the current default device.
 
@@ -28,8 +40,7 @@ def new_model(config: Mapping[str, Any], attention: str = "sdpa") -> Any:
         config: as the checkpoint's `config.json` has it.
         attention: `sdpa`, `eager` or another of the library's implementations.
     """
-    values = {key: value for key, value in config.items() if key not in _NO_CONFIG_KEYS}
-    made = CONFIG_MAPPING[str(config["model_type"])](**values)
+    made = read_config(config)
     made._attn_implementation = attention
     return model_class(config)(made)
 

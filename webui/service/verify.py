@@ -92,7 +92,17 @@ def accuracy_table(receipts: Iterable[Receipt]) -> str:
 
 def _describe(receipt: Receipt) -> str:
     request, settings = receipt.request, receipt.plan.get("settings", {})
-    size = f"{request.get('frames')}x{request.get('height')}x{request.get('width')}"
+    size = _size(request)
+    batch = settings.get("page_batch", 1)
+    size += f" b{batch}" if batch != 1 else ""
     cap = f" {request['vram_gib']:g}G" if request.get("vram_gib") else ""
     offload = settings.get("offload", "")
     return f"{request.get('model', '')} {size} {offload}{cap}"[:42]
+
+
+def _size(request: Mapping[str, Any]) -> str:
+    """The size of a recorded request's work, by the keys that its task has."""
+    if "frames" in request:
+        return "x".join(str(request.get(key)) for key in ("frames", "height", "width"))
+    keys = ("height", "width") if "height" in request else ("batch", "prompt_tokens")
+    return "x".join(str(request.get(key)) for key in keys) + f" +{request.get('new_tokens')}"

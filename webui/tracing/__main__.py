@@ -16,7 +16,12 @@ from webui.catalogue import load_cards, load_models
 from webui.core.model import ModelCard
 from webui.estimator.templates import FOLDER, parts_of, template_name
 
-FAMILIES = {"wan": "webui.tracing.wan", "svd": "webui.tracing.svd"}
+FAMILIES = {
+    "wan": "webui.tracing.wan",
+    "svd": "webui.tracing.svd",
+    "qwen_vl": "webui.tracing.qwen_vl",
+    "language": "webui.tracing.language",
+}
 """The module that traces a family; its `PARTS` name what is traced."""
 REPRESENTATIVE = {"half": "bf16", "full": "fp32"}
 """The precision that is traced for each width."""

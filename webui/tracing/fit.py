@@ -12,7 +12,16 @@ from itertools import product
 
 import numpy as np
 
-from webui.estimator.tape import CALL, COSTS, RELEASE, SCRATCH, Tape, cost_monomials, monomials
+from webui.estimator.tape import (
+    CALL,
+    COSTS,
+    RELEASE,
+    SCRATCH,
+    Tape,
+    cost_monomials,
+    monomial_names,
+    term_values,
+)
 from webui.tracing.recorder import MARK, Event
 
 Shape = dict[str, int]
@@ -28,8 +37,17 @@ def grid(**values: tuple[int, int]) -> list[Shape]:
     return [dict(zip(values, point, strict=True)) for point in product(*values.values())]
 
 
-def fit_tape(recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, ...]) -> Tape:
+def fit_tape(
+    recordings: list[tuple[Shape, list[Event]]],
+    variables: tuple[str, ...],
+    terms: tuple[tuple[str, ...], ...] = (),
+) -> Tape:
     """One tape from events at several shapes; MARK events are left out.
+
+    Args:
+        recordings: shapes with their events.
+        variables: of the shapes.
+        terms: products of variables that sizes are sums of; all monomials if left out.
 
     Raises:
         NotOneTape: the events differ between the shapes, or a size is not multilinear.
@@ -42,7 +60,8 @@ def fit_tape(recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, 
             raise NotOneTape("the events differ between the shapes")
         if any(a.kind != b.kind for a, b in zip(run, first, strict=True)):
             raise NotOneTape("the kinds of events differ between the shapes")
-    basis = np.array([monomials(shape, variables) for shape, _ in recordings])
+    products = terms or monomial_names(variables)
+    basis = np.array([term_values(shape, products) for shape, _ in recordings])
     sizes = np.array([[event.size_bytes for event in run] for run in runs], dtype=np.float64)
     coefficients = _solve(basis, sizes)
     return Tape(
@@ -50,6 +69,7 @@ def fit_tape(recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, 
         kind=np.array([event.kind for event in first], dtype=np.int8),
         slot=np.array(numbered[0], dtype=np.int32),
         coefficients=coefficients,
+        terms=terms,
     )
 
 

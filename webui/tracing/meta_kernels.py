@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch.nn import functional
 
 FLASH_MAX_HEAD_DIM = 256
 """Flash attention takes heads up to this size, in half precision and without a mask."""
+BIAS_ALIGNMENT = 8
+"""Values that the rows of an attention bias are filled up to (aten/native/transformers/
+attention.cpp, `preprocess_mask`)."""
 
 
 def _scaled_dot_product_attention(
@@ -22,20 +26,42 @@ def _scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    flash: bool | None = None,
     **_: Any,
 ) -> torch.Tensor:
-    """The choice that SDPA makes on CUDA (aten/native/transformers/cuda/sdp_utils.cpp)."""
-    if enable_gqa and key.shape[1] != query.shape[1]:
-        groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    if attn_mask is None and half and query.shape[-1] <= FLASH_MAX_HEAD_DIM:
+    """The choice that SDPA makes on CUDA (aten/native/transformers/cuda/sdp_utils.cpp).
+
+    Only flash takes fewer key heads than query heads, and it copies nothing for them
+    (`check_batch_size_and_num_heads_dense<supports_gqa>`); where it cannot be, such heads are
+    repeated and the whole matrix is made (`_scaled_dot_product_attention_math`).
+    """
+    if flash is None:
+        flash = query.dtype in (torch.float16, torch.bfloat16)
+    if attn_mask is None and flash and query.shape[-1] <= FLASH_MAX_HEAD_DIM:
         return torch.ops.aten._scaled_dot_product_flash_attention(
             query, key, value, 0.0, is_causal, False, scale=scale
         )[0]
+    if enable_gqa and key.shape[1] != query.shape[1]:
+        return torch.ops.aten._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, 0.0, is_causal, None, scale=scale, enable_gqa=True
+        )[0]
+    if attn_mask is not None:
+        attn_mask = _bias(attn_mask, query)
     return torch.ops.aten._scaled_dot_product_efficient_attention(
         query, key, value, attn_mask, False, 0.0, is_causal, scale=scale
     )[0]
+
+
+def _bias(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """A mask as the efficient kernel takes it: added numbers, in rows of whole multiples."""
+    if mask.dtype is torch.bool:
+        zero = torch.zeros((), dtype=query.dtype, device=query.device)
+        mask = torch.where(mask, zero, torch.full_like(zero, float("-inf")))
+    length = mask.shape[-1]
+    if length % BIAS_ALIGNMENT:
+        gap = BIAS_ALIGNMENT - length % BIAS_ALIGNMENT
+        mask = functional.pad(mask, (0, gap))[..., :length]
+    return mask.expand(*query.shape[:3], length)
 
 
 def _rms_norm(
@@ -49,13 +75,19 @@ def _rms_norm(
 
 
 @contextmanager
-def cuda_kernels() -> Iterator[None]:
+def cuda_kernels(flash: bool | None = None) -> Iterator[None]:
     """Inside, SDPA and RMSNorm on meta tensors allocate as on CUDA.
 
     Patched functions rather than a `TorchFunctionMode`: a mode is left inside backward.
+
+    Args:
+        flash: whether there are kernels that make no matrix and repeat no heads: on cards since
+            Ampere in half precision (the default), on a processor always, on older cards never.
     """
     attention, norm = functional.scaled_dot_product_attention, functional.rms_norm
-    functional.scaled_dot_product_attention = _scaled_dot_product_attention  # type: ignore[assignment]
+    functional.scaled_dot_product_attention = partial(  # type: ignore[assignment]
+        _scaled_dot_product_attention, flash=flash
+    )
     functional.rms_norm = _rms_norm  # type: ignore[assignment]
     try:
         yield

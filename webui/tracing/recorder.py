@@ -6,7 +6,7 @@ attention kernels (`meta_kernels`), cuDNN's scratch, and the operations' cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,9 +50,14 @@ class Recording:
 class Recorder(LiveBytes):
     """A `LiveBytes` on the meta device that keeps every event.
 
-    Reading a scalar from a meta tensor gives 0 (False), so that checks such as `mask.all()` in
-    the libraries go through.
+    Reading a number from a meta tensor gives 0, reading a truth gives `truth`: checks such as
+    `mask.all()` in the libraries go through, and whoever records says which way.
     """
+
+    truth = False
+    """What a check in the run comes to."""
+    true_values = 0
+    """How many values of a mask are true, where a run picks those."""
 
     def __init__(self) -> None:
         super().__init__(device_types=("meta",))
@@ -110,20 +115,28 @@ class Recorder(LiveBytes):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].device.type == "meta":
-            return False if args[0].dtype is torch.bool else 0
+            return self.truth if args[0].dtype is torch.bool else 0
         before = len(self.recording.events)
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        if func is torch.ops.aten.convolution.default:
-            self._add_scratch(before, args, result)
+        scratch = _SCRATCH_OF.get(func)
+        size = scratch(self, args, result) if scratch is not None else 0
+        if size:
+            # The scratch is there while the operation runs, that is beside its result.
+            self.recording.events.insert(before + 1, Event(SCRATCH, -1, size))
         self._add_cost(func, args, kwargs or {}, result)
         return result
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As on CUDA: a convolution's result is channels-last when its image or weight is.
+        """As on CUDA, where the meta device does otherwise or cannot.
 
-        The meta device gives a contiguous one (aten/native/ConvUtils.h,
-        cudnn_conv_suggest_memory_format).
+        A convolution's result is channels-last when its image or weight is
+        (aten/native/ConvUtils.h, cudnn_conv_suggest_memory_format); values picked by a mask are
+        as many as `true_values`; what goes to the host leaves the recording.
         """
+        if func in _PICKS and any(_is_mask(index) for index in args[1]):
+            args = (args[0], self._places(args[1]), *args[2:])
+        elif _goes_to_host(func, args, kwargs):
+            return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         result = func(*args, **kwargs)
         if func is torch.ops.aten.convolution.default and (
             _is_channels_last(args[0]) or _is_channels_last(args[1])
@@ -131,27 +144,20 @@ class Recorder(LiveBytes):
             return torch.empty_like(result, memory_format=_channels_last(result))
         return result
 
-    def _add_scratch(self, before: int, args: tuple[Any, ...], result: torch.Tensor) -> None:
-        """cuDNN computes in channels-last: what is contiguous is copied, its result too.
-
-        Measured for the 15 distinct convolutions of the Wan VAE on an H200 (torch 2.11, cuDNN
-        9.19, fp32 and bf16): scratch = input + output, within 1 %.
-        """
-        image, weight = args[0], args[1]
-        if _is_channels_last(image):
-            size = 0
-        elif _is_channels_last(weight):
-            size = image.nbytes
-        else:
-            size = image.nbytes + result.nbytes
-        if size:
-            # The scratch is there while the operation runs, that is beside its result.
-            self.recording.events.insert(before + 1, Event(SCRATCH, -1, size))
+    def _places(self, indices: Iterable[Any]) -> list[Any]:
+        """Masks among the indices as the places of their true values."""
+        places: list[Any] = []
+        for index in indices:
+            count = index.ndim if _is_mask(index) else 1
+            known = torch.empty(self.true_values, dtype=torch.int64, device="meta")
+            places += [known] * count if _is_mask(index) else [index]
+        return places
 
     def _add_cost(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
-        if isinstance(result, torch.Tensor) and result.device.type != "meta":
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        if made and not any(tensor.is_meta for tensor in made):
             return
         if func.is_view:
             return
@@ -163,11 +169,58 @@ class Recorder(LiveBytes):
                 kind = "conv"
             self.recording.costs[kind] += count(*args, **kwargs, out_val=result)
         else:
+            # Of a table of embeddings only the rows are read that come out.
+            read = args[1:] if func is torch.ops.aten.embedding.default else args
             self.recording.costs["bytes"] += sum(
                 tensor.numel() * tensor.element_size()
-                for tensor in tree_leaves((args, kwargs, result))
+                for tensor in tree_leaves((read, kwargs, result))
                 if isinstance(tensor, torch.Tensor)
             )
+
+
+def _convolution_scratch(_: Recorder, args: tuple[Any, ...], result: torch.Tensor) -> int:
+    """cuDNN computes in channels-last: what is contiguous is copied, its result too.
+
+    Measured for the 15 distinct convolutions of the Wan VAE on an H200 (torch 2.11, cuDNN
+    9.19, fp32 and bf16): scratch = input + output, within 1 %.
+    """
+    image, weight = args[0], args[1]
+    if _is_channels_last(image):
+        return 0
+    if _is_channels_last(weight):
+        return int(image.nbytes)
+    return int(image.nbytes + result.nbytes)
+
+
+def _masked_scatter_scratch(_: Recorder, args: tuple[Any, ...], result: torch.Tensor) -> int:
+    """The mask at full size, and a running count of 8 bytes a value
+    (aten/native/cuda/IndexKernel.cpp, `masked_scatter__cuda`)."""
+    return int(result.numel()) * (1 + 8)
+
+
+def _pick_scratch(recorder: Recorder, args: tuple[Any, ...], _: torch.Tensor) -> int:
+    """The places of a mask's true values (aten/native/TensorAdvancedIndexing.cpp, `nonzero`)."""
+    return sum(8 * index.ndim * recorder.true_values for index in args[1] if _is_mask(index))
+
+
+_PICKS = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
+_SCRATCH_OF: dict[Any, Callable[[Recorder, tuple[Any, ...], torch.Tensor], int]] = {
+    torch.ops.aten.convolution.default: _convolution_scratch,
+    torch.ops.aten.masked_scatter.default: _masked_scatter_scratch,
+    **dict.fromkeys(_PICKS, _pick_scratch),
+}
+"""Bytes that an operation takes on CUDA while it runs, by rule."""
+
+
+def _is_mask(index: Any) -> bool:
+    return isinstance(index, torch.Tensor) and index.dtype is torch.bool and index.is_meta
+
+
+def _goes_to_host(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    to = kwargs.get("device")
+    if func is not torch.ops.aten._to_copy.default or to is None or not args[0].is_meta:
+        return False
+    return torch.device(to).type == "cpu"
 
 
 def _is_channels_last(tensor: torch.Tensor) -> bool:

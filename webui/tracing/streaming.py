@@ -32,13 +32,16 @@ class _MetaBackend:
 
 
 @contextmanager
-def recorded_streaming(module: nn.Module, level: str, recorder: Recorder) -> Iterator[None]:
+def recorded_streaming(
+    module: nn.Module, level: str, recorder: Recorder, on_host: tuple[str, ...] = ()
+) -> Iterator[None]:
     """Inside, the module's weights come and go in `recorder` as with a copy stream on CUDA.
 
     Args:
         module: on meta; its weights must not be tracked as resident.
         level: `leaf` or `block`.
         recorder: gets the transfers.
+        on_host: arguments whose values the run reads, so that they cannot go to meta.
     """
     on_card: dict[int, list[int]] = {}
 
@@ -67,6 +70,7 @@ def recorded_streaming(module: nn.Module, level: str, recorder: Recorder) -> Ite
             offload_type=f"{level}_level",
             num_blocks_per_group=1 if level == "block" else None,
             use_stream=True,
+            exclude_kwargs=list(on_host),
         )
         yield
     finally:

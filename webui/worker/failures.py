@@ -26,8 +26,23 @@ PHASES_ZH = {
     "image_encode": "编码图片",
     "denoise": "去噪",
     "decode": "解码",
+    "vision": "查看页面",
+    "prefill": "读入提示词",
+    "generate": "写出结果",
     "save": "保存",
 }
+_OF_TEXT = ("vision", "prefill", "generate")
+"""Phases of models that write text."""
+_SMALLER = Text(
+    "Leave the settings to the optimizer, turn on VAE tiling or offloading, or ask for fewer "
+    "frames or a smaller picture.",
+    "请让优化器选择设置，打开 VAE 分块或权重卸载，或减少帧数、缩小画面。",
+)
+_SHORTER = Text(
+    "Leave the settings to the optimizer, stream the weights (offload: leaf), or ask for fewer "
+    "pages at a time, fewer pixels or fewer new tokens.",
+    "请让优化器选择设置，采用流式权重（offload: leaf），或减少每批页数、像素数或新词元数。",
+)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -89,11 +104,7 @@ def _out_of_memory(
             + (f"，上限 {allowed}" if allowed else "")
             + (f"，还需要 {wanted}。" if wanted else "。"),
         ),
-        Text(
-            "Leave the settings to the optimizer, turn on VAE tiling or offloading, or ask for "
-            "fewer frames or a smaller picture.",
-            "请让优化器选择设置，打开 VAE 分块或权重卸载，或减少帧数、缩小画面。",
-        ),
+        _SHORTER if phase in _OF_TEXT else _SMALLER,
     )
 
 

@@ -33,6 +33,7 @@ LOAD_SETTINGS = (
     "image_encoder",
     "vae_precision",
     "channels_last",
+    "attention",
 )
 """Settings that are part of the loaded pipeline; the others change between runs for nothing."""
 
@@ -163,7 +164,8 @@ class Runner:
         if self._device.kind == "cpu":  # offloading means nothing there
             encoder = settings.get("text_encoder")
             absent = encoder if encoder in ("absent", "cached") else ""
-            return (settings.get("precision"), settings.get("vae_precision"), absent)
+            names = ("precision", "vae_precision", "attention")
+            return (*(settings.get(name) for name in names), absent)
         return tuple(settings.get(name) for name in LOAD_SETTINGS)
 
     def _in_use_bytes(self) -> int:

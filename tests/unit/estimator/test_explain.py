@@ -23,6 +23,11 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("cpu", {"model": "demo"}),
     ("rtx-3060-12gb", {"model": "svd-xt"}),
     ("h200", {"model": "svd-xt", "settings": {"offload": "none"}}),
+    ("rtx-4090", {"task": "parse", "model": "qwen2.5-vl-7b", "pages": 5}),
+    ("rtx-3060-12gb", {"task": "parse", "model": "logics-parsing-v2", "pages": 3, "vram_gib": 6}),
+    ("h200", {"task": "generate", "model": "qwen3-4b", "batch": 16, "new_tokens": 3000}),
+    ("rtx-2080-ti", {"task": "generate", "model": "chatglm3-6b", "platform": "windows"}),
+    ("cpu", {"task": "generate", "model": "glm-edge-1.5b"}),
 ]
 
 
@@ -116,3 +121,21 @@ def test_the_allocators_retries_are_told_where_the_limit_is_met() -> None:
     decode = found.phases[-1]
     assert decode.retries > 0
     assert f"{decode.retries} times" in decode.memory[-1].source.en
+
+
+@pytest.mark.parametrize(
+    ("settings", "formula"),
+    [
+        ({"offload": "none", "page_batch": 2}, "2 x (first + 99 x next) + start"),
+        ({"offload": "leaf", "page_batch": 4}, "1 x (first + 99 x max(next, transfer)) + start"),
+    ],
+)
+def test_a_first_token_and_the_steps_make_the_seconds(
+    settings: dict[str, Any], formula: str
+) -> None:
+    data = {"task": "parse", "model": "qwen2.5-vl-7b", "pages": 4, "new_tokens": 100}
+    _, _, found = explained("h200", {**data, "settings": settings})
+    assert found.phases[-1].formula == formula
+    step = found.phases[-1].seconds[1]
+    assert "weights and cache read" in step.source.en
+    assert "compute" in found.phases[0].formula

@@ -21,6 +21,9 @@ PHASES = {
     "denoise_high": Text("Denoise (high noise)", "去噪（高噪声）"),
     "denoise_low": Text("Denoise (low noise)", "去噪（低噪声）"),
     "decode": Text("Decode", "解码"),
+    "vision": Text("Look at the pages", "查看页面"),
+    "prefill": Text("Read the prompt", "读入提示词"),
+    "generate": Text("Write", "写出结果"),
     "save": Text("Saving the file", "保存文件"),
 }
 STATES = {

@@ -1,0 +1,36 @@
+"""Seconds of reading pages: batch after batch through its phases."""
+
+from __future__ import annotations
+
+from webui.core.card import Card
+from webui.estimator.qwen_vl import PagesMemory
+from webui.estimator.writing_seconds import batch_seconds
+
+
+def phase_seconds(name: str, memory: PagesMemory, pages: int, card: Card, host: Card) -> float:
+    """Seconds of one phase of all batches, the weights' way to the card included.
+
+    Args:
+        name: vision, prefill or generate.
+        memory: the same request's memory.
+        pages: of the whole run.
+        card: where it runs.
+        host: the processor beside it.
+    """
+    batch = memory.shape["b"]
+    windows = windowed_tokens(memory)
+    seconds = pages // batch * batch_seconds(name, memory, card, batch, windows)
+    if pages % batch:
+        seconds += batch_seconds(name, memory, card, pages % batch, windows)
+    return seconds
+
+
+def windowed_tokens(memory: PagesMemory) -> int:
+    """A picture's tokens if each of its windows were a whole one: a launch each, however small."""
+    card, request = memory.card, memory.request
+    vision = card.configs["model"]["vision_config"]
+    if "window_size" not in vision:
+        return memory.shape["m"]
+    side = int(vision["window_size"])
+    height, width = card.fed_size(request.height, request.width, request.max_pixels)
+    return -(-height // side) * -(-width // side) * (side // card.size_multiple) ** 2
