@@ -65,4 +65,17 @@ FAMILIES = {
         ),
         values={"precision": ("bf16", "fp16", "fp32")},
     ),
+    "qwen_vl_training": Family(
+        kind="training",
+        components=("model",),
+        settings=(
+            "precision",
+            "gradient_checkpointing",
+            "optimizer",
+            "gpus",
+            "zero_stage",
+            "allocator",
+        ),
+        values={"precision": ("bf16", "fp16", "fp32")},
+    ),
 }

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from webui.catalogue import find_model, load_models
+from webui.catalogue import find_model, load_models, models_of
 from webui.catalogue.families import FAMILIES
 from webui.catalogue.loader import read_model
+from webui.core.clip import ClipCard
 from webui.core.errors import BadInput
 from webui.core.parse import parse_request
 from webui.core.settings import SETTINGS
+from webui.core.training import TrainCard
 
 MODELS = Path("webui/catalogue/models").resolve()
 
@@ -39,10 +41,13 @@ def card_file(tmp_path: Path):
 
 
 def test_all_models_are_there_and_the_embedded_one_comes_first():
-    assert list(load_models()) == ["demo", "svd-xt", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"]
+    assert next(iter(load_models())) == "demo"
+    assert {"demo", "svd-xt", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"} <= set(models_of(ClipCard))
+    trained = ["omnisvg-4b", "omnisvg-8b", "qwen2.5-vl-3b", "qwen2.5-vl-7b"]
+    assert list(models_of(TrainCard)) == trained
 
 
-@pytest.mark.parametrize("name", list(load_models()))
+@pytest.mark.parametrize("name", list(models_of(ClipCard)))
 def test_an_empty_request_takes_the_authors_values(name: str):
     card = find_model(name)
     request = parse_request({"model": name}, find_model)
@@ -66,7 +71,7 @@ def test_configs_describe_one_pipeline(name: str):
 @pytest.mark.parametrize("name", list(load_models()))
 def test_people_read_every_card_in_both_languages(name: str):
     card = find_model(name)
-    for text in (card.about, *card.examples):
+    for text in (card.about, *getattr(card, "examples", ())):
         assert text.en.isascii()
         assert any("\u4e00" <= character <= "\u9fff" for character in text.zh)
 
@@ -111,6 +116,31 @@ def test_keys_that_would_change_nothing_are_refused(model: str, key: str, value:
 def test_a_recorded_request_is_taken_back(model: str):
     request = parse_request({"model": model}, find_model)
     assert parse_request(request.to_json(), find_model) == request
+
+
+@pytest.mark.parametrize("name", list(models_of(TrainCard)))
+def test_training_cards_are_requests(name: str):
+    card = find_model(name, "train")
+    request = parse_request({"task": "train", "model": name}, find_model)
+    assert isinstance(card, TrainCard) and request.task == "train"
+    for key in ("image_size", "sequence_length", "batch", "gradient_accumulation"):
+        assert getattr(request, key) == getattr(card.defaults, key)
+    assert card.settings == FAMILIES["qwen_vl_training"].settings
+    config = card.configs["model"]
+    assert card.max_positions == config["max_position_embeddings"]
+    vision = config["vision_config"]
+    assert card.size_multiple == vision["patch_size"] * vision["spatial_merge_size"]
+    assert vision["out_hidden_size"] == config["hidden_size"]
+
+
+def test_omnisvg_trains_as_its_authors():
+    """OpenVGLab/OmniSVG-train: train_config.yaml, and the README's batch sizes."""
+    small, large = find_model("omnisvg-4b", "train"), find_model("omnisvg-8b", "train")
+    for card, batch in ((small, 4), (large, 2)):
+        defaults = card.defaults
+        assert (defaults.image_size, defaults.sequence_length) == (448, 2048)
+        assert (defaults.gradient_accumulation, defaults.batch) == (4, batch)
+        assert card.configs["model"]["vocab_size"] == 197000
 
 
 def test_a_chunk_has_no_more_frames_than_the_clip():
