@@ -9,7 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-FAMILIES = {"wan": "webui.pipelines.wan", "svd": "webui.pipelines.svd"}
+FAMILIES = {
+    "wan": "webui.pipelines.wan",
+    "svd": "webui.pipelines.svd",
+    "qwen_vl_training": "webui.pipelines.qwen_vl_training",
+}
 
 
 def load_family(name: str) -> ModuleType:

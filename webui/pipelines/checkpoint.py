@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from webui.core.clip import ClipCard
@@ -31,6 +32,7 @@ def reading(what: str, read: Callable[[], Any]) -> Any:
         ValueError,
         TypeError,
         RuntimeError,
+        StrictDataclassError,
     ) as error:
         lines = str(error).strip().splitlines()
         raise damaged(f"{what}: {(lines or [type(error).__name__])[0][:200]}") from error

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ def new_model(config: Mapping[str, Any], attention: str = "sdpa") -> Any:
         config: as the checkpoint's `config.json` has it.
         attention: `sdpa`, `eager` or another of the library's implementations.
     """
-    values = {key: value for key, value in config.items() if key not in _NO_CONFIG_KEYS}
+    # A copy: the library writes into the dictionaries that it is given.
+    values = deepcopy({key: config[key] for key in config if key not in _NO_CONFIG_KEYS})
     made = CONFIG_MAPPING[str(config["model_type"])](**values)
     made._attn_implementation = attention
     return model_class(config)(made)

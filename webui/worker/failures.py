@@ -26,6 +26,9 @@ PHASES_ZH = {
     "image_encode": "编码图片",
     "denoise": "去噪",
     "decode": "解码",
+    "forward": "前向",
+    "backward": "反向",
+    "optimizer": "优化器",
     "save": "保存",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -68,6 +71,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _MEMORY_WORDS)
 
 
+_TRAINING = ("forward", "backward", "optimizer")
+_TRAINING_HINT = Text(
+    "Leave the settings to the optimizer, turn on gradient checkpointing, train adapters "
+    "(lora_rank), or ask for shorter samples or fewer at a time.",
+    "请让优化器选择设置，打开梯度检查点，改训适配器（lora_rank），或缩短样本、减少批量。",
+)
+_CLIP_HINT = Text(
+    "Leave the settings to the optimizer, turn on VAE tiling or offloading, or ask for "
+    "fewer frames or a smaller picture.",
+    "请让优化器选择设置，打开 VAE 分块或权重卸载，或减少帧数、缩小画面。",
+)
+
+
 def _out_of_memory(
     error: BaseException, phase: str, limit_bytes: int | None, in_use_bytes: int
 ) -> OutOfMemory:
@@ -89,11 +105,7 @@ def _out_of_memory(
             + (f"，上限 {allowed}" if allowed else "")
             + (f"，还需要 {wanted}。" if wanted else "。"),
         ),
-        Text(
-            "Leave the settings to the optimizer, turn on VAE tiling or offloading, or ask for "
-            "fewer frames or a smaller picture.",
-            "请让优化器选择设置，打开 VAE 分块或权重卸载，或减少帧数、缩小画面。",
-        ),
+        _TRAINING_HINT if phase in _TRAINING else _CLIP_HINT,
     )
 
 

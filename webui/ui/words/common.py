@@ -21,6 +21,9 @@ PHASES = {
     "denoise_high": Text("Denoise (high noise)", "去噪（高噪声）"),
     "denoise_low": Text("Denoise (low noise)", "去噪（低噪声）"),
     "decode": Text("Decode", "解码"),
+    "forward": Text("Forward pass", "前向传播"),
+    "backward": Text("Backward pass", "反向传播"),
+    "optimizer": Text("Optimizer", "优化器"),
     "save": Text("Saving the file", "保存文件"),
 }
 STATES = {
