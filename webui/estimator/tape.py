@@ -31,12 +31,12 @@ def monomial_names(variables: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 
 def monomials(shape: Mapping[str, float], variables: tuple[str, ...]) -> np.ndarray:
     """Values of the monomials at a shape."""
-    return np.array(
-        [
-            float(np.prod([float(shape[name]) for name in names]))
-            for names in monomial_names(variables)
-        ]
-    )
+    return values_of(monomial_names(variables), shape)
+
+
+def values_of(terms: tuple[tuple[str, ...], ...], shape: Mapping[str, float]) -> np.ndarray:
+    """Values at a shape of products of variables; the empty product is 1."""
+    return np.array([float(np.prod([float(shape[name]) for name in names])) for names in terms])
 
 
 def cost_monomials(shape: Mapping[str, float], variables: tuple[str, ...]) -> np.ndarray:
@@ -56,14 +56,20 @@ class Tape:
     """Events of a run.
 
     `kind` and `slot` have one entry an event (N), `coefficients` are N x M over the monomials of
-    `variables` and give bytes before rounding. A RELEASE of a negative slot frees something that
-    lived before the tape began.
+    `variables`, or over `terms` where they are named, and give bytes before rounding. A RELEASE of
+    a negative slot frees something that lived before the tape began.
     """
 
     variables: tuple[str, ...]
     kind: np.ndarray
     slot: np.ndarray
     coefficients: np.ndarray
+    terms: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def products(self) -> tuple[tuple[str, ...], ...]:
+        """The products of variables that the columns of `coefficients` belong to."""
+        return self.terms or monomial_names(self.variables)
 
     def sizes(self, shape: Mapping[str, float]) -> np.ndarray:
         """Bytes of each event (N), in whole blocks of the allocator; 0 for releases."""
@@ -77,12 +83,12 @@ class Tape:
         return [int(value) for value in self._values(shape)[calls].tolist()]
 
     def _values(self, shape: Mapping[str, float]) -> np.ndarray:
-        values: np.ndarray = np.rint(self.coefficients @ monomials(shape, self.variables))
+        values: np.ndarray = np.rint(self.coefficients @ values_of(self.products, shape))
         return values.astype(np.int64)
 
     def formula(self, event: int) -> str:
         """Bytes of one event as a function of the shape, for people: `6144*f*h*w + 64*h`."""
-        names = monomial_names(self.variables)
+        names = self.products
         terms = [
             "*".join([f"{value:.10g}", *names[index]])
             for index, value in reversed(list(enumerate(self.coefficients[event].tolist())))
@@ -93,17 +99,22 @@ class Tape:
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Arrays for one `.npz` file; `from_arrays` takes them back."""
         rows, index = np.unique(self.coefficients, axis=0, return_inverse=True)
-        return {
+        arrays = {
             f"{prefix}.variables": np.array(self.variables),
             f"{prefix}.kind": self.kind,
             f"{prefix}.slot": self.slot,
             f"{prefix}.rows": rows,
             f"{prefix}.index": index.reshape(-1).astype(np.int32),
         }
+        if self.terms:
+            arrays[f"{prefix}.terms"] = np.array(["*".join(names) for names in self.terms])
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Tape:
+        terms = arrays.get(f"{prefix}.terms", np.array([], dtype=str))
         return cls(
+            terms=tuple(tuple(str(names).split("*")) if names else () for names in terms),
             variables=tuple(str(name) for name in arrays[f"{prefix}.variables"]),
             kind=arrays[f"{prefix}.kind"],
             slot=arrays[f"{prefix}.slot"],

@@ -98,6 +98,7 @@ _CONFIGS_OF = {
     "conditions": ("transformer", "vae"),
     "image": ("image_encoder",),
     "unet": ("unet", "scheduler"),
+    "model": ("model",),
 }
 """Component configurations that a part's template depends on."""
 _VALUES = ("latents_mean", "latents_std", "flow_shift")
@@ -105,6 +106,7 @@ _VALUES = ("latents_mean", "latents_std", "flow_shift")
 _PARTS_OF = {
     "wan": ("text", "image", "transformer", "vae", "conditions"),
     "svd": ("image", "unet", "vae"),
+    "qwen_vl_training": ("model",),
 }
 """The parts that a family's models may have."""
 

@@ -12,11 +12,22 @@ from itertools import product
 
 import numpy as np
 
-from webui.estimator.tape import CALL, COSTS, RELEASE, SCRATCH, Tape, cost_monomials, monomials
+from webui.estimator.tape import (
+    CALL,
+    COSTS,
+    RELEASE,
+    SCRATCH,
+    Tape,
+    cost_monomials,
+    monomial_names,
+    values_of,
+)
 from webui.tracing.recorder import MARK, Event
 
 Shape = dict[str, int]
 """Values of the variables, e.g. {'f': 3, 'h': 8, 'w': 12}."""
+Terms = tuple[tuple[str, ...], ...]
+"""Products of variables; the empty one is 1."""
 
 
 class NotOneTape(Exception):
@@ -28,11 +39,21 @@ def grid(**values: tuple[int, int]) -> list[Shape]:
     return [dict(zip(values, point, strict=True)) for point in product(*values.values())]
 
 
-def fit_tape(recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, ...]) -> Tape:
+def fit_tape(
+    recordings: list[tuple[Shape, list[Event]]],
+    variables: tuple[str, ...],
+    terms: Terms = (),
+) -> Tape:
     """One tape from events at several shapes; MARK events are left out.
 
+    Args:
+        recordings: the events at each shape.
+        variables: what the sizes depend on.
+        terms: the products of variables that may occur; all where left out, which takes more
+            shapes.
+
     Raises:
-        NotOneTape: the events differ between the shapes, or a size is not multilinear.
+        NotOneTape: the events differ between the shapes, or a size is not a sum of the terms.
     """
     runs = [[event for event in events if event.kind != MARK] for _, events in recordings]
     first = runs[0]
@@ -42,10 +63,14 @@ def fit_tape(recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, 
             raise NotOneTape("the events differ between the shapes")
         if any(a.kind != b.kind for a, b in zip(run, first, strict=True)):
             raise NotOneTape("the kinds of events differ between the shapes")
-    basis = np.array([monomials(shape, variables) for shape, _ in recordings])
+    products = terms or monomial_names(variables)
+    basis = np.array([values_of(products, shape) for shape, _ in recordings])
     sizes = np.array([[event.size_bytes for event in run] for run in runs], dtype=np.float64)
+    if terms and np.linalg.matrix_rank(basis / np.abs(basis).max(axis=0)) < len(terms):
+        raise NotOneTape("the shapes do not tell the terms apart")
     coefficients = _solve(basis, sizes)
     return Tape(
+        terms=terms,
         variables=variables,
         kind=np.array([event.kind for event in first], dtype=np.int8),
         slot=np.array(numbered[0], dtype=np.int32),

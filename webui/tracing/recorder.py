@@ -1,7 +1,8 @@
 """Records what a run allocates, frees and computes, on the meta device, as on a CUDA card.
 
 What the meta device does otherwise than CUDA is put right here, by rules and not by tables: the
-attention kernels (`meta_kernels`), cuDNN's scratch, and the operations' cost.
+attention kernels (`meta_kernels`), what single operations need for themselves (`scratch`), and the
+operations' cost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import flop_registry
 
 from webui.estimator.tape import ALLOCATE, CALL, COSTS, LOAD, RELEASE, SCRATCH
 from webui.pipelines.live_bytes import LiveBytes
+from webui.tracing.scratch import channels_last, is_channels_last, scratch_bytes
 
 MARK = -1
 """A place in a recording, beside the kinds of events that a tape has."""
@@ -23,7 +25,9 @@ MARK = -1
 
 _ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_backward.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default,
 }
 
 
@@ -113,40 +117,28 @@ class Recorder(LiveBytes):
             return False if args[0].dtype is torch.bool else 0
         before = len(self.recording.events)
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        if func is torch.ops.aten.convolution.default:
-            self._add_scratch(before, args, result)
+        size = scratch_bytes(func, args, result)
+        if size:
+            # The scratch is there while the operation runs, that is beside its result.
+            self.recording.events.insert(before + 1, Event(SCRATCH, -1, size))
         self._add_cost(func, args, kwargs or {}, result)
         return result
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As on CUDA: a convolution's result is channels-last when its image or weight is.
+        """As on CUDA, where the meta device gives another layout or no answer.
 
-        The meta device gives a contiguous one (aten/native/ConvUtils.h,
-        cudnn_conv_suggest_memory_format).
+        A convolution's result is channels-last when its image or weight is
+        (aten/native/ConvUtils.h, cudnn_conv_suggest_memory_format). What was scattered by a mask
+        is as many values as were there to scatter; the meta device cannot count a mask.
         """
+        if func is torch.ops.aten.masked_scatter_backward.default:
+            return args[0].new_empty(args[2])
         result = func(*args, **kwargs)
         if func is torch.ops.aten.convolution.default and (
-            _is_channels_last(args[0]) or _is_channels_last(args[1])
+            is_channels_last(args[0]) or is_channels_last(args[1])
         ):
-            return torch.empty_like(result, memory_format=_channels_last(result))
+            return torch.empty_like(result, memory_format=channels_last(result))
         return result
-
-    def _add_scratch(self, before: int, args: tuple[Any, ...], result: torch.Tensor) -> None:
-        """cuDNN computes in channels-last: what is contiguous is copied, its result too.
-
-        Measured for the 15 distinct convolutions of the Wan VAE on an H200 (torch 2.11, cuDNN
-        9.19, fp32 and bf16): scratch = input + output, within 1 %.
-        """
-        image, weight = args[0], args[1]
-        if _is_channels_last(image):
-            size = 0
-        elif _is_channels_last(weight):
-            size = image.nbytes
-        else:
-            size = image.nbytes + result.nbytes
-        if size:
-            # The scratch is there while the operation runs, that is beside its result.
-            self.recording.events.insert(before + 1, Event(SCRATCH, -1, size))
 
     def _add_cost(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -154,6 +146,9 @@ class Recorder(LiveBytes):
         if isinstance(result, torch.Tensor) and result.device.type != "meta":
             return
         if func.is_view:
+            return
+        tensors = [one for one in tree_leaves((args, kwargs, result)) if torch.is_tensor(one)]
+        if all(tensor.device.type != "meta" for tensor in tensors):
             return
         self.recording.costs["kernels"] += 1
         count = flop_registry.get(func.overloadpacket)
@@ -164,15 +159,5 @@ class Recorder(LiveBytes):
             self.recording.costs[kind] += count(*args, **kwargs, out_val=result)
         else:
             self.recording.costs["bytes"] += sum(
-                tensor.numel() * tensor.element_size()
-                for tensor in tree_leaves((args, kwargs, result))
-                if isinstance(tensor, torch.Tensor)
+                tensor.numel() * tensor.element_size() for tensor in tensors
             )
-
-
-def _is_channels_last(tensor: torch.Tensor) -> bool:
-    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=_channels_last(tensor))
-
-
-def _channels_last(tensor: torch.Tensor) -> torch.memory_format:
-    return torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d
