@@ -10,7 +10,14 @@ from webui.core.card import Card
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
-from webui.estimator import svd, svd_seconds, wan, wan_seconds
+from webui.estimator import (
+    qwen_vl_training,
+    qwen_vl_training_seconds,
+    svd,
+    svd_seconds,
+    wan,
+    wan_seconds,
+)
 from webui.estimator.events import PhaseEvents
 from webui.estimator.rules import Rules
 
@@ -54,6 +61,8 @@ class Family:
     """What has weights, by the name that the memory gives it; a model may have only some."""
     main: str
     """The part whose template names the library versions."""
+    starts: bool = True
+    """A phase pays for its start: not where what is measured comes after a warm-up."""
 
 
 _FAMILIES = {
@@ -80,6 +89,14 @@ _FAMILIES = {
             "vae": Component("vae_precision", "vae", "vae"),
         },
         main="unet",
+    ),
+    "qwen_vl_training": Family(
+        memory=qwen_vl_training.TrainingMemory,
+        seconds=qwen_vl_training_seconds.phase_seconds,
+        relevant=qwen_vl_training.relevant,
+        components={"model": Component("precision", "model", "model")},
+        main="model",
+        starts=False,
     ),
 }
 

@@ -12,6 +12,9 @@ _CUBLAS_WORKSPACE_BEFORE = 8_519_680
 """Bytes by major compute capability: torch.backends (aten/cuda/CublasHandlePool.cpp,
 `parseChosenWorkspaceSize`): 4096 KiB x 8 from Hopper on, else 4096 KiB x 2 + 16 KiB x 8."""
 
+_FIRST_FLASH = 8
+"""Major compute capability (aten/native/transformers/cuda/sdp_utils.cpp)."""
+
 MEASURED_ARCHITECTURES = ((9, 0),)
 """Compute capabilities on which estimates were compared with measurements."""
 
@@ -28,6 +31,8 @@ class Rules:
     """Convolutions take scratch memory (cuDNN)."""
     expandable: bool
     measured: bool
+    flash: bool = True
+    """Has flash attention in half precision."""
 
 
 def rules_for(card: Card, allocator: str, platform: str) -> Rules:
@@ -42,4 +47,5 @@ def rules_for(card: Card, allocator: str, platform: str) -> Rules:
         has_scratch=True,
         expandable=allocator == "expandable" and platform != "windows",
         measured=card.compute_capability in MEASURED_ARCHITECTURES,
+        flash=major >= _FIRST_FLASH,
     )

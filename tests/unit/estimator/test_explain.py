@@ -14,6 +14,13 @@ from webui.estimator.estimate import Target
 from webui.estimator.explain import Explanation, explain_estimate
 from webui.service.account import explanation_text
 
+TRAINING = {
+    "task": "train",
+    "model": "qwen2.5-vl-3b",
+    "image_size": 336,
+    "sequence_length": 768,
+    "gradient_accumulation": 1,
+}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("h200", FULL),
     ("rtx-3060-12gb", {**FULL, "vram_gib": 6}),
@@ -23,13 +30,17 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("cpu", {"model": "demo"}),
     ("rtx-3060-12gb", {"model": "svd-xt"}),
     ("h200", {"model": "svd-xt", "settings": {"offload": "none"}}),
+    ("rtx-3060-12gb", {**TRAINING, "lora_rank": 16}),
+    ("rtx-3060-12gb", {**TRAINING, "vram_gib": 6}),
+    ("h200", {**TRAINING, "gradient_accumulation": 3, "settings": {"optimizer": "adamw"}}),
+    ("rtx-4090", {**TRAINING, "settings": {"gpus": 8, "zero_stage": 3}}),
 ]
 
 
 def explained(card: str, data: dict[str, Any]) -> tuple[Plan, Target, Explanation]:
     made = plan(card, **data)
     target = target_of(made.request, card)
-    model = find_model(made.request.model)
+    model = find_model(made.request.model, made.request.task)
     return made, target, explain_estimate(model, made.request, made.estimate, target)
 
 
