@@ -24,6 +24,7 @@ AUTO_TILES = (256, 128)
 """Tile sides that are tried, the library's default first."""
 AUTO_PIECES = 8
 """More pieces free nothing more: from here on the peak is self-attention, which has none."""
+ZERO_STAGES = (0, 1, 2, 3)
 AUTO_CHUNKS = (8, 4, 2, 1)
 """Frames of a decode chunk that are tried after all of them; 8 is what the library's guide uses
 (diffusers, docs, api/pipelines/stable_diffusion/svd.md)."""
@@ -72,6 +73,11 @@ def open_values(
         "vae_tile": list(tiles),
         "vae_tile_overlap": [auto_overlap(tile) for tile in tiles],
         "channels_last": [True],
+        "gradient_checkpointing": [False, True],
+        # Eight bits change the result a little: only who names them gets them.
+        "optimizer": ["adamw-fused"],
+        "gpus": [1],
+        "zero_stage": list(ZERO_STAGES if int(request.settings.get("gpus", 1)) > 1 else (0,)),
         "allocator": ["default" if request.platform == "windows" else "expandable"],
     }
     knows_fp8 = FP8 in model.setting_values.get("precision", SETTINGS["precision"].choices)

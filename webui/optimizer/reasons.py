@@ -8,6 +8,7 @@ from webui.core.plan import Choice, Estimate
 from webui.core.request import Request
 from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
 from webui.core.text import Text
+from webui.core.training import TrainRequest
 from webui.core.units import format_bytes, format_seconds
 from webui.estimator.estimate import Target, peak_bytes, phase_names, seconds
 from webui.estimator.rules import rules_for
@@ -23,10 +24,16 @@ _PLAIN: Settings = {
     "vae_precision": "fp32",
     "vae_tiling": False,
     "channels_last": False,
+    "gradient_checkpointing": False,
+    "optimizer": "adamw-fused",
+    "gpus": 1,
+    "zero_stage": 0,
     "allocator": "default",
 }
 """What each means of saving memory is compared with."""
 
+_WHOLE = ""
+"""A means that changes several phases: its saving is that of the highest, its time that of all."""
 _PHASE_OF = {
     "text_encoder": "encode",
     "image_encoder": "image_encode",
@@ -38,6 +45,9 @@ _PHASE_OF = {
     "ffn_chunks": "denoise",
     "split_guidance": "denoise",
     "precision": "denoise",
+    "gradient_checkpointing": _WHOLE,
+    "optimizer": _WHOLE,
+    "zero_stage": _WHOLE,
 }
 
 _NAMES: dict[tuple[str, SettingValue], Text] = {
@@ -53,6 +63,12 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("split_guidance", True): Text("guidance in two passes", "引导分两次计算"),
     ("vae_tiling", True): Text("VAE in tiles", "VAE 分块"),
     ("channels_last", True): Text("VAE weights in channels-last", "VAE 权重用 channels-last"),
+    ("gradient_checkpointing", True): Text("gradient checkpointing", "梯度检查点"),
+    ("optimizer", "adamw"): Text("AdamW operation by operation", "逐步运算的 AdamW"),
+    ("optimizer", "adamw-8bit"): Text("optimizer states in 8 bits", "8 位优化器状态"),
+    ("zero_stage", 1): Text("optimizer states shared (ZeRO 1)", "分摊优化器状态（ZeRO 1）"),
+    ("zero_stage", 2): Text("gradients shared too (ZeRO 2)", "再分摊梯度（ZeRO 2）"),
+    ("zero_stage", 3): Text("weights shared too (ZeRO 3)", "再分摊权重（ZeRO 3）"),
 }
 
 
@@ -75,6 +91,12 @@ def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -
     return _NAMES.get((name, value))
 
 
+_NOTHING_RECOMPUTED = Text(
+    "A whole step fits: every activation is kept and nothing is computed twice.",
+    "整步都放得下：保留全部激活，无需重复计算。",
+)
+
+
 def explain(
     model: ModelCard, request: Request, found: Estimate, target: Target
 ) -> tuple[Text, ...]:
@@ -86,7 +108,9 @@ def explain(
             sentences.append(_saving(model, request, found, target, name))
     if not sentences and found.fits:
         sentences.append(
-            Text(
+            _NOTHING_RECOMPUTED
+            if isinstance(request, TrainRequest)
+            else Text(
                 "Everything fits on the card at once: nothing is offloaded or tiled.",
                 "全部内容可同时放进显存：无需卸载或分块。",
             )
@@ -117,17 +141,22 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
     label = _means(name, settings[name], model, request) or SETTINGS[name].label
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     names = phase_names(model, request, settings, rules)
-    phase = next((phase for phase in names if phase.startswith(_PHASE_OF[name])), None)
-    if phase is None:
+    counted = [phase for phase in names if phase.startswith(_PHASE_OF[name])]
+    if not counted:
         return label
-    bytes_difference = peak_bytes(model, request, settings, target, phase) - peak_bytes(
-        model, request, without, target, phase
+    whole = _PHASE_OF[name] == _WHOLE
+    counted = counted if whole else counted[:1]
+    bytes_with, bytes_without = (
+        max(peak_bytes(model, request, one, target, name) for name in counted)
+        for one in (settings, without)
     )
-    time_difference = seconds(model, request, settings, target, phase) - seconds(
-        model, request, without, target, phase
+    time_with, time_without = (
+        sum(seconds(model, request, one, target, name) for name in counted)
+        for one in (settings, without)
     )
-    per_en, per_zh = "", ""
-    if phase.startswith("denoise"):
+    bytes_difference, time_difference = bytes_with - bytes_without, time_with - time_without
+    per_en, per_zh = (" a step", "/步") if whole else ("", "")
+    if counted[0].startswith("denoise"):
         time_difference /= request.repeats
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
@@ -146,6 +175,7 @@ _PHASE_WORDS = {
     "image_encode": Text("encoding the picture", "编码图片"),
     "denoise": Text("denoising", "去噪"),
     "decode": Text("decoding", "解码"),
+    _WHOLE: Text("training", "训练"),
 }
 
 
@@ -169,6 +199,14 @@ def choice_of(
     return choices
 
 
+_OWN_REASONS = {
+    "optimizer": Text(
+        "One kernel without copies; the same result.", "单个内核，没有临时副本，结果相同。"
+    ),
+    "gpus": Text("One card, unless you name more.", "一张卡，除非你指定更多。"),
+}
+
+
 def _plain_reason(name: str, value: SettingValue, model: ModelCard, target: Target) -> Text:
     if name == "precision":
         if target.card.kind == "cpu":
@@ -184,6 +222,8 @@ def _plain_reason(name: str, value: SettingValue, model: ModelCard, target: Targ
             if value == "expandable"
             else Text("Windows has no expandable segments.", "Windows 没有 expandable segments。")
         )
+    if name in _OWN_REASONS:
+        return _OWN_REASONS[name]
     if name in ("vae_tile", "vae_tile_overlap"):
         default = SETTINGS[name].default
         return (

@@ -26,6 +26,9 @@ _PHASES = (
     "denoise_high",
     "denoise_low",
     "decode",
+    "forward",
+    "backward",
+    "optimizer",
 )
 """Phases that a machine's speed is known for."""
 _NEEDS_BF16 = ("bf16", "fp8")

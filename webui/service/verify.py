@@ -92,7 +92,16 @@ def accuracy_table(receipts: Iterable[Receipt]) -> str:
 
 def _describe(receipt: Receipt) -> str:
     request, settings = receipt.request, receipt.plan.get("settings", {})
-    size = f"{request.get('frames')}x{request.get('height')}x{request.get('width')}"
+    size = _size(request)
     cap = f" {request['vram_gib']:g}G" if request.get("vram_gib") else ""
     offload = settings.get("offload", "")
     return f"{request.get('model', '')} {size} {offload}{cap}"[:42]
+
+
+def _size(request: Mapping[str, Any]) -> str:
+    """The size of the work, from a receipt of any task."""
+    if "sequence_length" in request:
+        rank = f" r{request['lora_rank']}" if request.get("lora_rank") else ""
+        micro = f"{request['batch']}x{request['gradient_accumulation']}"
+        return f"{micro}x{request['sequence_length']} {request['image_size']}px{rank}"
+    return f"{request.get('frames')}x{request.get('height')}x{request.get('width')}"
