@@ -140,8 +140,8 @@ def test_plans_for_cards(card: str, gib: float | None, expected: dict[str, Any])
 
 def test_what_cannot_fit_is_offered_smaller() -> None:
     request = parse_request({"model": "svd-xt"}, find_model)
-    plan = make_plan(CARD, request, target_of("h200", 6))
+    plan = make_plan(CARD, request, target_of("h200", 3))
     assert not plan.fits
     assert any("frames" in offer.changes for offer in plan.alternatives)
     smaller = next(offer.changes for offer in plan.alternatives if "width" in offer.changes)
-    assert make_plan(CARD, request.with_changes(**smaller), target_of("h200", 6)).fits
+    assert make_plan(CARD, request.with_changes(**smaller), target_of("h200", 3)).fits
