@@ -83,4 +83,17 @@ FAMILIES = {
         settings=("precision", "offload", "attention", "allocator"),
         values=_WRITING_VALUES,
     ),
+    "qwen_vl_training": Family(
+        kind="training",
+        components=("model",),
+        settings=(
+            "precision",
+            "gradient_checkpointing",
+            "optimizer",
+            "gpus",
+            "zero_stage",
+            "allocator",
+        ),
+        values={"precision": ("bf16", "fp16", "fp32")},
+    ),
 }

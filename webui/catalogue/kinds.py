@@ -135,7 +135,8 @@ def _read_language(data: dict[str, Any], family: Family, where: str) -> dict[str
 
 
 def _read_training(data: dict[str, Any], family: Family, where: str) -> dict[str, Any]:
-    require_whole(data, ("size_multiple", "max_image_size", "max_positions"), where)
+    numbers = ("size_multiple", "min_image_size", "max_image_size", "max_positions")
+    require_whole(data, numbers, where)
     return data | {"defaults": _whole_defaults(TrainDefaults, data["defaults"], where)}
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from webui.core.errors import BadInput
-from webui.core.fields import read_side, read_text, read_whole
+from webui.core.fields import read_text, read_whole
 from webui.core.model import ModelCard
 from webui.core.request import Given, Request
+from webui.core.setting import Settings
 from webui.core.text import Text
 
 MAX_BATCH = 256
@@ -33,14 +34,23 @@ class TrainCard(ModelCard):
 
     defaults: TrainDefaults
     size_multiple: int
-    """A picture's side is a multiple of this, in pixels."""
+    """The model's processor resizes a picture's side to the nearest multiple of this, in pixels."""
+    min_image_size: int
     max_image_size: int
     max_positions: int
     """Tokens of a sample, the picture's included."""
 
+    def fed_size(self, image_size_px: int) -> int:
+        """Side of a square picture as the model is fed with it: 392 for 384, 0 without one.
+
+        As `smart_resize` of the library rounds (transformers,
+        models/qwen2_vl/image_processing_qwen2_vl.py).
+        """
+        return round(image_size_px / self.size_multiple) * self.size_multiple
+
     def image_tokens(self, image_size_px: int) -> int:
         """Tokens that a square picture becomes; none without a picture."""
-        return (image_size_px // self.size_multiple) ** 2
+        return (self.fed_size(image_size_px) // self.size_multiple) ** 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +97,7 @@ def read_training(given: Given, model: TrainCard, common: Mapping[str, Any]) -> 
         BadInput: names the first wrong field and says what is allowed.
     """
     defaults = model.defaults
-    image_size = read_side(
-        given, "image_size", defaults.image_size, 0, model.max_image_size, model.size_multiple
-    )
+    image_size = _read_image_size(given, model)
     length = read_whole(given, "sequence_length", defaults.sequence_length, 1, model.max_positions)
     picture = model.image_tokens(image_size)
     if picture >= length:
@@ -104,6 +112,7 @@ def read_training(given: Given, model: TrainCard, common: Mapping[str, Any]) -> 
                 f"请用大于 {picture} 的值，或减小 image_size。",
             ),
         )
+    _check_sharing(common["settings"])
     return TrainRequest(
         data=read_text(given, "data", ""),
         image_size=image_size,
@@ -115,3 +124,52 @@ def read_training(given: Given, model: TrainCard, common: Mapping[str, Any]) -> 
         lora_rank=read_whole(given, "lora_rank", 0, 0, MAX_RANK),
         **common,
     )
+
+
+def _read_image_size(given: Given, model: TrainCard) -> int:
+    """0 for text alone, or a side that the model's processor leaves about as it is."""
+    low, high = model.min_image_size, model.max_image_size
+    size = read_whole(given, "image_size", model.defaults.image_size, 0, high)
+    if 0 < size < low:
+        raise BadInput(
+            "image_size",
+            Text(
+                f"A picture of {size} px is smaller than the model takes.",
+                f"{size} 像素的图片小于模型可接受的尺寸。",
+            ),
+            Text(
+                f"Use {low} to {high}, or 0 for text without a picture.",
+                f"请用 {low} 到 {high}，或用 0 表示只有文字。",
+            ),
+        )
+    return size
+
+
+def _check_sharing(settings: Settings) -> None:
+    """Settings that only mean something together.
+
+    Raises:
+        BadInput: one of them is missing, or does not go with another.
+    """
+    stage, gpus = int(settings.get("zero_stage", 0)), int(settings.get("gpus", 1))
+    if stage and gpus < 2:
+        raise BadInput(
+            "settings.zero_stage",
+            Text(
+                f"ZeRO stage {stage} shares between GPUs, and gpus is {gpus}.",
+                f"ZeRO 阶段 {stage} 在多张 GPU 之间分摊，而 gpus 是 {gpus}。",
+            ),
+            Text(
+                "Set gpus to 2 or more, or leave zero_stage out.",
+                "请把 gpus 设为 2 以上，或不写 zero_stage。",
+            ),
+        )
+    if stage and settings.get("optimizer") == "adamw-8bit":
+        raise BadInput(
+            "settings.optimizer",
+            Text(
+                "ZeRO shares states in fp32; adamw-8bit has none.",
+                "ZeRO 分摊的是 fp32 状态，而 adamw-8bit 没有。",
+            ),
+            Text("Use adamw-fused, or zero_stage: 0.", "请用 adamw-fused，或 zero_stage: 0。"),
+        )

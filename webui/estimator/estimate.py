@@ -14,8 +14,9 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
-from webui.estimator.events import PhaseEvents, Replay
+from webui.estimator.events import PhaseEvents
 from webui.estimator.families import Memory, components_of, find_family
+from webui.estimator.replay import Replay
 from webui.estimator.rules import Rules, rules_for
 from webui.estimator.seconds import SecondsTerm, noting_terms, start_seconds
 from webui.estimator.templates import find_template, use_local_folder, weights_name, width_of
@@ -213,7 +214,7 @@ def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
 def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
     """Host memory of the worker: the process, and weights that wait or live there."""
     sizes = weights_bytes(model, settings)
-    if rules.kind == "cuda" and settings["offload"] == "none":
+    if rules.kind == "cuda" and settings.get("offload", "none") == "none":
         places = {name: component.place for name, component in components_of(model).items()}
         sizes = {
             name: size
@@ -265,14 +266,16 @@ def _key(phase: str, model: ModelCard, request: Request, settings: Settings, rul
     return _Key(model, *known, rules)
 
 
+@lru_cache(maxsize=64)
 def _memory(key: _Key) -> Memory:
     return find_family(key.model).memory(key.model, key.request, key.settings, key.rules)
 
 
 @lru_cache(maxsize=4096)
 def _seconds(key: _Key, phase: str, repeats: int, card: Card, host: Card) -> float:
-    working = find_family(key.model).seconds(phase, _memory(key), repeats, card, host)
-    return working + start_seconds(card) if working else 0.0
+    family = find_family(key.model)
+    working = family.seconds(phase, _memory(key), repeats, card, host)
+    return working + start_seconds(card) if working and family.starts else working
 
 
 @lru_cache(maxsize=512)
@@ -299,7 +302,7 @@ def _peak(key: _Key, phase: str) -> int:
 def use_templates(folder: Path) -> None:
     """Reads templates from this folder first; answers from others are forgotten."""
     use_local_folder(folder)
-    for cached in (_seconds, _replay, _peak):
+    for cached in (_memory, _seconds, _replay, _peak):
         cached.cache_clear()
 
 

@@ -6,22 +6,14 @@ Two readings: live bytes (numpy, microseconds) and a replay through the simulate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from webui.estimator.allocator import (
-    ROUND_BYTES,
-    SMALL_SEGMENT,
-    SMALL_SIZE,
-    CachingAllocator,
-    SimulatedOutOfMemory,
-)
-from webui.estimator.tape import ALLOCATE, CALL, LOAD, RELEASE, SCRATCH, Tape
-
-COPY_STREAM = 1
-"""Streamed weights are copied, and allocated, on a stream of their own."""
+from webui.estimator.allocator import ROUND_BYTES
+from webui.estimator.replay import Replay, Span, Timeline, replay_spans
+from webui.estimator.tape import ALLOCATE, CALL, LOAD, RELEASE, Tape
 
 
 def rounded(size_bytes: float) -> int:
@@ -52,15 +44,20 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """What a replay came to."""
+class _Source:
+    """What some events are of."""
 
-    allocated_bytes: int
-    reserved_bytes: int
-    resident_bytes: int
-    fits: bool
-    retries: int
-    """How often the allocator had to release its cache."""
+    what: str
+    tape: Tape | None = None
+    offset: int = 0
+    """Where in the tape they begin."""
+    lasting: str = ""
+    keys: frozenset[int] = frozenset()
+    """The storages that `lasting` names."""
+
+    def of(self, key: int) -> str:
+        """The name of a storage."""
+        return self.lasting if key in self.keys else self.what
 
 
 class PhaseEvents:
@@ -69,21 +66,25 @@ class PhaseEvents:
     def __init__(self, resident: Iterable[Part | np.ndarray]) -> None:
         named = [part if isinstance(part, Part) else Part("", part) for part in resident]
         parts = [np.asarray(part.sizes, dtype=np.int64) for part in named]
-        self.parts = tuple(
+        self._parts = tuple(
             Part(part.name, -(-sizes // ROUND_BYTES) * ROUND_BYTES)
             for part, sizes in zip(named, parts, strict=True)
         )
-        """What is resident, in whole blocks."""
         sizes = np.concatenate(parts) if parts else np.empty(0, np.int64)
         self._resident = -(-sizes // ROUND_BYTES) * ROUND_BYTES
         self._kinds: list[np.ndarray] = []
         self._keys: list[np.ndarray] = []
         self._deltas: list[np.ndarray] = []
-        self._sources: list[tuple[str, Tape | None, int]] = []
+        self._sources: list[_Source] = []
         self._size_of: dict[int, int] = dict(enumerate(self._resident.tolist()))
         self._next_key = len(sizes)
         self.unseen_bytes = 0
         """What is reserved because of events that were left out."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is resident, in whole blocks."""
+        return self._parts
 
     @property
     def resident_bytes(self) -> int:
@@ -95,11 +96,18 @@ class PhaseEvents:
 
     def allocate(self, size_bytes: float, what: str = "") -> int:
         """One storage by hand; returns its key. `what` it is, is for explanations."""
-        key, size = self._next_key, rounded(size_bytes)
-        self._next_key += 1
-        self._size_of[key] = size
-        self._append(np.array([ALLOCATE]), np.array([key]), np.array([size]), what)
-        return key
+        return self.allocate_all([size_bytes], what)[0]
+
+    def allocate_all(self, sizes_bytes: Sequence[float], what: str = "") -> tuple[int, ...]:
+        """Storages by hand, one after the other; returns their keys."""
+        sizes = [rounded(size) for size in sizes_bytes]
+        keys = range(self._next_key, self._next_key + len(sizes))
+        self._next_key += len(sizes)
+        self._size_of.update(zip(keys, sizes, strict=True))
+        if sizes:
+            kinds, deltas = np.full(len(sizes), ALLOCATE), np.array(sizes, dtype=np.int64)
+            self._append(kinds, np.array(keys, dtype=np.int64), deltas, _Source(what))
+        return tuple(keys)
 
     def size_of(self, key: int) -> int:
         """Bytes of a storage that is alive."""
@@ -109,7 +117,7 @@ class PhaseEvents:
         if not keys:
             return
         sizes = [-self._size_of.pop(key) for key in keys]
-        self._append(np.full(len(keys), RELEASE), np.array(keys), np.array(sizes))
+        self._append(np.full(len(keys), RELEASE), np.array(keys), np.array(sizes), _Source(""))
 
     def play(
         self,
@@ -118,6 +126,7 @@ class PhaseEvents:
         outside: tuple[int, ...] = (),
         what: str = "",
         on_call: Callable[[int], None] | None = None,
+        lasting: str = "",
     ) -> dict[int, int]:
         """Appends a tape at a shape.
 
@@ -127,6 +136,7 @@ class PhaseEvents:
             outside: keys of the storages that the tape's negative slots -1, -2, ... free.
             what: name of the tape, for explanations.
             on_call: appends what belongs at each of the tape's CALLs; gets its count.
+            lasting: what its storages are that live on, where they have another name.
 
         Returns:
             Keys of the storages that live on, by their slot.
@@ -146,53 +156,59 @@ class PhaseEvents:
         gone = tape.kind == RELEASE
         deltas = np.where(gone, -by_slot[slot], sizes)
         self._next_key += count
-        keys = keys_by_slot[slot]
-        begin = 0
-        for index, called in zip(
-            np.flatnonzero(tape.kind == CALL).tolist(), tape.counts(shape), strict=True
-        ):
-            part = slice(begin, index)
-            self._append(tape.kind[part], keys[part], deltas[part], what, tape, begin)
-            if on_call is not None:
-                on_call(called)
-            begin = index + 1
-        self._append(tape.kind[begin:], keys[begin:], deltas[begin:], what, tape, begin)
         alive = np.zeros(len(by_slot), dtype=bool)
         alive[slot[born]] = True
         alive[slot[gone]] = False
         survivors = {index: int(keys_by_slot[index]) for index in np.flatnonzero(alive).tolist()}
+        named = frozenset(survivors.values()) if lasting else frozenset()
+        keys = keys_by_slot[slot]
+        begin = 0
+        calls = np.flatnonzero(tape.kind == CALL).tolist()
+        for index, called in zip(calls, tape.counts(shape) if calls else (), strict=True):
+            part = slice(begin, index)
+            source = _Source(what, tape, begin, lasting, named)
+            self._append(tape.kind[part], keys[part], deltas[part], source)
+            if on_call is not None:
+                on_call(called)
+            begin = index + 1
+        source = _Source(what, tape, begin, lasting, named)
+        self._append(tape.kind[begin:], keys[begin:], deltas[begin:], source)
         for index, key in survivors.items():
             self._size_of[key] = int(by_slot[index])
         return survivors
 
     def _append(
-        self,
-        kinds: np.ndarray,
-        keys: np.ndarray,
-        deltas: np.ndarray,
-        what: str = "",
-        tape: Tape | None = None,
-        offset: int = 0,
+        self, kinds: np.ndarray, keys: np.ndarray, deltas: np.ndarray, source: _Source
     ) -> None:
-        self._sources.append((what, tape, offset))
+        self._sources.append(source)
         self._kinds.append(kinds)
         self._keys.append(keys)
         self._deltas.append(deltas)
+
+    def timeline(self) -> Timeline:
+        """All events in order."""
+        none = np.empty(0, np.int64)
+        return Timeline(
+            resident=self._resident,
+            kinds=np.concatenate(self._kinds) if self._kinds else none,
+            keys=np.concatenate(self._keys) if self._keys else none,
+            deltas=np.concatenate(self._deltas) if self._deltas else none,
+        )
+
+    @property
+    def events(self) -> int:
+        """How many there are so far."""
+        return sum(len(part) for part in self._kinds)
 
     def peak_live_bytes(self, with_scratch: bool = True) -> int:
         """Most bytes alive at once, the resident ones included.
 
         Args:
-            with_scratch: count the convolution library's scratch (a GPU has it).
+            with_scratch: count the scratch of single operations (a GPU has it).
         """
         if not self._kinds:
             return self.resident_bytes
-        kinds, deltas = np.concatenate(self._kinds), np.concatenate(self._deltas)
-        scratch = kinds == SCRATCH
-        live = np.cumsum(np.where(scratch, 0, deltas))
-        if with_scratch:
-            live = live + np.where(scratch, deltas, 0)
-        return self.resident_bytes + max(0, int(live.max()))
+        return self.resident_bytes + max(0, int(self.timeline().live(with_scratch).max()))
 
     def live_at_peak(self, with_scratch: bool = True) -> list[Live]:
         """What is alive beside the resident storages when most bytes are; the largest first.
@@ -202,103 +218,28 @@ class PhaseEvents:
         """
         if self.peak_live_bytes(with_scratch) <= self.resident_bytes:
             return []
-        kinds, deltas = np.concatenate(self._kinds), np.concatenate(self._deltas)
-        keys = np.concatenate(self._keys)
-        scratch = kinds == SCRATCH
-        live = np.cumsum(np.where(scratch, 0, deltas))
-        if with_scratch:
-            live = live + np.where(scratch, deltas, 0)
-        peak = int(live.argmax())
-        born: dict[int, int] = {}
-        freed = []
-        for index in range(peak + 1):
-            if kinds[index] == RELEASE:
-                if born.pop(int(keys[index]), None) is None:
-                    freed.append(index)
-            elif not scratch[index]:
-                born[int(keys[index])] = index
-        indices = [*born.values(), *freed, *([peak] if scratch[peak] and with_scratch else [])]
+        timeline = self.timeline()
+        peak = int(timeline.live(with_scratch).argmax())
+        return self.described(timeline.changed(0, peak, with_scratch))
+
+    def described(self, indices: Iterable[int]) -> list[Live]:
+        """Events with what they are of, the largest first."""
         starts = np.cumsum([0, *(len(part) for part in self._kinds)])
         found = []
         for index in indices:
             chunk = int(np.searchsorted(starts, index, side="right")) - 1
-            what, tape, offset = self._sources[chunk]
-            event = index - int(starts[chunk]) + offset
-            formula = tape.formula(event) if tape is not None else ""
-            found.append(Live(what, int(kinds[index]), int(deltas[index]), formula))
+            source, place = self._sources[chunk], index - int(starts[chunk])
+            name = source.of(int(self._keys[chunk][place]))
+            formula = source.tape.formula(place + source.offset) if source.tape else ""
+            kind, delta = self._kinds[chunk][place], self._deltas[chunk][place]
+            found.append(Live(name, int(kind), int(delta), formula))
         return sorted(found, key=lambda item: -item.size_bytes)
 
-    def _resident_blocks(self, released: set[int] | None) -> Iterator[tuple[int, int]]:
-        """Keys and bytes of the large resident storages, in order.
-
-        Args:
-            released: keys of what is freed later; neighbours that stay are then one block, as an
-                expandable segment lays them beside each other. None where each has its segment.
-        """
-        stays: tuple[int, int] | None = None
-        for key in np.flatnonzero(self._resident > SMALL_SIZE).tolist():
-            size = int(self._resident[key])
-            if released is not None and key not in released:
-                stays = (key, size) if stays is None else (stays[0], stays[1] + size)
-                continue
-            if stays is not None:
-                yield stays
-                stays = None
-            yield key, size
-        if stays is not None:
-            yield stays
-
     def replay(self, expandable: bool, limit_bytes: int | None) -> Replay:
-        """Runs the events through the simulated allocator.
-
-        Only blocks of the large pool are simulated one by one. The small pool, half of all
-        events and a hundredth of the bytes, packs densely: it is taken as its most live bytes,
-        rounded up to its segments.
-        """
-        none = np.empty(0, np.int64)
-        kinds = np.concatenate(self._kinds) if self._kinds else none
-        keys = np.concatenate(self._keys) if self._keys else none
-        deltas = np.concatenate(self._deltas) if self._deltas else none
-        small = np.abs(deltas) <= SMALL_SIZE
-        resident_small = self._resident <= SMALL_SIZE
-        small_live = int(self._resident[resident_small].sum()) + np.cumsum(
-            np.where(small & (kinds != SCRATCH), deltas, 0)
-        )
-        most_small = int(max(small_live.max(initial=0), self._resident[resident_small].sum()))
-        small_reserved = -(-most_small // SMALL_SEGMENT) * SMALL_SEGMENT
-        large_limit = None if limit_bytes is None else limit_bytes - small_reserved
-        allocator = CachingAllocator(expandable, large_limit)
-        large = np.flatnonzero(~small)
-        fits = True
-        most_allocated = self.resident_bytes
-        released = set(keys[kinds == RELEASE].tolist()) if expandable else None
-        try:
-            for key, size in self._resident_blocks(released):
-                allocator.allocate(key, size)
-            for kind, key, delta, beside in zip(
-                kinds[large].tolist(),
-                keys[large].tolist(),
-                deltas[large].tolist(),
-                small_live[large].tolist(),
-                strict=True,
-            ):
-                if kind == RELEASE:
-                    allocator.release(key)
-                    continue
-                if kind == SCRATCH:
-                    live = allocator.allocated_bytes + allocator.pass_through(delta)
-                else:
-                    allocator.allocate(key, delta, COPY_STREAM if kind == LOAD else 0)
-                    live = allocator.allocated_bytes
-                if live + beside > most_allocated:
-                    most_allocated = live + beside
-        except SimulatedOutOfMemory:
-            fits = False
-        reserved = allocator.peak_reserved_bytes + small_reserved + self.unseen_bytes
-        return Replay(
-            allocated_bytes=max(most_allocated, self.peak_live_bytes()),
-            reserved_bytes=reserved if limit_bytes is None else min(reserved, limit_bytes),
-            resident_bytes=self.resident_bytes,
-            fits=fits,
-            retries=allocator.retries,
-        )
+        """Runs the events through the simulated allocator."""
+        whole = Span(0, self.events)
+        found = replay_spans(self.timeline(), [whole], expandable, limit_bytes)[0]
+        reserved = found.reserved_bytes + self.unseen_bytes
+        if limit_bytes is not None:
+            reserved = min(reserved, limit_bytes)
+        return replace(found, reserved_bytes=reserved)

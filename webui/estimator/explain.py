@@ -224,12 +224,19 @@ def _template_of(model: ModelCard, found: Estimate, component: Component) -> tup
     return template_name(model, part, width_of(precision)), precision
 
 
+_NAMED = {
+    "gradients": Text("gradients", "梯度"),
+    "activations kept": Text("activations kept for the way back", "为反向传播保留的激活"),
+}
+"""Sources that say what the storages are, and not which tape made them."""
+
+
 def _at_peak(live: Sequence[Live]) -> list[Term]:
     """The storages alive at the peak, by the tape that made them and their kind."""
     groups: dict[tuple[str, str], list[Live]] = defaultdict(list)
     for item in live:
         kind = {LOAD: "streamed", SCRATCH: "scratch", RELEASE: "freed"}.get(item.kind, "")
-        groups[item.source, kind].append(item)
+        groups["" if kind == "freed" else item.source, kind].append(item)
     terms = []
     for (source, kind), items in groups.items():
         size = sum(item.size_bytes for item in items)
@@ -250,12 +257,12 @@ def _at_peak(live: Sequence[Live]) -> list[Term]:
             name = Text(f"scratch of one operation: {source}", f"单个运算的临时空间：{source}")
             why = Text("the operation at which the peak is", "峰值所在的运算")
         else:
-            name = Text(f"activations: {source or 'inputs'}", f"激活：{source or '输入'}")
+            other = Text(f"activations: {source or 'inputs'}", f"激活：{source or '输入'}")
+            name = _NAMED.get(source, other)
+            largest = items[0].formula or str(items[0].size_bytes)
             why = Text(
-                f"{count} tensors alive at the peak, the largest "
-                + (items[0].formula or f"{items[0].size_bytes}"),
-                f"峰值时存活 {count} 个张量，最大的是 "
-                + (items[0].formula or f"{items[0].size_bytes}"),
+                f"{count} tensors alive at the peak, the largest {largest}",
+                f"峰值时存活 {count} 个张量，最大的是 {largest}",
             )
         terms.append(Term(name, size, why))
     return terms

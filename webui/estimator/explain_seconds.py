@@ -98,6 +98,10 @@ def seconds_formula(trace: PhaseTrace, request: Request, found: Estimate) -> str
             f"{runs} x max(compute, transfer)": max(c, t) * runs,
         }
     forms |= _token_forms(trace, request, found)
+    computed = [term.seconds for term in trace.seconds_terms if term.kind == "compute"]
+    if len(computed) == 2:
+        more = request.repeats - 1
+        forms[f"compute 1 + {more} x compute 2 + transfer"] = computed[0] + more * computed[1] + t
     exact = [
         name + (" + start" if start else "")
         for name, value in forms.items()

@@ -15,6 +15,8 @@ from webui.estimator import (
     language_seconds,
     qwen_vl,
     qwen_vl_seconds,
+    qwen_vl_training,
+    qwen_vl_training_seconds,
     svd,
     svd_seconds,
     wan,
@@ -63,6 +65,8 @@ class Family:
     """What has weights, by the name that the memory gives it; a model may have only some."""
     main: str
     """The part whose template names the library versions."""
+    starts: bool = True
+    """A phase pays for its start: not where what is measured comes after a warm-up."""
 
 
 _FAMILIES = {
@@ -103,6 +107,14 @@ _FAMILIES = {
         relevant=language.relevant,
         components={"model": Component("precision", "model", "model")},
         main="model",
+    ),
+    "qwen_vl_training": Family(
+        memory=qwen_vl_training.TrainingMemory,
+        seconds=qwen_vl_training_seconds.phase_seconds,
+        relevant=qwen_vl_training.relevant,
+        components={"model": Component("precision", "model", "model")},
+        main="model",
+        starts=False,
     ),
 }
 

@@ -13,6 +13,7 @@ _CUBLAS_WORKSPACE_BEFORE = 8_519_680
 `parseChosenWorkspaceSize`): 4096 KiB x 8 from Hopper on, else 4096 KiB x 2 + 16 KiB x 8."""
 
 _FIRST_FLASH = 8
+"""Major compute capability (aten/native/transformers/cuda/sdp_utils.cpp)."""
 MEASURED_ARCHITECTURES = ((9, 0),)
 """Compute capabilities on which estimates were compared with measurements."""
 

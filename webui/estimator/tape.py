@@ -17,13 +17,16 @@ ALLOCATE, RELEASE, SCRATCH, LOAD, CALL = range(5)
 CALL another recording belongs (a loop whose length depends on the request), and its size is a
 count."""
 
+Terms = tuple[tuple[str, ...], ...]
+"""Products of variables, by the names in each; the empty product is 1."""
+
 COSTS = ("matmul", "conv", "attention", "bytes", "kernels")
 """Operations of matrix products, convolutions and attention; bytes that the rest moves; number
 of operations that are launched."""
 
 
 @lru_cache
-def monomial_names(variables: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+def monomial_names(variables: tuple[str, ...]) -> Terms:
     """All products of distinct variables, the constant first, the product of all last."""
     return tuple(
         names for count in range(len(variables) + 1) for names in combinations(variables, count)
@@ -35,7 +38,7 @@ def monomials(shape: Mapping[str, float], variables: tuple[str, ...]) -> np.ndar
     return term_values(shape, monomial_names(variables))
 
 
-def term_values(shape: Mapping[str, float], terms: tuple[tuple[str, ...], ...]) -> np.ndarray:
+def term_values(shape: Mapping[str, float], terms: Terms) -> np.ndarray:
     """Values of products of variables at a shape; a name may stand in one twice, for a square."""
     return np.array([prod(float(shape[name]) for name in names) for names in terms])
 
@@ -65,10 +68,10 @@ class Tape:
     kind: np.ndarray
     slot: np.ndarray
     coefficients: np.ndarray
-    terms: tuple[tuple[str, ...], ...] = ()
+    terms: Terms = ()
 
     @property
-    def products(self) -> tuple[tuple[str, ...], ...]:
+    def products(self) -> Terms:
         """What the columns of the coefficients belong to."""
         return self.terms or monomial_names(self.variables)
 
@@ -100,14 +103,16 @@ class Tape:
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Arrays for one `.npz` file; `from_arrays` takes them back."""
         rows, index = np.unique(self.coefficients, axis=0, return_inverse=True)
-        return {
+        arrays = {
             f"{prefix}.variables": np.array(self.variables),
             f"{prefix}.kind": self.kind,
             f"{prefix}.slot": self.slot,
             f"{prefix}.rows": rows,
             f"{prefix}.index": index.reshape(-1).astype(np.int32),
-            **({f"{prefix}.terms": _written(self.terms)} if self.terms else {}),
         }
+        if self.terms:
+            arrays[f"{prefix}.terms"] = np.array(["*".join(names) for names in self.terms])
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Tape:
@@ -120,10 +125,6 @@ class Tape:
         )
 
 
-def _written(terms: tuple[tuple[str, ...], ...]) -> np.ndarray:
-    return np.array(["*".join(names) for names in terms])
-
-
-def read_terms(written: np.ndarray) -> tuple[tuple[str, ...], ...]:
+def read_terms(written: np.ndarray) -> Terms:
     """Terms from their names as a template has them: `b*s*s`, empty for the constant."""
     return tuple(tuple(name for name in str(term).split("*") if name) for term in written)

@@ -108,6 +108,7 @@ _PARTS_OF = {
     "svd": ("image", "unet", "vae"),
     "qwen_vl": ("model",),
     "language": ("model",),
+    "qwen_vl_training": ("model",),
 }
 """The parts that a family's models may have."""
 

@@ -67,6 +67,8 @@ def _capped(receipts: tuple[Receipt, ...]) -> Iterator[VerifiedRun]:
         request, measured = receipt.request, receipt.measurement
         if measured is None or receipt.error is not None or not request.get("vram_gib"):
             continue
+        if "frames" not in request:  # a table of clips
+            continue
         denoising = sum(p.seconds for p in measured.phases if p.name.startswith("denoise"))
         yield VerifiedRun(
             model=request["model"],

@@ -28,6 +28,7 @@ AUTO_PIECES = 8
 AUTO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Pages at a time that are tried, beside all of them: each doubling halves the passes, and beyond
 these a pass is no longer bound by what it reads and launches."""
+ZERO_STAGES = (0, 1, 2, 3)
 AUTO_CHUNKS = (8, 4, 2, 1)
 """Frames of a decode chunk that are tried after all of them; 8 is what the library's guide uses
 (diffusers, docs, api/pipelines/stable_diffusion/svd.md)."""
@@ -78,6 +79,11 @@ def open_values(
         "channels_last": [True],
         "attention": ["sdpa"],
         "page_batch": _batches(request),
+        "gradient_checkpointing": [False, True],
+        # Eight bits change the result a little: only who names them gets them.
+        "optimizer": ["adamw-fused"],
+        "gpus": [1],
+        "zero_stage": list(ZERO_STAGES if int(request.settings.get("gpus", 1)) > 1 else (0,)),
         "allocator": ["default" if request.platform == "windows" else "expandable"],
     }
     knows_fp8 = FP8 in model.setting_values.get("precision", SETTINGS["precision"].choices)

@@ -163,7 +163,7 @@ def _image_size(model: TrainCard, request: TrainRequest) -> Ladder:
         keys=("image_size",),
         requests=[
             request.with_changes(image_size=side)
-            for side in range(model.max_image_size // unit * unit, 0, -unit)
+            for side in range(model.max_image_size // unit * unit, model.min_image_size - 1, -unit)
             if model.image_tokens(side) < request.sequence_length
         ],
         unit=Text("", ""),

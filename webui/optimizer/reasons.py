@@ -8,6 +8,7 @@ from webui.core.plan import Choice, Estimate
 from webui.core.request import Request
 from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
 from webui.core.text import Text
+from webui.core.training import TrainRequest
 from webui.core.units import format_bytes, format_seconds
 from webui.estimator.estimate import Target, peak_bytes, phase_names, seconds
 from webui.estimator.rules import rules_for
@@ -25,23 +26,32 @@ _PLAIN: Settings = {
     "channels_last": False,
     "attention": "sdpa",
     "page_batch": 1,
+    "gradient_checkpointing": False,
+    "optimizer": "adamw-fused",
+    "gpus": 1,
+    "zero_stage": 0,
     "allocator": "default",
 }
 """What each means of saving memory is compared with."""
 
+_WHOLE = ("",)
+"""A means that changes several phases: its saving is that of the highest, its time that of all."""
 _PHASES_OF = {
     "text_encoder": ("encode",),
     "image_encoder": ("image_encode",),
     "decode_chunk": ("decode",),
-    "vae_precision": ("decode",),
-    "vae_tiling": ("decode",),
-    "channels_last": ("decode",),
+    "vae_precision": ("decode", "image_encode"),
+    "vae_tiling": ("decode", "image_encode"),
+    "channels_last": ("decode", "image_encode"),
     "offload": ("denoise", "generate"),
     "ffn_chunks": ("denoise",),
     "split_guidance": ("denoise",),
     "precision": ("denoise", "generate"),
     "page_batch": ("generate",),
     "attention": ("prefill",),
+    "gradient_checkpointing": _WHOLE,
+    "optimizer": _WHOLE,
+    "zero_stage": _WHOLE,
 }
 """The phase in which a setting's effect is told: of these the one that the model has."""
 
@@ -59,6 +69,12 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("vae_tiling", True): Text("VAE in tiles", "VAE 分块"),
     ("channels_last", True): Text("VAE weights in channels-last", "VAE 权重用 channels-last"),
     ("attention", "eager"): Text("attention by the plain formula", "按公式直接计算注意力"),
+    ("gradient_checkpointing", True): Text("gradient checkpointing", "梯度检查点"),
+    ("optimizer", "adamw"): Text("AdamW operation by operation", "逐步运算的 AdamW"),
+    ("optimizer", "adamw-8bit"): Text("optimizer states in 8 bits", "8 位优化器状态"),
+    ("zero_stage", 1): Text("optimizer states shared (ZeRO 1)", "分摊优化器状态（ZeRO 1）"),
+    ("zero_stage", 2): Text("gradients shared too (ZeRO 2)", "再分摊梯度（ZeRO 2）"),
+    ("zero_stage", 3): Text("weights shared too (ZeRO 3)", "再分摊权重（ZeRO 3）"),
 }
 
 
@@ -83,6 +99,12 @@ def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -
     return _NAMES.get((name, value))
 
 
+_NOTHING_RECOMPUTED = Text(
+    "A whole step fits: every activation is kept and nothing is computed twice.",
+    "整步都放得下：保留全部激活，无需重复计算。",
+)
+
+
 def explain(
     model: ModelCard, request: Request, found: Estimate, target: Target
 ) -> tuple[Text, ...]:
@@ -95,7 +117,9 @@ def explain(
     sentences = [_saving(model, request, found, target, name) for name in used]
     if found.fits and set(used) <= {"page_batch"}:  # which saves time, not memory
         sentences.append(
-            Text(
+            _NOTHING_RECOMPUTED
+            if isinstance(request, TrainRequest)
+            else Text(
                 "Everything fits on the card at once: nothing is offloaded or tiled.",
                 "全部内容可同时放进显存：无需卸载或分块。",
             )
@@ -126,24 +150,33 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
     label = _means(name, settings[name], model, request) or SETTINGS[name].label
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     names = phase_names(model, request, settings, rules)
-    phase = next((phase for phase in names if phase.startswith(_PHASES_OF[name])), None)
-    if phase is None:
+    counted = [phase for phase in names if phase.startswith(_PHASES_OF[name])]
+    if not counted:
         return label
-    bytes_difference = peak_bytes(model, request, settings, target, phase) - peak_bytes(
-        model, request, without, target, phase
+    whole = _PHASES_OF[name] == _WHOLE
+
+    def peak(one: Settings, phases: list[str]) -> int:
+        return max(peak_bytes(model, request, one, target, phase) for phase in phases)
+
+    if not whole:
+        # The phase that it changes most.
+        phase = max(counted, key=lambda one: abs(peak(settings, [one]) - peak(without, [one])))
+        counted = [phase]
+    bytes_difference = peak(settings, counted) - peak(without, counted)
+    time_difference = sum(
+        seconds(model, request, settings, target, phase)
+        - seconds(model, request, without, target, phase)
+        for phase in counted
     )
-    time_difference = seconds(model, request, settings, target, phase) - seconds(
-        model, request, without, target, phase
-    )
-    per_en, per_zh = "", ""
-    if phase.startswith("denoise"):
+    per_en, per_zh = (" a step", "/步") if whole else ("", "")
+    if counted[0].startswith("denoise"):
         time_difference /= request.repeats
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"
     time_sign = "-" if time_difference < -0.05 else "+"
     time = format_seconds(abs(time_difference))
-    during = next(words for start, words in _PHASE_WORDS.items() if phase.startswith(start))
+    during = next(words for start, words in _PHASE_WORDS.items() if counted[0].startswith(start))
     return Text(
         f"{label.en}: {sign}{amount} while {during.en}, {time_sign}{time}{per_en}.",
         f"{label.zh}：{during.zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
@@ -157,6 +190,8 @@ _PHASE_WORDS = {
     "decode": Text("decoding", "解码"),
     "prefill": Text("reading the prompt", "读入提示词"),
     "generate": Text("writing", "写出结果"),
+    # All phases of training.
+    "": Text("training", "训练"),
 }
 
 
@@ -178,6 +213,14 @@ def choice_of(
             why = _plain_reason(name, value, model, request, target)
         choices[name] = Choice(value=value, by_user=by_user, why=why)
     return choices
+
+
+_OWN_REASONS = {
+    "optimizer": Text(
+        "One kernel without copies; the same result.", "单个内核，没有临时副本，结果相同。"
+    ),
+    "gpus": Text("One card, unless you name more.", "一张卡，除非你指定更多。"),
+}
 
 
 def _plain_reason(
@@ -207,6 +250,8 @@ def _plain_reason(
             if value == "expandable"
             else Text("Windows has no expandable segments.", "Windows 没有 expandable segments。")
         )
+    if name in _OWN_REASONS:
+        return _OWN_REASONS[name]
     if name in ("vae_tile", "vae_tile_overlap"):
         default = SETTINGS[name].default
         return (

@@ -13,6 +13,7 @@ FAMILIES = {
     "wan": "webui.pipelines.wan",
     "svd": "webui.pipelines.svd",
     "qwen_vl": "webui.pipelines.qwen_vl",
+    "qwen_vl_training": "webui.pipelines.qwen_vl_training",
     "language": "webui.pipelines.language",
 }
 

@@ -24,8 +24,17 @@ OnProgress = Callable[[int, int], None]
 class Report(Protocol):
     """What a family's `run` tells whoever runs it."""
 
-    def begin(self, phase: str) -> None:
-        """A phase begins, and the one before it ends: its weights are brought."""
+    def begin(self, phase: str, continues: bool = False) -> None:
+        """A phase begins, and the one before it ends: its weights are brought.
+
+        Args:
+            phase: its name; one that was there before goes on.
+            continues: it is one piece of work with the phase before: no weights move, and the
+                allocator keeps its cache.
+        """
+
+    def warmed_up(self) -> None:
+        """What ran so far was to warm up: its peaks count, its seconds do not."""
 
     def check(self) -> None:
         """Raises `Cancelled` when the user wants to stop."""

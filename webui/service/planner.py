@@ -29,6 +29,9 @@ _PHASES = (
     "vision",
     "prefill",
     "generate",
+    "forward",
+    "backward",
+    "optimizer",
 )
 """Phases that a machine's speed is known for."""
 _NEEDS_BF16 = ("bf16", "fp8")

@@ -102,6 +102,10 @@ def _describe(receipt: Receipt) -> str:
 
 def _size(request: Mapping[str, Any]) -> str:
     """The size of a recorded request's work, by the keys that its task has."""
+    if "sequence_length" in request:
+        rank = f" r{request['lora_rank']}" if request.get("lora_rank") else ""
+        micro = f"{request['batch']}x{request['gradient_accumulation']}"
+        return f"{micro}x{request['sequence_length']} {request['image_size']}px{rank}"
     if "frames" in request:
         return "x".join(str(request.get(key)) for key in ("frames", "height", "width"))
     keys = ("height", "width") if "height" in request else ("batch", "prompt_tokens")

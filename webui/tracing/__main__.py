@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ FAMILIES = {
     "wan": "webui.tracing.wan",
     "svd": "webui.tracing.svd",
     "qwen_vl": "webui.tracing.qwen_vl",
+    "qwen_vl_training": "webui.tracing.qwen_vl_training",
     "language": "webui.tracing.language",
 }
-"""The module that traces a family; its `PARTS` name what is traced."""
+"""The module that traces a family; its `PARTS` name what is traced, its `LIBRARIES` what else than
+the usual ones it depends on."""
 REPRESENTATIVE = {"half": "bf16", "full": "fp32"}
 """The precision that is traced for each width."""
 
@@ -42,11 +45,12 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
     import torch
     import transformers
 
-    tracers = import_module(FAMILIES[card.family]).PARTS
+    family = import_module(FAMILIES[card.family])
     versions = {
         "torch": torch.__version__.split("+")[0],
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
+        **{name: version(name) for name in getattr(family, "LIBRARIES", ())},
     }
     written = []
     for part in parts_of(card):
@@ -55,7 +59,7 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
         for width, precision in REPRESENTATIVE.items():
             about = {"model": card.name, "part": part, "precision": precision, "versions": versions}
             path = folder / template_name(card, part, width)
-            arrays: dict[str, Any] = tracers[part](card, precision)
+            arrays: dict[str, Any] = family.PARTS[part](card, precision)
             # Whole or not at all: an app may be reading the folder, and this may be ended.
             unfinished = path.with_suffix(".unfinished")
             with unfinished.open("wb") as file:

@@ -18,6 +18,7 @@ from webui.estimator.tape import (
     RELEASE,
     SCRATCH,
     Tape,
+    Terms,
     cost_monomials,
     monomial_names,
     term_values,
@@ -38,19 +39,18 @@ def grid(**values: tuple[int, int]) -> list[Shape]:
 
 
 def fit_tape(
-    recordings: list[tuple[Shape, list[Event]]],
-    variables: tuple[str, ...],
-    terms: tuple[tuple[str, ...], ...] = (),
+    recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, ...], terms: Terms = ()
 ) -> Tape:
     """One tape from events at several shapes; MARK events are left out.
 
     Args:
-        recordings: shapes with their events.
-        variables: of the shapes.
-        terms: products of variables that sizes are sums of; all monomials if left out.
+        recordings: the events at each shape.
+        variables: what the sizes depend on.
+        terms: the products of variables that may occur; all where left out, which takes more
+            shapes.
 
     Raises:
-        NotOneTape: the events differ between the shapes, or a size is not multilinear.
+        NotOneTape: the events differ between the shapes, or a size is not a sum of the terms.
     """
     runs = [[event for event in events if event.kind != MARK] for _, events in recordings]
     first = runs[0]
@@ -63,6 +63,8 @@ def fit_tape(
     products = terms or monomial_names(variables)
     basis = np.array([term_values(shape, products) for shape, _ in recordings])
     sizes = np.array([[event.size_bytes for event in run] for run in runs], dtype=np.float64)
+    if terms and np.linalg.matrix_rank(basis / np.abs(basis).max(axis=0)) < len(terms):
+        raise NotOneTape("the shapes do not tell the terms apart")
     coefficients = _solve(basis, sizes)
     return Tape(
         variables=variables,

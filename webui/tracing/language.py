@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from webui.core.language import TextCard
+from webui.estimator.tape import Terms
 from webui.pipelines.text_model import TextPipeline
 from webui.tracing.fit import Shape
 from webui.tracing.recorder import Recording
 from webui.tracing.writing import MODES, WAYS, build, record_write, weight_arrays
-from webui.tracing.written import Terms, products, written_arrays, written_costs
+from webui.tracing.written import products, written_arrays, written_costs
 
 Arrays = dict[str, np.ndarray]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -47,8 +47,9 @@ def _scaled_dot_product_attention(
         )[0]
     if attn_mask is not None:
         attn_mask = _bias(attn_mask, query)
+    trains = torch.is_grad_enabled() and query.requires_grad
     return torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, attn_mask, False, 0.0, is_causal, scale=scale
+        query, key, value, attn_mask, trains, 0.0, is_causal, scale=scale
     )[0]
 
 
@@ -74,23 +75,46 @@ def _rms_norm(
     return torch.ops.aten._fused_rms_norm(input, normalized_shape, weight, eps)[0]
 
 
-@contextmanager
-def cuda_kernels(flash: bool | None = None) -> Iterator[None]:
-    """Inside, SDPA and RMSNorm on meta tensors allocate as on CUDA.
+def _processor_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    **_: Any,
+) -> torch.Tensor:
+    """The kernel of processors: any number format, and fewer heads of keys as they are."""
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
+    )[0]
 
-    Patched functions rather than a `TorchFunctionMode`: a mode is left inside backward.
+
+def cuda_kernels(flash: bool | None = None) -> AbstractContextManager[None]:
+    """Inside, SDPA and RMSNorm on meta tensors allocate as on CUDA.
 
     Args:
         flash: whether there are kernels that make no matrix and repeat no heads: on cards since
-            Ampere in half precision (the default), on a processor always, on older cards never.
+            Ampere in half precision (the default), on older cards never.
     """
-    attention, norm = functional.scaled_dot_product_attention, functional.rms_norm
-    functional.scaled_dot_product_attention = partial(  # type: ignore[assignment]
-        _scaled_dot_product_attention, flash=flash
-    )
+    return _kernels(partial(_scaled_dot_product_attention, flash=flash))
+
+
+def processor_kernels() -> AbstractContextManager[None]:
+    """Inside, SDPA on meta tensors allocates as on a processor."""
+    return _kernels(_processor_attention)
+
+
+@contextmanager
+def _kernels(attention: Callable[..., torch.Tensor]) -> Iterator[None]:
+    """Patched functions rather than a `TorchFunctionMode`: a mode is left inside backward."""
+    former, norm = functional.scaled_dot_product_attention, functional.rms_norm
+    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
     functional.rms_norm = _rms_norm  # type: ignore[assignment]
     try:
         yield
     finally:
-        functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
-        functional.rms_norm = norm  # type: ignore[assignment]
+        functional.scaled_dot_product_attention = former
+        functional.rms_norm = norm

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from webui.core.pages import PageCard
+from webui.estimator.tape import Terms
 from webui.pipelines.text_model import TextPipeline
 from webui.tracing.fit import Shape
 from webui.tracing.recorder import Recording
 from webui.tracing.seeing import seeing
 from webui.tracing.writing import MODES, PIECES, WAYS, build, record_write, weight_arrays
-from webui.tracing.written import Recorded, Terms, products, written_arrays, written_costs
+from webui.tracing.written import Recorded, products, written_arrays, written_costs
 
 Arrays = dict[str, np.ndarray]
 

@@ -1,12 +1,13 @@
 """Records what a run allocates, frees and computes, on the meta device, as on a CUDA card.
 
 What the meta device does otherwise than CUDA is put right here, by rules and not by tables: the
-attention kernels (`meta_kernels`), cuDNN's scratch, and the operations' cost.
+attention kernels (`meta_kernels`), what single operations need for themselves (`scratch`), and the
+operations' cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import flop_registry
 
 from webui.estimator.tape import ALLOCATE, CALL, COSTS, LOAD, RELEASE, SCRATCH
 from webui.pipelines.live_bytes import LiveBytes
+from webui.tracing.scratch import PICKS, channels_last, is_channels_last, is_mask, scratch_bytes
 
 MARK = -1
 """A place in a recording, beside the kinds of events that a tape has."""
@@ -23,7 +25,9 @@ MARK = -1
 
 _ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_backward.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default,
 }
 
 
@@ -118,8 +122,7 @@ class Recorder(LiveBytes):
             return self.truth if args[0].dtype is torch.bool else 0
         before = len(self.recording.events)
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        scratch = _SCRATCH_OF.get(func)
-        size = scratch(self, args, result) if scratch is not None else 0
+        size = scratch_bytes(func, args, result, self.true_values)
         if size:
             # The scratch is there while the operation runs, that is beside its result.
             self.recording.events.insert(before + 1, Event(SCRATCH, -1, size))
@@ -131,26 +134,29 @@ class Recorder(LiveBytes):
 
         A convolution's result is channels-last when its image or weight is
         (aten/native/ConvUtils.h, cudnn_conv_suggest_memory_format); values picked by a mask are
-        as many as `true_values`; what goes to the host leaves the recording.
+        as many as `true_values`, and what was scattered by one as many as were there to scatter;
+        what goes to the host leaves the recording.
         """
-        if func in _PICKS and any(_is_mask(index) for index in args[1]):
+        if func in PICKS and any(is_mask(index) for index in args[1]):
             args = (args[0], self._places(args[1]), *args[2:])
+        elif func is torch.ops.aten.masked_scatter_backward.default:
+            return args[0].new_empty(args[2])
         elif _goes_to_host(func, args, kwargs):
             return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         result = func(*args, **kwargs)
         if func is torch.ops.aten.convolution.default and (
-            _is_channels_last(args[0]) or _is_channels_last(args[1])
+            is_channels_last(args[0]) or is_channels_last(args[1])
         ):
-            return torch.empty_like(result, memory_format=_channels_last(result))
+            return torch.empty_like(result, memory_format=channels_last(result))
         return result
 
     def _places(self, indices: Iterable[Any]) -> list[Any]:
         """Masks among the indices as the places of their true values."""
         places: list[Any] = []
         for index in indices:
-            count = index.ndim if _is_mask(index) else 1
+            count = index.ndim if is_mask(index) else 1
             known = torch.empty(self.true_values, dtype=torch.int64, device="meta")
-            places += [known] * count if _is_mask(index) else [index]
+            places += [known] * count if is_mask(index) else [index]
         return places
 
     def _add_cost(
@@ -159,7 +165,11 @@ class Recorder(LiveBytes):
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         if made and not any(tensor.is_meta for tensor in made):
             return
-        if func.is_view:
+        # Of a table of embeddings only the rows are read that come out.
+        read = args[1:] if func is torch.ops.aten.embedding.default else args
+        tensors = [leaf for leaf in tree_leaves((read, kwargs)) if isinstance(leaf, torch.Tensor)]
+        tensors += made
+        if func.is_view or not any(tensor.is_meta for tensor in tensors):
             return
         self.recording.costs["kernels"] += 1
         count = flop_registry.get(func.overloadpacket)
@@ -169,51 +179,9 @@ class Recorder(LiveBytes):
                 kind = "conv"
             self.recording.costs[kind] += count(*args, **kwargs, out_val=result)
         else:
-            # Of a table of embeddings only the rows are read that come out.
-            read = args[1:] if func is torch.ops.aten.embedding.default else args
             self.recording.costs["bytes"] += sum(
-                tensor.numel() * tensor.element_size()
-                for tensor in tree_leaves((read, kwargs, result))
-                if isinstance(tensor, torch.Tensor)
+                tensor.numel() * tensor.element_size() for tensor in tensors
             )
-
-
-def _convolution_scratch(_: Recorder, args: tuple[Any, ...], result: torch.Tensor) -> int:
-    """cuDNN computes in channels-last: what is contiguous is copied, its result too.
-
-    Measured for the 15 distinct convolutions of the Wan VAE on an H200 (torch 2.11, cuDNN
-    9.19, fp32 and bf16): scratch = input + output, within 1 %.
-    """
-    image, weight = args[0], args[1]
-    if _is_channels_last(image):
-        return 0
-    if _is_channels_last(weight):
-        return int(image.nbytes)
-    return int(image.nbytes + result.nbytes)
-
-
-def _masked_scatter_scratch(_: Recorder, args: tuple[Any, ...], result: torch.Tensor) -> int:
-    """The mask at full size, and a running count of 8 bytes a value
-    (aten/native/cuda/IndexKernel.cpp, `masked_scatter__cuda`)."""
-    return int(result.numel()) * (1 + 8)
-
-
-def _pick_scratch(recorder: Recorder, args: tuple[Any, ...], _: torch.Tensor) -> int:
-    """The places of a mask's true values (aten/native/TensorAdvancedIndexing.cpp, `nonzero`)."""
-    return sum(8 * index.ndim * recorder.true_values for index in args[1] if _is_mask(index))
-
-
-_PICKS = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
-_SCRATCH_OF: dict[Any, Callable[[Recorder, tuple[Any, ...], torch.Tensor], int]] = {
-    torch.ops.aten.convolution.default: _convolution_scratch,
-    torch.ops.aten.masked_scatter.default: _masked_scatter_scratch,
-    **dict.fromkeys(_PICKS, _pick_scratch),
-}
-"""Bytes that an operation takes on CUDA while it runs, by rule."""
-
-
-def _is_mask(index: Any) -> bool:
-    return isinstance(index, torch.Tensor) and index.dtype is torch.bool and index.is_meta
 
 
 def _goes_to_host(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -221,11 +189,3 @@ def _goes_to_host(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> b
     if func is not torch.ops.aten._to_copy.default or to is None or not args[0].is_meta:
         return False
     return torch.device(to).type == "cpu"
-
-
-def _is_channels_last(tensor: torch.Tensor) -> bool:
-    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=_channels_last(tensor))
-
-
-def _channels_last(tensor: torch.Tensor) -> torch.memory_format:
-    return torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d

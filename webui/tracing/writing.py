@@ -148,8 +148,11 @@ class _Marks:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def begin(self, phase: str) -> None:
+    def begin(self, phase: str, continues: bool = False) -> None:
         self._recorder.mark(phase)
+
+    def warmed_up(self) -> None:
+        """Nothing is timed."""
 
     def check(self) -> None:
         """Nobody cancels."""

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from webui.estimator.tape import Tape, term_values
+from webui.estimator.tape import Tape, Terms, term_values
 from webui.pipelines.text_model import TextPipeline
 from webui.tracing.cutting import Piece
 from webui.tracing.fit import NotOneTape, Shape, fit_costs, fit_tape
@@ -14,7 +14,6 @@ from webui.tracing.recorder import Recording
 from webui.tracing.writing import SAME_AS_STEP, WAYS, pieces_of
 
 Arrays = dict[str, np.ndarray]
-Terms = tuple[tuple[str, ...], ...]
 Recorded = tuple[Shape, TextPipeline, list[Recording]]
 """A shape, what ran, and the recordings of its batches."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -157,10 +158,20 @@ def read_versions() -> dict[str, str]:
         "torch": torch.__version__,
         "diffusers": version("diffusers"),
         "transformers": version("transformers"),
+        **_installed("peft", "bitsandbytes"),
         "cuda": torch.version.cuda or "",
         "cudnn": str(cudnn or ""),
         "python": platform.python_version(),
     }
+
+
+def _installed(*names: str) -> dict[str, str]:
+    """Versions of those that are there: only training needs them."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _load_libraries(device: torch.device) -> None:

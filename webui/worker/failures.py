@@ -29,20 +29,30 @@ PHASES_ZH = {
     "vision": "查看页面",
     "prefill": "读入提示词",
     "generate": "写出结果",
+    "forward": "前向",
+    "backward": "反向",
+    "optimizer": "优化器",
     "save": "保存",
 }
-_OF_TEXT = ("vision", "prefill", "generate")
-"""Phases of models that write text."""
-_SMALLER = Text(
+_SMALLER_CLIP = Text(
     "Leave the settings to the optimizer, turn on VAE tiling or offloading, or ask for fewer "
     "frames or a smaller picture.",
     "请让优化器选择设置，打开 VAE 分块或权重卸载，或减少帧数、缩小画面。",
 )
-_SHORTER = Text(
+_SHORTER_TEXT = Text(
     "Leave the settings to the optimizer, stream the weights (offload: leaf), or ask for fewer "
     "pages at a time, fewer pixels or fewer new tokens.",
     "请让优化器选择设置，采用流式权重（offload: leaf），或减少每批页数、像素数或新词元数。",
 )
+_SHORTER_SAMPLES = Text(
+    "Leave the settings to the optimizer, turn on gradient checkpointing, train adapters "
+    "(lora_rank), or ask for shorter samples or fewer at a time.",
+    "请让优化器选择设置，打开梯度检查点，改训适配器（lora_rank），或缩短样本、减少批量。",
+)
+_HINTS = dict.fromkeys(("vision", "prefill", "generate"), _SHORTER_TEXT) | dict.fromkeys(
+    ("forward", "backward", "optimizer"), _SHORTER_SAMPLES
+)
+"""What helps, by phase; in all others a smaller clip."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -104,7 +114,7 @@ def _out_of_memory(
             + (f"，上限 {allowed}" if allowed else "")
             + (f"，还需要 {wanted}。" if wanted else "。"),
         ),
-        _SHORTER if phase in _OF_TEXT else _SMALLER,
+        _HINTS.get(phase, _SMALLER_CLIP),
     )
 
 

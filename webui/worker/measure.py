@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -92,6 +93,11 @@ class Meter:
         """The phase's weights are in place: its peaks count from here."""
         self._counter.reset()
         self._resident = self._counter.current()
+
+    def forget_seconds(self) -> None:
+        """The running phase is over, and what ran so far took no time; its peaks stay."""
+        self.end()
+        self._phases = {name: replace(phase, seconds=0.0) for name, phase in self._phases.items()}
 
     def end(self) -> None:
         """The running phase, if there is one, is over."""

@@ -56,13 +56,18 @@ class JobReport:
         self.phase = phase
         self._channel.emit("phase", id=self.id, name=phase)
 
-    def begin(self, phase: str) -> None:
+    def begin(self, phase: str, continues: bool = False) -> None:
         assert self._meter is not None
         if phase != self.phase:
             self.enter(phase)
         self._meter.begin(phase)
-        self._placement.enter_phase(phase, after_leaving=self._device.empty_cache)
-        self._meter.ready()
+        if not continues:
+            self._placement.enter_phase(phase, after_leaving=self._device.empty_cache)
+            self._meter.ready()
+
+    def warmed_up(self) -> None:
+        assert self._meter is not None
+        self._meter.forget_seconds()
 
     def end(self) -> None:
         """The last phase is over."""

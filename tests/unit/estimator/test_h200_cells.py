@@ -88,7 +88,30 @@ def of_qwen(cell: dict[str, Any]) -> Cell:
     return Cell(cell, request, {}, ("vision", "prefill") if cell["phase"] == "prefill" else ())
 
 
-READERS = {"Wan2.1": of_wan, "UMT5": of_text_encoder, "SVD": of_svd, "Qwen2.5-VL-7B": of_qwen}
+def of_training(cell: dict[str, Any]) -> Cell:
+    """Two steps; the peak is on the second way back, where no optimizer runs.
+
+    `fused: false` was PyTorch's loop over parameters, which the studio does not offer: it takes
+    less than the peak, so that the estimate with the fused kernel answers for both.
+    """
+    asked = cell["settings"]
+    workload = {
+        "image_size": asked["image"],
+        "sequence_length": asked["seq"],
+        "batch": 1,
+        "gradient_accumulation": 1,
+    }
+    settings = {"gradient_checkpointing": asked["ckpt"], "offload": None}
+    return Cell(cell, {"task": "train", "model": "qwen2.5-vl-3b", **workload}, settings)
+
+
+READERS = {
+    "Wan2.1": of_wan,
+    "UMT5": of_text_encoder,
+    "SVD": of_svd,
+    "Qwen2.5-VL-7B": of_qwen,
+    "Qwen2.5-VL-3B full fine-tune": of_training,
+}
 
 
 def known_cells() -> list[Cell]:
@@ -131,7 +154,7 @@ def test_each_cell(cell: Cell) -> None:
 
 def test_all_cells_together() -> None:
     cells = known_cells()
-    assert len(cells) >= 40
+    assert len(cells) >= 44
     errors = [abs(allocated_error(cell)) for cell in cells]
     assert sum(errors) / len(errors) <= MEAN_ALLOCATED
     expandable = [cell for cell in cells if cell.cell["allocator"] == "expandable"]

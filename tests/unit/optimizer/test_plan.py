@@ -49,7 +49,8 @@ def plan(on: str = "rtx-3060-12gb", **data: Any) -> Plan:
     request = parse(**data)
     card = on if request.card == DETECTED else request.card
     target = target_of(request, card)
-    return make_plan(find_model(request.model), request, target, lambda: larger_cards(target))
+    model = find_model(request.model, request.task)
+    return make_plan(model, request, target, lambda: larger_cards(target))
 
 
 def is_lossless(found: Estimate) -> bool:

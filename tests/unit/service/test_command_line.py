@@ -168,3 +168,55 @@ def test_bad_input_is_one_sentence_and_a_hint(run, text: str, field: str, near: 
         error = answer["error"]
         assert (code, error["field"], len(problems)) == (2, field, 1)
         assert error["message"].endswith(".") and near in error["hint"]
+
+
+TRAIN = "{task: train, model: qwen2.5-vl-3b, image_size: 336, sequence_length: 1024, batch: 1"
+
+
+def test_training_is_planned_and_estimated(run) -> None:
+    text = TRAIN + ", lora_rank: 16, card: rtx-3060-12gb}"
+    code, (planned,), problems = run("plan", text, "--explain", "--frontier")
+    assert (code, problems) == (0, []) and planned["fits"] is True
+    assert [phase["name"] for phase in planned["phases"]] == ["forward", "backward", "optimizer"]
+    assert planned["settings"]["gradient_checkpointing"] is True
+    assert any("gradient checkpointing" in reason for reason in planned["reasons"])
+    for phase, told in zip(planned["phases"], planned["explanation"]["phases"], strict=True):
+        assert sum(term["bytes"] for term in told["memory_terms"]) == phase["reserved_bytes"]
+        assert told["raw_seconds"] * told["speed"] == phase["seconds"]
+    code, (estimated,), _ = run("estimate", TRAIN + ", card: h200}")
+    assert code == 0 and estimated["settings"] == {
+        "precision": "bf16",
+        "gradient_checkpointing": True,
+        "optimizer": "adamw-fused",
+        "gpus": 1,
+        "zero_stage": 0,
+        "allocator": "expandable",
+    }
+    assert estimated["peak_allocated_bytes"] > 30e9
+    code, (found,), _ = run("plan", text, "--most", "length")
+    assert code == 0 and found["answer"]["sequence_length"] > 1024
+    code, (found,), _ = run("plan", text, "--smallest", "card")
+    assert code == 0 and found["answer"]["card"] == found["card"]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "near"),
+    [
+        (TRAIN + ", lora_rank: -1}", "lora_rank", "1024"),
+        (TRAIN + ", frames: 17}", "frames", "sequence_length"),
+        (TRAIN + ", settings: {zero_stage: 3}}", "settings.zero_stage", "gpus"),
+        (TRAIN + ", settings: {offload: leaf}}", "settings.offload", "optimizer"),
+        ("{task: train, model: svd-xt}", "model", "qwen2.5-vl-3b"),
+        ("{task: train}", "model", "model"),
+    ],
+)
+def test_bad_training_input(run, text: str, field: str, near: str) -> None:
+    code, (answer,), problems = run("plan", text)
+    assert (code, answer["error"]["field"], len(problems)) == (2, field, 1)
+    assert near in answer["error"]["hint"]
+
+
+def test_training_is_verified_and_not_run(run) -> None:
+    code, (answer,), _ = run("run", TRAIN + ", lora_rank: 4}")
+    assert (code, answer["error"]["field"]) == (2, "model")
+    assert "planned, estimated and verified" in answer["error"]["message"]

@@ -33,6 +33,14 @@ def test_out_of_memory(error: BaseException) -> None:
         assert "1.50 GiB" in told.message.en
 
 
+@pytest.mark.parametrize(
+    ("phase", "means"), [("decode", "VAE tiling"), ("backward", "gradient checkpointing")]
+)
+def test_the_hint_is_about_the_work_that_failed(phase: str, means: str) -> None:
+    told = to_studio_error(MemoryError(), phase, None, 0)
+    assert means in told.hint.en and "设置" in told.hint.zh
+
+
 def test_the_rest() -> None:
     full = to_studio_error(OSError(errno.ENOSPC, "No space left"), "save", None, 0)
     assert isinstance(full, NotEnoughDisk)

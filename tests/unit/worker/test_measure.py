@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from webui.pipelines.placement import Placement
 from webui.worker import device
 from webui.worker.device import CudaDevice, Device, open_device, read_versions
 from webui.worker.measure import Meter, host_peak_bytes
+from webui.worker.reporting import JobReport
 
 MIB = 2**20
 
@@ -63,6 +65,43 @@ def test_a_phase_that_comes_again_is_one_phase() -> None:
     assert measurement.phases[0].allocated_bytes == 8 * MIB
 
 
+def test_a_warm_up_counts_with_its_peaks_and_without_its_seconds() -> None:
+    meter = Meter(Device(), [])
+    meter.begin("forward")
+    torch.zeros(1000)
+    meter.forget_seconds()
+    (phase,) = meter.measurement(0.0).phases
+    assert phase.seconds == 0.0 and phase.allocated_bytes == 4096
+    meter.begin("forward")
+    meter.end()
+    (phase,) = meter.measurement(0.0).phases
+    assert phase.seconds > 0.0 and phase.allocated_bytes == 4096
+
+
+def test_only_a_phase_that_continues_keeps_the_cache() -> None:
+    class Counting(Device):
+        emptied = 0
+
+        def empty_cache(self) -> None:
+            self.emptied += 1
+
+    class Silent:
+        def emit(self, event: str, **values: object) -> None:
+            """Nobody listens."""
+
+    device = Counting()
+    placement = Placement({"model": "always"}, {"model": ("forward",)}, torch.device("cpu"))
+    report = JobReport("job", Silent(), device, preview=False)
+    report.attach(None, placement, [])
+    report.begin("forward")
+    assert device.emptied == 1
+    report.begin("backward", continues=True)
+    report.begin("forward", continues=True)
+    assert device.emptied == 1
+    report.begin("forward")
+    assert device.emptied == 2
+
+
 def test_host_peak() -> None:
     before = host_peak_bytes()
     assert before > 20 * MIB
@@ -81,8 +120,8 @@ def test_device_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (device.kind, device.name, device.healthy()) == ("cpu", "cpu", True)
     assert torch.get_num_threads() == 1
     torch.set_num_threads(before)
-    assert set(read_versions()) == {
-        "torch", "diffusers", "transformers", "cuda", "cudnn", "python"
+    assert set(read_versions()) - {"bitsandbytes"} == {
+        "torch", "diffusers", "transformers", "cuda", "cudnn", "python", "peft"
     }  # fmt: skip
 
 

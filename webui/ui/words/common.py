@@ -24,6 +24,9 @@ PHASES = {
     "vision": Text("Look at the pages", "查看页面"),
     "prefill": Text("Read the prompt", "读入提示词"),
     "generate": Text("Write", "写出结果"),
+    "forward": Text("Forward pass", "前向传播"),
+    "backward": Text("Backward pass", "反向传播"),
+    "optimizer": Text("Optimizer", "优化器"),
     "save": Text("Saving the file", "保存文件"),
 }
 STATES = {

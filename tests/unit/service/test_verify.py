@@ -1,0 +1,48 @@
+"""The table of estimated beside measured, for receipts of every task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from webui.core.receipt import Receipt
+from webui.service.verify import accuracy_table
+
+
+def receipt(request: dict[str, Any], phase: str) -> Receipt:
+    figures = {"allocated_bytes": 1000, "reserved_bytes": 2000, "seconds": 1.0}
+    return Receipt.from_json(
+        {
+            "id": "a",
+            "request": request,
+            "plan": {"settings": {}, "phases": [{"name": phase, **figures}]},
+            "measurement": {
+                "phases": [{"name": phase, "resident_bytes": 0, **figures}],
+                "peak_allocated_bytes": 1000,
+                "peak_reserved_bytes": 2000,
+                "peak_device_bytes": 2000,
+                "host_bytes": 0,
+                "seconds": 1.0,
+                "load_seconds": 0.0,
+                "source": "cuda",
+            },
+            "outputs": [],
+        }
+    )
+
+
+def test_rows_say_what_was_run() -> None:
+    clip = {"model": "demo", "frames": 17, "height": 128, "width": 96}
+    training = {
+        "model": "qwen2.5-vl-3b",
+        "image_size": 336,
+        "sequence_length": 1024,
+        "batch": 2,
+        "gradient_accumulation": 4,
+        "lora_rank": 16,
+        "vram_gib": 16,
+    }
+    table = accuracy_table([receipt(clip, "decode"), receipt(training, "backward")])
+    rows = table.splitlines()
+    assert rows[1].startswith("demo 17x128x96") and "decode" in rows[1]
+    assert rows[2].startswith("qwen2.5-vl-3b 2x4x1024 336px r16") and "16G" in rows[2]
+    assert "+0.00%" in rows[2] and "allocated: 2 phases, mean 0.00%" in table
