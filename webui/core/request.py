@@ -58,6 +58,8 @@ class Request:
         return data
 
     def with_changes(self, **changes: Any) -> Self:
+        if all(getattr(self, name) == value for name, value in changes.items()):
+            return self
         return replace(self, **changes)
 
 

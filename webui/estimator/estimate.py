@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 
 from webui.core.card import Card
 from webui.core.model import ModelCard
@@ -14,12 +12,13 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
+from webui.estimator.answers import Key, key_of, live_peak, memory_of, raw_seconds, replay
 from webui.estimator.events import PhaseEvents
-from webui.estimator.families import Memory, components_of, find_family
+from webui.estimator.families import components_of, find_family
 from webui.estimator.replay import Replay
 from webui.estimator.rules import Rules, rules_for
-from webui.estimator.seconds import SecondsTerm, noting_terms, start_seconds
-from webui.estimator.templates import find_template, use_local_folder, weights_name, width_of
+from webui.estimator.seconds import SecondsTerm, noting_terms
+from webui.estimator.templates import find_template, weights_name, width_of
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
 """A worker's resident set before any model, by kind of device: Python, PyTorch, the libraries."""
@@ -63,24 +62,27 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
     """
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     margin = margin_bytes(target, rules)
-    room = room_bytes(target, rules)
+    room = max(0, room_bytes(target, rules))
     phases = []
     fits = True
     for name in phase_names(model, request, settings, rules):
-        key = _key(name, model, request, settings, rules)
-        replay = _replay(key, name, None)
-        reserved = replay.reserved_bytes
-        if reserved > room:
+        key = key_of(name, model, request, settings, rules)
+        found = replay(key, name, room)
+        reserved = found.reserved_bytes
+        if not found.fits:
+            fits = False
+            found = replay(key, name, None)
+            reserved = found.reserved_bytes
+        elif found.met_limit:
             # The allocator fills what it may, then gives back its cache and tries again.
-            fits = fits and _replay(key, name, max(room, 0)).fits
-            reserved = max(room, 0) if fits else reserved
+            reserved = room
         phases.append(
             PhaseEstimate(
                 name=name,
-                resident_bytes=replay.resident_bytes,
-                activation_bytes=replay.allocated_bytes - replay.resident_bytes,
-                allocated_bytes=replay.allocated_bytes,
-                reserved_bytes=max(reserved, replay.allocated_bytes),
+                resident_bytes=found.resident_bytes,
+                activation_bytes=found.allocated_bytes - found.resident_bytes,
+                allocated_bytes=found.allocated_bytes,
+                reserved_bytes=max(reserved, found.allocated_bytes),
                 seconds=seconds(model, request, settings, target, name),
             )
         )
@@ -111,17 +113,13 @@ def can_hold(model: ModelCard, request: Request, settings: Settings, target: Tar
     The phase with the most live bytes is replayed first: it is the one that fails, if any does.
     """
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    room = room_bytes(target, rules)
+    room = max(0, room_bytes(target, rules))
     keys = {
-        name: _key(name, model, request, settings, rules)
+        name: key_of(name, model, request, settings, rules)
         for name in phase_names(model, request, settings, rules)
     }
-    hardest_first = sorted(keys, key=lambda name: _peak(keys[name], name), reverse=True)
-    return all(
-        _replay(keys[name], name, None).reserved_bytes <= room
-        or _replay(keys[name], name, max(room, 0)).fits
-        for name in hardest_first
-    )
+    hardest_first = sorted(keys, key=lambda name: live_peak(keys[name], name), reverse=True)
+    return all(replay(keys[name], name, room).fits for name in hardest_first)
 
 
 def peak_bytes(
@@ -129,7 +127,7 @@ def peak_bytes(
 ) -> int:
     """A phase's live bytes, without a replay: a lower bound of what it reserves."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    return _peak(_key(phase, model, request, settings, rules), phase)
+    return live_peak(key_of(phase, model, request, settings, rules), phase)
 
 
 def seconds(
@@ -137,8 +135,8 @@ def seconds(
 ) -> float:
     """A phase's seconds, corrected by what this machine showed."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    key = _key(phase, model, request, settings, rules)
-    raw = _seconds(key, phase, request.repeats, target.card, target.host)
+    key = key_of(phase, model, request, settings, rules)
+    raw = raw_seconds(key, phase, request.repeats, target.card, target.host)
     return raw * target.speed.get(phase, 1.0)
 
 
@@ -150,7 +148,7 @@ class PhaseTrace:
     replay: Replay
     """Without a limit."""
     limited: Replay | None
-    """Within the room, where the one without a limit needs more."""
+    """Within the room, where that is a limit."""
     seconds_terms: tuple[SecondsTerm, ...]
     raw_seconds: float
     """Before this machine's correction."""
@@ -162,19 +160,24 @@ def trace_phase(
     """The same computation as `estimate`'s of one phase, with all that it goes through."""
     rules = rules_for(target.card, str(settings["allocator"]), request.platform)
     room = max(0, room_bytes(target, rules))
-    key = _key(phase, model, request, settings, rules)
-    replay = _replay(key, phase, None)
-    limited = _replay(key, phase, room) if replay.reserved_bytes > room else None
+    key = key_of(phase, model, request, settings, rules)
+    limited = replay(key, phase, room)
     with noting_terms() as terms:
-        raw = _seconds.__wrapped__(key, phase, request.repeats, target.card, target.host)
-    return PhaseTrace(_memory(key).phase(phase), replay, limited, tuple(terms), raw)
+        raw = raw_seconds.__wrapped__(key, phase, request.repeats, target.card, target.host)
+    return PhaseTrace(
+        events=memory_of(key).phase(phase),
+        replay=replay(key, phase, None),
+        limited=limited if limited.met_limit else None,
+        seconds_terms=tuple(terms),
+        raw_seconds=raw,
+    )
 
 
 def phase_names(
     model: ModelCard, request: Request, settings: Settings, rules: Rules
 ) -> tuple[str, ...]:
     """The phases that the request has, in order."""
-    return _memory(_Key(model, request, settings, rules)).phase_names()
+    return memory_of(Key(model, request, settings, rules)).phase_names()
 
 
 def room_bytes(target: Target, rules: Rules) -> int:
@@ -233,77 +236,6 @@ WORKER_START_S = 9.0
 """Importing PyTorch, diffusers and transformers in a new process."""
 DISK_BYTES_S = 1.0e9
 """Reading weights from a solid-state disk, the first time."""
-
-
-class _Key:
-    """What a phase's events depend on, as a cache key."""
-
-    __slots__ = ("_hash", "_parts", "model", "request", "rules", "settings")
-
-    def __init__(
-        self, model: ModelCard, request: Request, settings: Settings, rules: Rules
-    ) -> None:
-        self.model, self.request, self.settings, self.rules = model, request, settings, rules
-        self._parts = (
-            model.name,
-            model.task,
-            *request.shape,
-            rules,
-            tuple(sorted((name, value) for name, value in settings.items() if name != "allocator")),
-        )
-        self._hash = hash(self._parts)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._parts == other._parts and self.model is other.model
-
-
-def _key(phase: str, model: ModelCard, request: Request, settings: Settings, rules: Rules) -> _Key:
-    """The key of a phase: what the phase does not depend on is left out of it."""
-    known = find_family(model).relevant(phase, model, request, settings, rules)
-    return _Key(model, *known, rules)
-
-
-@lru_cache(maxsize=64)
-def _memory(key: _Key) -> Memory:
-    return find_family(key.model).memory(key.model, key.request, key.settings, key.rules)
-
-
-@lru_cache(maxsize=4096)
-def _seconds(key: _Key, phase: str, repeats: int, card: Card, host: Card) -> float:
-    family = find_family(key.model)
-    working = family.seconds(phase, _memory(key), repeats, card, host)
-    return working + start_seconds(card) if working and family.starts else working
-
-
-@lru_cache(maxsize=512)
-def _replay(key: _Key, phase: str, room: int | None) -> Replay:
-    events = _memory(key).phase(phase)
-    if key.rules.kind == "cuda":
-        return events.replay(key.rules.expandable, room)
-    live = events.peak_live_bytes(with_scratch=False)
-    return Replay(
-        allocated_bytes=live,
-        reserved_bytes=live,
-        resident_bytes=events.resident_bytes,
-        fits=room is None or live <= room,
-        retries=0,
-    )
-
-
-@lru_cache(maxsize=2048)
-def _peak(key: _Key, phase: str) -> int:
-    events = _memory(key).phase(phase)
-    return events.peak_live_bytes(with_scratch=key.rules.has_scratch)
-
-
-def use_templates(folder: Path) -> None:
-    """Reads templates from this folder first; answers from others are forgotten."""
-    use_local_folder(folder)
-    for cached in (_memory, _seconds, _replay, _peak):
-        cached.cache_clear()
 
 
 def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:

@@ -29,6 +29,8 @@ class Replay:
     fits: bool
     retries: int
     """How often the allocator had to release its cache."""
+    met_limit: bool = False
+    """The limit was met by now, in this span or before: without it all would be otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def replay_spans(
                 resident_bytes=resident,
                 fits=run.fits,
                 retries=run.allocator.retries - retries,
+                met_limit=run.allocator.retries > 0 or not run.fits,
             )
         )
     return found

@@ -19,7 +19,7 @@ from pathlib import Path
 from webui.core.errors import NotFound
 from webui.core.model import ModelCard
 from webui.core.text import Text
-from webui.estimator.estimate import use_templates
+from webui.estimator.answers import use_templates
 from webui.estimator.templates import model_versions
 
 DECISIVE = ("diffusers", "transformers")

@@ -10,8 +10,9 @@ from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.pipelines import wan
 from webui.pipelines.live_bytes import LiveBytes
+from webui.pipelines.pieces import spans
 from webui.pipelines.wan import placement as module
-from webui.pipelines.wan.pieces import make_splittable, spans
+from webui.pipelines.wan.pieces import make_splittable
 
 
 def latents_of(pipe: object, request: ClipRequest, settings: Settings) -> torch.Tensor:

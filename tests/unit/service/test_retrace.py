@@ -9,7 +9,7 @@ import pytest
 
 from webui.catalogue import find_model
 from webui.estimator import templates
-from webui.estimator.estimate import use_templates
+from webui.estimator.answers import use_templates
 from webui.service.retrace import Retracer, installed_versions
 
 OTHER = {"diffusers": "0.0.1", "transformers": "0.0.1"}
