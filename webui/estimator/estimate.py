@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from webui.core.card import Card
 from webui.core.model import ModelCard
 from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
-from webui.core.units import GIB, MIB
-from webui.estimator.answers import Key, key_of, live_peak, memory_of, raw_seconds, replay
+from webui.core.units import GIB
+from webui.estimator.answers import memory_of, raw_seconds
+from webui.estimator.case import Case
 from webui.estimator.events import PhaseEvents
 from webui.estimator.families import components_of, find_family
 from webui.estimator.replay import Replay
-from webui.estimator.rules import Rules, rules_for
+from webui.estimator.rules import Rules
 from webui.estimator.seconds import SecondsTerm, noting_terms
+from webui.estimator.target import Target, margin_bytes
 from webui.estimator.templates import find_template, weights_name, width_of
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
 """A worker's resident set before any model, by kind of device: Python, PyTorch, the libraries."""
-MARGIN_SHARE = 0.03
-MARGIN_BYTES = 64 * MIB
-UNMEASURED_MARGIN_SHARE = 0.05
-UNMEASURED_MARGIN_BYTES = 128 * MIB
 UNCALIBRATED_RANGE = (0.6, 1.8)
 CALIBRATED_RANGE = (0.85, 1.15)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a request is to run."""
-
-    card: Card
-    limit_bytes: int
-    """What the process may use in all."""
-    host: Card
-    """The processor beside it."""
-    speed: Mapping[str, float] = field(default_factory=dict)
-    """Measured over estimated seconds by phase, from receipts of this machine."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """Installed libraries, as a worker reported them; empty when none has run."""
-    speed_receipts: Mapping[str, int] = field(default_factory=dict)
-    """From how many receipts each phase's speed comes."""
-    context_receipts: int = 0
-    """From how many receipts the card's `context_bytes` comes; 0: from the list of cards."""
-    notes: tuple[Text, ...] = ()
-    """What the plan says about this device: calibration, other programs."""
 
 
 def estimate(model: ModelCard, request: Request, settings: Settings, target: Target) -> Estimate:
@@ -60,22 +35,24 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
         settings: a value for each of the model's settings.
         target: the device.
     """
-    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    margin = margin_bytes(target, rules)
-    room = max(0, room_bytes(target, rules))
+    return estimate_case(Case(model, request, settings, target))
+
+
+def estimate_case(case: Case) -> Estimate:
+    """As `estimate`."""
+    model, settings, target = case.model, case.settings, case.target
     phases = []
     fits = True
-    for name in phase_names(model, request, settings, rules):
-        key = key_of(name, model, request, settings, rules)
-        found = replay(key, name, room)
+    for name in case.phases:
+        found = case.replay(name)
         reserved = found.reserved_bytes
         if not found.fits:
             fits = False
-            found = replay(key, name, None)
+            found = case.replay(name, unlimited=True)
             reserved = found.reserved_bytes
         elif found.met_limit:
             # The allocator fills what it may, then gives back its cache and tries again.
-            reserved = room
+            reserved = case.room_bytes
         phases.append(
             PhaseEstimate(
                 name=name,
@@ -83,7 +60,7 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
                 activation_bytes=found.allocated_bytes - found.resident_bytes,
                 allocated_bytes=found.allocated_bytes,
                 reserved_bytes=max(reserved, found.allocated_bytes),
-                seconds=seconds(model, request, settings, target, name),
+                seconds=case.seconds(name),
             )
         )
     total = sum(phase.seconds for phase in phases)
@@ -96,48 +73,15 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
         fits=fits,
         phases=tuple(phases),
         context_bytes=target.card.context_bytes,
-        margin_bytes=margin,
+        margin_bytes=margin_bytes(target, case.rules),
         limit_bytes=target.limit_bytes,
-        host_bytes=host_bytes(model, settings, rules),
+        host_bytes=host_bytes(model, settings, case.rules),
         seconds=total,
         seconds_range=(total * low, total * high),
         load_seconds=load_seconds(model, settings),
         versions=_versions(model, settings),
-        notes=(*_notes(model, settings, target, rules, calibrated), *target.notes),
+        notes=(*_notes(model, settings, target, case.rules, calibrated), *target.notes),
     )
-
-
-def can_hold(model: ModelCard, request: Request, settings: Settings, target: Target) -> bool:
-    """Whether `estimate` would say that it fits; stops at the first phase that does not.
-
-    The phase with the most live bytes is replayed first: it is the one that fails, if any does.
-    """
-    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    room = max(0, room_bytes(target, rules))
-    keys = {
-        name: key_of(name, model, request, settings, rules)
-        for name in phase_names(model, request, settings, rules)
-    }
-    hardest_first = sorted(keys, key=lambda name: live_peak(keys[name], name), reverse=True)
-    return all(replay(keys[name], name, room).fits for name in hardest_first)
-
-
-def peak_bytes(
-    model: ModelCard, request: Request, settings: Settings, target: Target, phase: str
-) -> int:
-    """A phase's live bytes, without a replay: a lower bound of what it reserves."""
-    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    return live_peak(key_of(phase, model, request, settings, rules), phase)
-
-
-def seconds(
-    model: ModelCard, request: Request, settings: Settings, target: Target, phase: str
-) -> float:
-    """A phase's seconds, corrected by what this machine showed."""
-    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    key = key_of(phase, model, request, settings, rules)
-    raw = raw_seconds(key, phase, request.repeats, target.card, target.host)
-    return raw * target.speed.get(phase, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,52 +98,19 @@ class PhaseTrace:
     """Before this machine's correction."""
 
 
-def trace_phase(
-    model: ModelCard, request: Request, settings: Settings, target: Target, phase: str
-) -> PhaseTrace:
+def trace_phase(case: Case, phase: str) -> PhaseTrace:
     """The same computation as `estimate`'s of one phase, with all that it goes through."""
-    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    room = max(0, room_bytes(target, rules))
-    key = key_of(phase, model, request, settings, rules)
-    limited = replay(key, phase, room)
+    limited = case.replay(phase)
+    key, target = case.key(phase), case.target
     with noting_terms() as terms:
-        raw = raw_seconds.__wrapped__(key, phase, request.repeats, target.card, target.host)
+        raw = raw_seconds.__wrapped__(key, phase, case.request.repeats, target.card, target.host)
     return PhaseTrace(
         events=memory_of(key).phase(phase),
-        replay=replay(key, phase, None),
+        replay=case.replay(phase, unlimited=True),
         limited=limited if limited.met_limit else None,
         seconds_terms=tuple(terms),
         raw_seconds=raw,
     )
-
-
-def phase_names(
-    model: ModelCard, request: Request, settings: Settings, rules: Rules
-) -> tuple[str, ...]:
-    """The phases that the request has, in order."""
-    return memory_of(Key(model, request, settings, rules)).phase_names()
-
-
-def room_bytes(target: Target, rules: Rules) -> int:
-    """What the allocator may reserve: the limit less the context and the margin."""
-    return target.limit_bytes - target.card.context_bytes - margin_bytes(target, rules)
-
-
-def margin_bytes(target: Target, rules: Rules) -> int:
-    """What is kept free: more where nothing was measured, none in host memory."""
-    share, shared, fixed = margin_parts(target, rules)
-    return int(shared * share) + fixed
-
-
-def margin_parts(target: Target, rules: Rules) -> tuple[float, int, int]:
-    """The margin's rule: a share, the bytes that it is a share of, and fixed bytes."""
-    shared = min(target.limit_bytes, target.card.vram_bytes)
-    if target.card.kind == "cpu":
-        return 0.0, shared, 0
-    measured = rules.measured and target.card.context_measured
-    if measured:
-        return MARGIN_SHARE, shared, MARGIN_BYTES
-    return UNMEASURED_MARGIN_SHARE, shared, UNMEASURED_MARGIN_BYTES
 
 
 def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:

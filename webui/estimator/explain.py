@@ -16,13 +16,12 @@ from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
 from webui.core.settings import FP8
 from webui.core.text import Text
+from webui.estimator.case import Case
 from webui.estimator.estimate import (
     DISK_BYTES_S,
     PROCESS_HOST_BYTES,
     WORKER_START_S,
     PhaseTrace,
-    Target,
-    margin_parts,
     trace_phase,
 )
 from webui.estimator.events import Live, Part
@@ -30,6 +29,7 @@ from webui.estimator.explain_seconds import Term, seconds_formula, seconds_term
 from webui.estimator.families import Component, components_of
 from webui.estimator.rules import rules_for
 from webui.estimator.tape import LOAD, RELEASE, SCRATCH
+from webui.estimator.target import Target, margin_parts
 from webui.estimator.templates import template_name, weights_name, width_of
 
 _LARGEST = 5
@@ -165,7 +165,7 @@ def explain_estimate(
 def _explain_phase(
     model: ModelCard, request: Request, found: Estimate, target: Target, phase: PhaseEstimate
 ) -> PhaseExplanation:
-    trace = trace_phase(model, request, found.settings, target, phase.name)
+    trace = trace_phase(Case(model, request, found.settings, target), phase.name)
     live = trace.events.live_at_peak(with_scratch=target.card.kind == "cuda")
     memory = [_resident(model, found, part) for part in trace.events.parts]
     memory += _at_peak(live)

@@ -221,7 +221,7 @@ class WanMemory:
         events = PhaseEvents(given)
         self._start_matmul(events)
         if "image_encoder" in self.card.configs:
-            tape = self.template("image").tape("encode")
+            tape = self._image_tape
             if self.image_encoder == "gpu":
                 events.play(tape, {}, what="image encoder")
             else:
@@ -234,6 +234,10 @@ class WanMemory:
             on_call=lambda frames: self.vae.play_encode(events, self.shape, frames),
         )
         return events
+
+    @property
+    def _image_tape(self) -> Tape:
+        return self.template("image").tape(f"encode.{len(self.pictures)}")
 
     @property
     def _conditions_tape(self) -> Tape:
@@ -255,7 +259,7 @@ class WanMemory:
         kept = events.play(self._conditions_tape, self._clip_shape)
         sizes = [events.size_of(key) for key in kept.values()]
         if "image_encoder" in self.card.configs:
-            sizes += _left_by(self.template("image").tape("encode"), {})
+            sizes += _left_by(self._image_tape, {})
         return np.array(sizes)
 
     def encode_calls(self) -> list[int]:

@@ -71,7 +71,9 @@ class _Times:
         memory = self.memory
         seconds = 0.0
         if "image_encoder" in memory.card.configs:
-            costs = memory.template("image").array("costs") @ cost_monomials({}, ())
+            costs = memory.template("image").array(
+                f"costs.{len(memory.pictures)}"
+            ) @ cost_monomials({}, ())
             if memory.image_encoder == "cpu":
                 seconds += compute_seconds(costs, self.host, half=False)
             else:

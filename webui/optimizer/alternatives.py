@@ -10,9 +10,10 @@ from webui.core.plan import Alternative, Estimate
 from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
-from webui.estimator.estimate import Target, can_hold
+from webui.estimator.case import Case
+from webui.estimator.target import Target
 from webui.optimizer.ladder import first_that_fits, ladders
-from webui.optimizer.search import can_fit, find_peak, room_for
+from webui.optimizer.search import can_fit
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
 
@@ -72,11 +73,12 @@ class _Search:
     def largest(self, requests: Sequence[Request]) -> Request | None:
         """The first request that fits; smaller ones never need more."""
         return first_that_fits(
-            requests,
-            lambda request: can_hold(self._model, request, self._settings, self._target),
-            self._seems_to_fit,
+            requests, lambda request: self._case(request).fits, self._seems_to_fit
         )
 
+    def _case(self, request: Request) -> Case:
+        return Case(self._model, request, self._settings, self._target)
+
     def _seems_to_fit(self, request: Request) -> bool:
-        peak = find_peak(self._model, request, self._settings, self._target)
-        return peak * self._overhead <= room_for(self._target, self._settings, request)
+        case = self._case(request)
+        return case.peaks_bytes[0] * self._overhead <= case.room_bytes

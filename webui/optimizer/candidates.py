@@ -10,7 +10,7 @@ from webui.core.model import ModelCard
 from webui.core.pages import PageRequest
 from webui.core.request import Request
 from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
-from webui.estimator.estimate import Target
+from webui.estimator.target import Target
 
 GPU_ONLY = ("offload", "text_encoder", "image_encoder", "channels_last", "allocator")
 """Settings that mean nothing on a processor."""

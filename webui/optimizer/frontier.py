@@ -9,7 +9,8 @@ from webui.core.model import ModelCard
 from webui.core.plan import Estimate
 from webui.core.request import Request
 from webui.core.settings import Settings
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.optimizer.candidates import candidates, quality_cost
 
 MOST_POINTS = 12

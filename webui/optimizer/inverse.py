@@ -11,7 +11,7 @@ from webui.core.errors import BadInput
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.text import Text
-from webui.estimator.estimate import Target
+from webui.estimator.target import Target
 from webui.optimizer.ladder import Ladder, Predicate, first_that_fits, ladders, listed_sizes
 from webui.optimizer.search import can_fit
 

@@ -10,10 +10,11 @@ from webui.core.plan import Choice, Plan
 from webui.core.request import Request
 from webui.core.settings import with_defaults
 from webui.core.text import Text
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.optimizer.alternatives import find_alternatives
 from webui.optimizer.candidates import own_defaults
-from webui.optimizer.reasons import choice_of, does_not_fit, explain
+from webui.optimizer.reasons import choice_of, does_not_fit, explain, find_savings
 from webui.optimizer.search import find_best, find_leanest
 
 
@@ -48,18 +49,13 @@ def make_plan(
         cards: other cards to name when nothing fits, smallest first.
     """
     best = find_best(model, request, target)
-    if best is not None:
-        return Plan(
-            request=request,
-            estimate=best,
-            choices=choice_of(model, request, best, target),
-            reasons=explain(model, request, best, target),
-        )
-    found = find_leanest(model, request, target)
+    found = best or find_leanest(model, request, target)
+    savings = find_savings(model, request, found, target)
+    reasons = explain(model, request, found, target, savings)
     return Plan(
         request=request,
         estimate=found,
-        choices=choice_of(model, request, found, target),
-        reasons=(does_not_fit(found), *explain(model, request, found, target)),
-        alternatives=find_alternatives(model, request, target, found, cards),
+        choices=choice_of(model, request, found, target, savings),
+        reasons=reasons if best else (does_not_fit(found), *reasons),
+        alternatives=() if best else find_alternatives(model, request, target, found, cards),
     )

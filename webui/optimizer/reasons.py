@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from webui.core.clip import ClipRequest
 from webui.core.model import ModelCard
 from webui.core.plan import Choice, Estimate
@@ -10,8 +12,8 @@ from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
 from webui.core.text import Text
 from webui.core.training import TrainRequest
 from webui.core.units import format_bytes, format_seconds
-from webui.estimator.estimate import Target, peak_bytes, phase_names, seconds
-from webui.estimator.rules import rules_for
+from webui.estimator.case import Case
+from webui.estimator.target import Target
 from webui.optimizer.candidates import effective_settings
 
 _PLAIN: Settings = {
@@ -105,17 +107,25 @@ _NOTHING_RECOMPUTED = Text(
 )
 
 
-def explain(
-    model: ModelCard, request: Request, found: Estimate, target: Target
-) -> tuple[Text, ...]:
-    """One sentence for each means in use, with what it saves and costs."""
-    used = [
-        name
+Savings = Mapping[str, Text]
+"""One sentence for each means in use, with what it saves and costs; by its setting."""
+
+
+def find_savings(model: ModelCard, request: Request, found: Estimate, target: Target) -> Savings:
+    """What each of an estimate's means saves and costs."""
+    return {
+        name: _saving(model, request, found, target, name)
         for name in effective_settings(model, request, target)
         if _means(name, found.settings[name], model, request) is not None
-    ]
-    sentences = [_saving(model, request, found, target, name) for name in used]
-    if found.fits and set(used) <= {"page_batch"}:  # which saves time, not memory
+    }
+
+
+def explain(
+    model: ModelCard, request: Request, found: Estimate, target: Target, savings: Savings
+) -> tuple[Text, ...]:
+    """The savings, or that none are needed, and what changes nothing here."""
+    sentences = list(savings.values())
+    if found.fits and set(savings) <= {"page_batch"}:  # which saves time, not memory
         sentences.append(
             _NOTHING_RECOMPUTED
             if isinstance(request, TrainRequest)
@@ -146,28 +156,19 @@ def explain(
 def _saving(model: ModelCard, request: Request, found: Estimate, target: Target, name: str) -> Text:
     """'leaf streaming: -24.6 GiB, +0.1 s a step (in denoise)'."""
     settings = found.settings
-    without = settings | {name: _plain(name, model, request)}
     label = _means(name, settings[name], model, request) or SETTINGS[name].label
-    rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-    names = phase_names(model, request, settings, rules)
-    counted = [phase for phase in names if phase.startswith(_PHASES_OF[name])]
+    used = Case(model, request, settings, target)
+    without = Case(model, request, settings | {name: _plain(name, model, request)}, target)
+    counted = [phase for phase in used.phases if phase.startswith(_PHASES_OF[name])]
     if not counted:
         return label
     whole = _PHASES_OF[name] == _WHOLE
-
-    def peak(one: Settings, phases: list[str]) -> int:
-        return max(peak_bytes(model, request, one, target, phase) for phase in phases)
-
     if not whole:
         # The phase that it changes most.
-        phase = max(counted, key=lambda one: abs(peak(settings, [one]) - peak(without, [one])))
-        counted = [phase]
-    bytes_difference = peak(settings, counted) - peak(without, counted)
-    time_difference = sum(
-        seconds(model, request, settings, target, phase)
-        - seconds(model, request, without, target, phase)
-        for phase in counted
-    )
+        changed = {one: abs(used.peak_bytes(one) - without.peak_bytes(one)) for one in counted}
+        counted = [max(counted, key=changed.__getitem__)]
+    bytes_difference = max(map(used.peak_bytes, counted)) - max(map(without.peak_bytes, counted))
+    time_difference = sum(used.seconds(phase) - without.seconds(phase) for phase in counted)
     per_en, per_zh = (" a step", "/步") if whole else ("", "")
     if counted[0].startswith("denoise"):
         time_difference /= request.repeats
@@ -196,7 +197,7 @@ _PHASE_WORDS = {
 
 
 def choice_of(
-    model: ModelCard, request: Request, found: Estimate, target: Target
+    model: ModelCard, request: Request, found: Estimate, target: Target, savings: Savings
 ) -> dict[str, Choice]:
     """For each setting that has an effect: its value, who chose it, and why."""
     choices = {}
@@ -207,10 +208,8 @@ def choice_of(
         by_user = name in request.settings
         if by_user:
             why = Text("You chose it.", "由你指定。")
-        elif _means(name, value, model, request) is not None:
-            why = _saving(model, request, found, target, name)
         else:
-            why = _plain_reason(name, value, model, request, target)
+            why = savings.get(name) or _plain_reason(name, value, model, request, target)
         choices[name] = Choice(value=value, by_user=by_user, why=why)
     return choices
 

@@ -12,7 +12,7 @@ from webui.core.plan import Plan
 from webui.core.request import DETECTED, Request
 from webui.core.text import Text
 from webui.core.units import GIB, MIB, format_bytes
-from webui.estimator.estimate import Target
+from webui.estimator.target import Target
 from webui.hardware import DeviceReading, detected_card, find_card, load_cards
 from webui.hardware.readings import process_device_bytes, read_devices
 from webui.optimizer import make_estimate, make_plan

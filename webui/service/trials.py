@@ -6,7 +6,7 @@ Each trial is a run with random weights at full size, as `verify` makes them.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.units import GIB
-from webui.estimator.estimate import Target, can_hold, phase_names, seconds
-from webui.estimator.rules import rules_for
+from webui.estimator.case import Case
+from webui.estimator.target import Target
 from webui.optimizer.candidates import candidates
 from webui.optimizer.search import can_fit, find_best
 
@@ -101,22 +101,12 @@ def _rivals(request: Request, group: int, target_of: TargetOf) -> list[Trial]:
     if chosen is None:
         raise BadInput("vram_gib", Text("Nothing fits.", "没有放得下的设置。"))
 
-    def total(settings: Mapping[str, Any]) -> float:
-        rules = rules_for(target.card, str(settings["allocator"]), request.platform)
-        return sum(
-            seconds(model, request, dict(settings), target, phase)
-            for phase in phase_names(model, request, dict(settings), rules)
-        )
-
-    feasible = [
-        settings
-        for settings in candidates(model, request, target)
-        if settings != chosen.settings and can_hold(model, request, settings, target)
-    ]
-    feasible.sort(key=total)
+    cases = (Case(model, request, one, target) for one in candidates(model, request, target))
+    feasible = [case for case in cases if case.settings != chosen.settings and case.fits]
+    feasible.sort(key=lambda case: case.total_seconds)
     rest = feasible[BEST - 1 :]
     drawn = random.Random(group).sample(rest, min(OTHERS, len(rest)))
-    tried = [chosen.settings, *feasible[: BEST - 1], *drawn]
+    tried = [chosen.settings, *(case.settings for case in (*feasible[: BEST - 1], *drawn))]
     return [
         Trial(
             role="rival" if index else "chosen",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from webui.core.clip import ClipCard, ClipRequest
+from webui.core.clip import PICTURES, ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.pipelines import wan
 from webui.pipelines.wan import conditions
@@ -35,19 +35,24 @@ GIVEN = "picture"
 
 
 def trace_image(card: ClipCard, precision: str) -> Arrays:
-    """Weights of the image encoder, and the way of one and of two pictures through it."""
+    """Weights of the image encoder, and the way of one and of two pictures through it.
+
+    Models that take one picture and models that take two have the same encoder, and share a file.
+    """
     pipe = wan.build_meta(card, settings_of(precision, text_encoder="absent"))
     arrays: Arrays = {"weights": weight_sizes(pipe.image_encoder)}
-    pictures = [Image.new("RGB", (64, 64))] * len(card.pictures)
 
-    def encode() -> torch.Tensor:
+    def encode(count: int) -> torch.Tensor:
+        pictures = [Image.new("RGB", (64, 64))] * count
         features: torch.Tensor = pipe.encode_image(pictures, pipe.run_device)
         return features.to(pipe.transformer.dtype)
 
-    with torch.no_grad():
-        recording = record_run(pipe.image_encoder, "resident", encode)
-    arrays |= fit_tape([({}, recording.events)], ()).to_arrays("encode")
-    return arrays | {"costs": fit_costs([({}, recording.costs)], ())}
+    for count in range(1, len(PICTURES) + 1):
+        with torch.no_grad():
+            recording = record_run(pipe.image_encoder, "resident", lambda n=count: encode(n))
+        arrays |= fit_tape([({}, recording.events)], ()).to_arrays(f"encode.{count}")
+        arrays[f"costs.{count}"] = fit_costs([({}, recording.costs)], ())
+    return arrays
 
 
 def pictures_given(card: ClipCard) -> dict[str, tuple[str, ...]]:

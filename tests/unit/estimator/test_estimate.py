@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -10,26 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.unit.estimator.estimating import PHASES, WAN, peaks, random_requests, run, target
 from webui.catalogue import find_model, models_of
 from webui.core.clip import ClipCard
 from webui.core.errors import NotFound
 from webui.core.parse import parse_request
-from webui.core.plan import Estimate
-from webui.core.settings import SETTINGS, with_defaults
+from webui.core.settings import with_defaults
 from webui.core.units import GIB, MIB
-from webui.estimator.estimate import (
-    Target,
-    estimate,
-    margin_bytes,
-    peak_bytes,
-    phase_names,
-    weights_bytes,
-)
+from webui.estimator.case import Case
+from webui.estimator.estimate import estimate
 from webui.estimator.rules import rules_for
+from webui.estimator.target import Target, margin_bytes
 from webui.estimator.templates import find_template
 from webui.hardware import find_card, load_cards
 
-WAN = "wan2.1-t2v-1.3b"
 CONTRACT = {
     "model": str,
     "card": str,
@@ -55,64 +48,6 @@ PHASE = {
 }
 
 
-def target(card: str = "h200", gib: float | None = None, **changes: Any) -> Target:
-    found = find_card(card)
-    limit = found.vram_bytes if gib is None else int(gib * GIB)
-    return Target(card=found, limit_bytes=limit, host=find_card("cpu"), **changes)
-
-
-def run(card: str = "h200", gib: float | None = None, **data: Any) -> Estimate:
-    """The estimate of a request; settings not named have their defaults."""
-    request = parse_request({"model": WAN, **data}, find_model)
-    model = find_model(request.model)
-    return estimate(
-        model, request, with_defaults(request.settings, model.settings), target(card, gib)
-    )
-
-
-def peaks(phases: tuple[str, ...], card: str = "h200", **data: Any) -> list[int]:
-    """Live bytes of phases, which need no replay."""
-    request = parse_request({"model": WAN, **data}, find_model)
-    model = find_model(request.model)
-    settings = with_defaults(request.settings, model.settings)
-    where = target(card)
-    return [peak_bytes(model, request, settings, where, phase) for phase in phases]
-
-
-def random_requests(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Workloads and settings of all kinds of clips, small enough to replay quickly."""
-    chance = random.Random(seed)
-    models = list(models_of(ClipCard))
-    found = []
-    for _ in range(count):
-        model = models_of(ClipCard)[chance.choice(models)]
-        multiple, step = model.size_multiple, model.frame_step
-        sides = range(max(64, model.min_side), 400, multiple)
-        settings: dict[str, Any] = {
-            name: chance.choice(model.setting_values.get(name) or SETTINGS[name].choices)
-            for name in model.settings
-            if SETTINGS[name].choices
-        }
-        if settings.get("vae_tiling"):
-            settings["vae_tile"] = chance.choice((64, 128, 192, 256, 320))
-        data = {
-            "model": model.name,
-            "frames": step * chance.randrange(0, 32 // step) + 1,
-            "height": chance.choice(sides),
-            "width": chance.choice(sides),
-            "steps": chance.randrange(2, 60),
-            "guidance": chance.choice((1.0, 5.0)),
-            "settings": settings,
-        }
-        if "solver" in model.workload:
-            data["solver"] = chance.choice(("unipc", "dpm++"))
-        pictures = [key for key in ("image", "last_image") if key in model.workload]
-        data |= {key: "picture" for key in pictures if chance.random() < 0.5}
-        found.append(data)
-    return found
-
-
-PHASES = ("encode", "image_encode", "denoise", "denoise_high", "denoise_low", "decode")
 REQUESTS = random_requests(24)
 
 
@@ -188,106 +123,6 @@ def test_reserved_grows_with_frames(model: str, allocator: str) -> None:
     ]
     for before, after in pairwise(reserved):
         assert after >= 0.98 * before
-
-
-@pytest.mark.parametrize("size", [(256, 256), (480, 832)])
-@pytest.mark.parametrize("frames", [1, 33])
-def test_streamed_weights_take_less_than_swapped_and_those_than_resident(
-    size: tuple[int, int], frames: int
-) -> None:
-    work = {"height": size[0], "width": size[1], "frames": frames}
-    by_offload = {
-        offload: run(**work, settings={"offload": offload, "text_encoder": "gpu"})
-        for offload in ("leaf", "block", "model", "none")
-    }
-    for phase in range(3):
-        resident = {name: item.phases[phase].resident_bytes for name, item in by_offload.items()}
-        peak = {name: item.phases[phase].allocated_bytes for name, item in by_offload.items()}
-        assert resident["leaf"] <= resident["block"] <= resident["model"] <= resident["none"]
-        assert peak["leaf"] <= peak["block"] <= peak["model"] <= peak["none"]
-    weights = weights_bytes(
-        find_model(WAN), with_defaults({"text_encoder": "gpu"}, find_model(WAN).settings)
-    )
-    assert by_offload["none"].phases[1].resident_bytes >= sum(weights.values())
-    assert by_offload["leaf"].phases[1].resident_bytes < 0.1 * weights["transformer"]
-    # What is not on the card waits on the host.
-    assert by_offload["leaf"].host_bytes - by_offload["none"].host_bytes == sum(weights.values())
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("tile", [64, 128, 256])
-@pytest.mark.parametrize("frames", [1, 5, 33])
-def test_tiles_lower_the_decode_peak(precision: str, tile: int, frames: int) -> None:
-    work = {"height": 704, "width": 1280, "frames": frames}
-    common = {"vae_precision": precision, "offload": "model"}
-    (whole,) = peaks(("decode",), **work, settings=common)
-    (tiled,) = peaks(("decode",), **work, settings=common | {"vae_tiling": True, "vae_tile": tile})
-    assert tiled < whole
-    (other_phase,) = peaks(
-        ("denoise",), **work, settings=common | {"vae_tiling": True, "vae_tile": tile}
-    )
-    assert other_phase == peaks(("denoise",), **work, settings=common)[0]
-
-
-def test_tiles_larger_than_the_picture_change_nothing() -> None:
-    work = {"height": 256, "width": 256, "frames": 9}
-    assert peaks(("decode",), **work, settings={"vae_tiling": True}) == peaks(("decode",), **work)
-
-
-@pytest.mark.parametrize("data", random_requests(10, seed=2), ids=range(10))
-def test_fp32_never_needs_less_than_half_precision(data: dict[str, Any]) -> None:
-    full, half, half_too = (
-        run(**(data | {"settings": data["settings"] | {"precision": p, "vae_precision": p}}))
-        for p in ("fp32", "bf16", "fp16")
-    )
-    for a, b in zip(full.phases, half.phases, strict=True):
-        assert a.allocated_bytes >= b.allocated_bytes
-        assert a.resident_bytes >= b.resident_bytes
-    if find_model(data["model"]).family != "svd":  # its encoder takes fp32 in place of fp16 alone
-        assert half.phases == half_too.phases
-
-
-def step_seconds(**data: Any) -> float:
-    """What one more step takes: what a phase pays for its start does not count."""
-    few, many = run(**data, steps=10), run(**data, steps=20)
-    assert many.phases[0].name == "denoise"
-    return (many.phases[0].seconds - few.phases[0].seconds) / 10
-
-
-def test_guidance_costs_time_and_no_less_memory() -> None:
-    one, two = {"guidance": 1.0, "frames": 33}, {"guidance": 5.0, "frames": 33}
-    assert step_seconds(**two) == pytest.approx(2 * step_seconds(**one))
-    assert run(**two).phases[0].allocated_bytes >= run(**one).phases[0].allocated_bytes
-
-
-def test_steps_cost_time_and_no_memory() -> None:
-    few, more, many = (run(frames=17, steps=steps) for steps in (10, 20, 40))
-    first, second = (
-        later.phases[0].seconds - earlier.phases[0].seconds
-        for earlier, later in ((few, more), (more, many))
-    )
-    assert second == pytest.approx(2 * first)
-    assert 10 * step_seconds(frames=17) < few.phases[0].seconds
-    assert many.phases[0].allocated_bytes == few.phases[0].allocated_bytes
-    assert many.phases[1] == few.phases[1]
-
-
-def test_channels_last_saves_scratch_on_a_gpu() -> None:
-    for vae in ("fp32", "bf16"):
-        plain, better = (
-            peaks(("decode",), frames=17, settings={"vae_precision": vae, "channels_last": on})[0]
-            for on in (False, True)
-        )
-        assert better < plain
-
-
-def test_the_default_allocator_wastes_more() -> None:
-    common = {"offload": "leaf", "text_encoder": "gpu"}
-    expandable = run(settings=common)
-    default = run(settings=common | {"allocator": "default"})
-    assert default.peak_reserved_bytes > expandable.peak_reserved_bytes
-    windows = run(settings=common, platform="windows")
-    assert windows.peak_reserved_bytes == default.peak_reserved_bytes
 
 
 def test_a_limit_decides_what_fits_and_not_what_is_needed() -> None:
@@ -403,7 +238,6 @@ def test_a_model_without_templates_is_named() -> None:
 def test_phases_of_a_request() -> None:
     request = parse_request({"model": "demo"}, find_model)
     model = find_model("demo")
-    rules = rules_for(find_card("h200"), "expandable", "linux")
     for encoder, count in (("absent", 2), ("gpu", 3), ("stream", 3), ("cpu", 3)):
         settings = with_defaults({"text_encoder": encoder}, model.settings)
-        assert len(phase_names(model, request, settings, rules)) == count
+        assert len(Case(model, request, settings, target()).phases) == count

@@ -10,8 +10,8 @@ import pytest
 from tests.unit.optimizer.test_plan import FULL, plan, target_of
 from webui.catalogue import find_model
 from webui.core.plan import Plan
-from webui.estimator.estimate import Target
 from webui.estimator.explain import Explanation, explain_estimate
+from webui.estimator.target import Target
 from webui.service.account import explanation_text
 
 TRAINING = {

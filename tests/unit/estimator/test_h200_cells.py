@@ -18,7 +18,8 @@ from webui.catalogue import find_model
 from webui.core.parse import parse_request
 from webui.core.plan import PhaseEstimate
 from webui.core.settings import with_defaults
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.hardware import find_card
 from webui.optimizer.candidates import own_defaults
 

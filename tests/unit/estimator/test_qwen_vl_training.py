@@ -16,12 +16,13 @@ from webui.core.settings import with_defaults
 from webui.core.training import TrainRequest
 from webui.core.units import GIB, MIB
 from webui.estimator import qwen_vl_training
-from webui.estimator.estimate import Target, estimate, host_bytes, load_seconds
+from webui.estimator.estimate import estimate, host_bytes, load_seconds
 from webui.estimator.optimizer_states import states_of, step_costs, temporaries_of
 from webui.estimator.qwen_vl_shape import step_of, variant_of
 from webui.estimator.qwen_vl_training import TrainingMemory, join_passes
 from webui.estimator.rules import rules_for
 from webui.estimator.tape import COSTS
+from webui.estimator.target import Target
 from webui.estimator.zero import shared_states
 from webui.hardware import find_card
 from webui.pipelines.live_bytes import LiveBytes, round_bytes

@@ -18,7 +18,8 @@ from webui.core.parse import parse_request
 from webui.core.plan import Estimate
 from webui.core.receipt import PhaseMeasurement, Receipt
 from webui.core.units import GIB
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.hardware import find_card
 
 FILES = sorted((Path(__file__).parents[3] / "webui/estimator/receipts").glob("*.json"))

@@ -10,8 +10,9 @@ from webui.catalogue import find_model
 from webui.core.parse import parse_request
 from webui.core.plan import Estimate
 from webui.core.settings import SettingValue, with_defaults
-from webui.estimator.estimate import Target, estimate, host_bytes
+from webui.estimator.estimate import estimate, host_bytes
 from webui.estimator.rules import rules_for
+from webui.estimator.target import Target
 from webui.hardware import find_card
 from webui.optimizer import make_estimate, make_plan
 

@@ -15,9 +15,10 @@ from webui.core.pages import PageRequest
 from webui.core.parse import parse_request
 from webui.core.plan import Estimate
 from webui.core.settings import SettingValue, with_defaults
-from webui.estimator.estimate import Target, estimate, host_bytes
+from webui.estimator.estimate import estimate, host_bytes
 from webui.estimator.qwen_vl import PagesMemory
 from webui.estimator.rules import rules_for
+from webui.estimator.target import Target
 from webui.estimator.writing import WritingMemory
 from webui.hardware import find_card
 

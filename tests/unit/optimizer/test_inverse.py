@@ -10,7 +10,8 @@ import pytest
 from tests.unit.optimizer.test_plan import FULL, parse, plan, target_of
 from webui.catalogue import find_model
 from webui.core.request import Request
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.hardware import find_card, load_cards
 from webui.optimizer.candidates import candidates, quality_cost
 from webui.optimizer.frontier import MOST_POINTS, find_frontier

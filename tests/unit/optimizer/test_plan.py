@@ -16,7 +16,8 @@ from webui.core.plan import Estimate, Plan
 from webui.core.request import DETECTED, Request
 from webui.core.settings import SETTINGS, with_defaults
 from webui.core.units import GIB, MIB
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.hardware import find_card, load_cards
 from webui.optimizer import make_estimate, make_plan
 from webui.optimizer.candidates import GPU_ONLY, candidates, quality_cost

@@ -10,7 +10,7 @@ from tests.unit.optimizer.test_plan import parse, plan, target_of
 from webui.catalogue import find_model
 from webui.core.plan import Plan
 from webui.core.request import Request
-from webui.estimator.estimate import Target
+from webui.estimator.target import Target
 from webui.hardware import find_card, load_cards
 from webui.optimizer.candidates import candidates
 from webui.optimizer.frontier import find_frontier

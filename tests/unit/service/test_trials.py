@@ -13,7 +13,9 @@ from webui.core.parse import parse_request
 from webui.core.receipt import Measurement, PhaseMeasurement, Receipt
 from webui.core.request import Request
 from webui.core.units import GIB
-from webui.estimator.estimate import Target, can_hold, estimate
+from webui.estimator.case import Case
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.hardware import find_card
 from webui.optimizer.search import can_fit
 from webui.service.trials import BEST, OTHERS, STEP_GIB, Trial, make_trials, trials_table
@@ -41,7 +43,7 @@ def test_the_border_is_where_less_is_not_enough() -> None:
     assert beyond.request.vram_gib == pytest.approx(0.9 * asked.vram_gib)
     assert set(beyond.request.settings) == set(model.settings)
     forced = target_of(beyond.request)
-    assert not can_hold(model, beyond.request, beyond.request.settings, forced)
+    assert not Case(model, beyond.request, beyond.request.settings, forced).fits
 
 
 def test_what_fits_nowhere_has_no_border() -> None:

@@ -18,7 +18,8 @@ from webui.core.parse import parse_request
 from webui.core.plan import Estimate
 from webui.core.settings import with_defaults
 from webui.estimator import templates
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.hardware import find_card
 from webui.tracing import language, qwen_vl
 from webui.worker import runner

@@ -16,7 +16,8 @@ from webui.core.parse import parse_request
 from webui.core.plan import Estimate
 from webui.core.training import TrainCard
 from webui.estimator import templates
-from webui.estimator.estimate import Target, estimate
+from webui.estimator.estimate import estimate
+from webui.estimator.target import Target
 from webui.hardware import find_card
 from webui.worker import runner
 from webui.worker.device import Device

@@ -105,7 +105,7 @@ def _check_folder(folder: Path, card: TrainCard) -> None:
             raise BadInput(
                 "model",
                 Text(
-                    f"'{folder.name}' holds another model than {card.title}: it has {key} "
+                    f"'{folder.name}' holds another model than {card.title}: its {key} is "
                     f"{its} instead of {ours}.",
                     f"“{folder.name}”中不是 {card.title}：{key} 是 {its}，应为 {ours}。",
                 ),

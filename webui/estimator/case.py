@@ -1,0 +1,85 @@
+"""One choice of settings for a request on a target: cheap questions, and the dear one: fits it?"""
+
+from __future__ import annotations
+
+from webui.core.model import ModelCard
+from webui.core.request import Request
+from webui.core.settings import Settings
+from webui.estimator.answers import Key, key_of, live_peak, memory_of, raw_seconds, replay
+from webui.estimator.replay import Replay
+from webui.estimator.rules import rules_for
+from webui.estimator.target import Target, room_bytes
+
+
+class Case:
+    """What a search asks of each of its candidates.
+
+    Args:
+        model: the catalogue's card of the request's model.
+        request: the workload.
+        settings: a value for each of the model's settings.
+        target: the device.
+    """
+
+    __slots__ = ("_keys", "model", "request", "room_bytes", "rules", "settings", "target")
+
+    def __init__(
+        self, model: ModelCard, request: Request, settings: Settings, target: Target
+    ) -> None:
+        self.model, self.request, self.settings, self.target = model, request, settings, target
+        self.rules = rules_for(target.card, str(settings["allocator"]), request.platform)
+        self.room_bytes = max(0, room_bytes(target, self.rules))
+        """What the allocator may reserve."""
+        names = memory_of(Key(model, request, settings, self.rules)).phase_names()
+        self._keys = {name: key_of(name, model, request, settings, self.rules) for name in names}
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases that the request has, in order."""
+        return tuple(self._keys)
+
+    def key(self, phase: str) -> Key:
+        """What the phase's answers depend on."""
+        return self._keys[phase]
+
+    def peak_bytes(self, phase: str) -> int:
+        """A phase's most live bytes, without a replay: a lower bound of what it reserves."""
+        return live_peak(self._keys[phase], phase)
+
+    @property
+    def peaks_bytes(self) -> tuple[int, int]:
+        """The highest phase's live bytes, and those of all phases added up, which decide ties."""
+        peaks = [self.peak_bytes(phase) for phase in self._keys]
+        return max(peaks), sum(peaks)
+
+    @property
+    def may_fit(self) -> bool:
+        """Whether the live bytes alone leave it open."""
+        return self.peaks_bytes[0] <= self.room_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether every phase's replay stays within the room.
+
+        The phase with the most live bytes is replayed first: it is the one that fails, if any does.
+        """
+        hardest_first = sorted(self._keys, key=self.peak_bytes, reverse=True)
+        return self.may_fit and all(self.replay(phase).fits for phase in hardest_first)
+
+    def replay(self, phase: str, unlimited: bool = False) -> Replay:
+        """A phase's replay within the room, or without a limit."""
+        return replay(self._keys[phase], phase, None if unlimited else self.room_bytes)
+
+    def raw_seconds(self, phase: str) -> float:
+        """A phase's seconds, before this machine's correction."""
+        target = self.target
+        return raw_seconds(self._keys[phase], phase, self.request.repeats, target.card, target.host)
+
+    def seconds(self, phase: str) -> float:
+        """A phase's seconds, corrected by what this machine showed."""
+        return self.raw_seconds(phase) * self.target.speed.get(phase, 1.0)
+
+    @property
+    def total_seconds(self) -> float:
+        """Of all phases."""
+        return sum(self.seconds(phase) for phase in self._keys)
