@@ -52,10 +52,9 @@ class Case:
         peaks = [self.peak_bytes(phase) for phase in self._keys]
         return max(peaks), sum(peaks)
 
-    @property
-    def may_fit(self) -> bool:
-        """Whether the live bytes alone leave it open."""
-        return self.peaks_bytes[0] <= self.room_bytes
+    def may_hold(self, phase: str) -> bool:
+        """Whether a phase's live bytes alone leave it open that it fits."""
+        return self.peak_bytes(phase) <= self.room_bytes
 
     @property
     def fits(self) -> bool:
@@ -64,7 +63,7 @@ class Case:
         The phase with the most live bytes is replayed first: it is the one that fails, if any does.
         """
         hardest_first = sorted(self._keys, key=self.peak_bytes, reverse=True)
-        return self.may_fit and all(self.replay(phase).fits for phase in hardest_first)
+        return all(self.may_hold(phase) and self.replay(phase).fits for phase in hardest_first)
 
     def replay(self, phase: str, unlimited: bool = False) -> Replay:
         """A phase's replay within the room, or without a limit."""

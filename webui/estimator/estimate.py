@@ -44,15 +44,12 @@ def estimate_case(case: Case) -> Estimate:
     phases = []
     fits = True
     for name in case.phases:
-        found = case.replay(name)
-        reserved = found.reserved_bytes
-        if not found.fits:
+        found = case.replay(name) if case.may_hold(name) else None
+        if found is None or not found.fits:
             fits = False
             found = case.replay(name, unlimited=True)
-            reserved = found.reserved_bytes
-        elif found.met_limit:
-            # The allocator fills what it may, then gives back its cache and tries again.
-            reserved = case.room_bytes
+        # At its limit the allocator fills what it may, gives back its cache and tries again.
+        reserved = case.room_bytes if found.met_limit else found.reserved_bytes
         phases.append(
             PhaseEstimate(
                 name=name,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 from webui.core.card import Card
 from webui.core.model import ModelCard
@@ -11,9 +12,10 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.estimator.case import Case
-from webui.estimator.target import Target
-from webui.optimizer.ladder import first_that_fits, ladders
-from webui.optimizer.search import can_fit
+from webui.estimator.rules import rules_for
+from webui.estimator.target import Target, room_bytes
+from webui.optimizer.ladder import Rungs, ladders, near_first_that_fits
+from webui.optimizer.search import can_fit, least_bytes
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
 
@@ -49,7 +51,15 @@ def find_alternatives(
                     changes=ladder.changes(smaller),
                 )
             )
+    least: dict[Hashable, int] = {}
     for card, card_target in cards():
+        # Where the rules and the number formats are the same, so are the live bytes.
+        rules = rules_for(card, "expandable", request.platform)
+        same = (replace(rules, measured=True), card.bf16)
+        if same not in least:
+            least[same] = least_bytes(model, request, card_target)
+        if room_bytes(card_target, rules) < least[same]:
+            continue
         if can_fit(model, request, card_target):
             offers.append(
                 Alternative(
@@ -62,7 +72,7 @@ def find_alternatives(
 
 
 class _Search:
-    """Bisects requests from large to small by live bytes; replays only the last guesses."""
+    """Finds the border by live bytes; replays only the last guesses."""
 
     def __init__(self, model: ModelCard, target: Target, leanest: Estimate) -> None:
         self._model = model
@@ -70,15 +80,17 @@ class _Search:
         self._settings: Settings = leanest.settings
         self._overhead = leanest.peak_reserved_bytes / max(1, leanest.peak_allocated_bytes)
 
-    def largest(self, requests: Sequence[Request]) -> Request | None:
-        """The first request that fits; smaller ones never need more."""
-        return first_that_fits(
-            requests, lambda request: self._case(request).fits, self._seems_to_fit
+    def largest(self, requests: Rungs) -> Request | None:
+        """The first request that fits, or one close by; smaller ones never need more."""
+        if not requests:
+            return None
+        return near_first_that_fits(
+            requests, lambda request: self._case(request).fits, self._excess_bytes
         )
 
     def _case(self, request: Request) -> Case:
         return Case(self._model, request, self._settings, self._target)
 
-    def _seems_to_fit(self, request: Request) -> bool:
+    def _excess_bytes(self, request: Request) -> float:
         case = self._case(request)
-        return case.peaks_bytes[0] * self._overhead <= case.room_bytes
+        return case.peaks_bytes[0] * self._overhead - case.room_bytes

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import operator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.language import TextCard, TextRequest
@@ -24,18 +27,45 @@ TOKEN_STEP = 64
 """Rungs of lengths in tokens: finer ones are no other answer to anybody."""
 
 
+class Rungs(Sequence[Request]):
+    """The same request with other values of some keys, made when it is asked for."""
+
+    def __init__(
+        self, request: Request, keys: tuple[str, ...], values: Sequence[tuple[int, ...]]
+    ) -> None:
+        self.request, self.keys, self.values = request, keys, values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Rungs: ...
+
+    def __getitem__(self, index: int | slice) -> Request | Rungs:
+        if isinstance(index, slice):
+            return Rungs(self.request, self.keys, self.values[index])
+        changes: dict[str, Any] = dict(zip(self.keys, self.values[index], strict=True))
+        return self.request.with_changes(**changes)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
     """One quantity of a workload, from the most that the model takes to the least."""
 
     name: str
     """`frames`, `size`, `tokens`, `length` or `batch`."""
-    keys: tuple[str, ...]
-    """The request's keys that it changes."""
-    requests: Sequence[Request]
+    requests: Rungs
     """From large to small; a smaller one never needs more memory."""
     unit: Text
     """What it counts, e.g. `frames`; empty for a size."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The request's keys that it changes."""
+        return self.requests.keys
 
     def amount(self, request: Request) -> Text:
         """How much of it a request asks for, in words."""
@@ -54,14 +84,10 @@ class Ladder:
 
     def below(self, request: Request) -> Ladder:
         """The rungs that ask for less than the request."""
-        asked = self.measure(request)
-        fewer = [rung for rung in self.requests if self.measure(rung) < asked]
-        return Ladder(name=self.name, keys=self.keys, requests=fewer, unit=self.unit)
-
-    def measure(self, request: Request) -> int:
-        """How much of it a request asks for: a count, or pixels."""
-        values = [int(getattr(request, key)) for key in self.keys]
-        return values[0] * values[1] if len(values) == 2 else values[0]
+        asked = math.prod(int(getattr(request, key)) for key in self.keys)
+        rungs = self.requests
+        fewer = [values for values in rungs.values if math.prod(values) < asked]
+        return replace(self, requests=Rungs(rungs.request, rungs.keys, fewer))
 
 
 def ladders(model: ModelCard, request: Request) -> dict[str, Ladder]:
@@ -73,7 +99,8 @@ def ladders(model: ModelCard, request: Request) -> dict[str, Ladder]:
         found = [_page_size(model, request), _page_tokens(model, request)]
     elif isinstance(model, TextCard) and isinstance(request, TextRequest):
         most = model.max_positions - request.prompt_tokens
-        found = [_count("tokens", "new_tokens", request, most, TOKEN_STEP), _batch(request)]
+        tokens = _count("tokens", "new_tokens", request, _multiples(most, TOKEN_STEP))
+        found = [tokens, _batch(request)]
     elif isinstance(model, TrainCard) and isinstance(request, TrainRequest):
         found = [_length(model, request), _batch(request), _image_size(model, request)]
     return {ladder.name: ladder for ladder in found if ladder.requests}
@@ -90,15 +117,7 @@ _UNITS = {
 
 def _frames(model: ClipCard, request: ClipRequest) -> Ladder:
     """Every number of frames that the model makes."""
-    return Ladder(
-        name="frames",
-        keys=("frames",),
-        requests=[
-            request.with_changes(frames=count)
-            for count in range(model.max_frames, 0, -model.frame_step)
-        ],
-        unit=_UNITS["frames"],
-    )
+    return _count("frames", "frames", request, range(model.max_frames, 0, -model.frame_step))
 
 
 def _clip_size(model: ClipCard, request: ClipRequest) -> Ladder:
@@ -108,16 +127,12 @@ def _clip_size(model: ClipCard, request: ClipRequest) -> Ladder:
     """
     unit = model.size_multiple
     shape = request.width / request.height
-    return Ladder(
-        name="size",
-        keys=("width", "height"),
-        requests=[
-            request.with_changes(height=height, width=model.snap_side(height * shape))
-            for height in range(model.max_side, model.min_side - 1, -unit)
-            if round(height * shape / unit) * unit <= model.max_side
-        ],
-        unit=Text("", ""),
-    )
+    sizes = [
+        (model.snap_side(height * shape), height)
+        for height in range(model.max_side, model.min_side - 1, -unit)
+        if round(height * shape / unit) * unit <= model.max_side
+    ]
+    return _sizes(request, sizes)
 
 
 def _page_size(model: PageCard, request: PageRequest) -> Ladder:
@@ -128,63 +143,60 @@ def _page_size(model: PageCard, request: PageRequest) -> Ladder:
         (height, max(unit, round(height * shape / unit) * unit))
         for height in range(MAX_PAGE_SIDE_PX, 0, -unit)
     ]
-    return Ladder(
-        name="size",
-        keys=("width", "height"),
-        requests=[
-            request.with_changes(height=height, width=width, max_pixels=None)
-            for height, width in sizes
-            if model.min_pixels <= height * width <= model.max_pixels
-            and height * width // unit**2 + model.prompt_tokens + request.new_tokens
-            <= model.max_positions
-        ],
-        unit=Text("", ""),
-    )
+    taken = [
+        (width, height)
+        for height, width in sizes
+        if model.min_pixels <= height * width <= model.max_pixels
+        and height * width // unit**2 + model.prompt_tokens + request.new_tokens
+        <= model.max_positions
+    ]
+    return _sizes(request.with_changes(max_pixels=None), taken)
+
+
+def _sizes(request: Request, sizes: list[tuple[int, int]]) -> Ladder:
+    """Widths and heights in pixels."""
+    rungs = Rungs(request, ("width", "height"), sizes)
+    return Ladder(name="size", requests=rungs, unit=Text("", ""))
 
 
 def _page_tokens(model: PageCard, request: PageRequest) -> Ladder:
     most = model.max_positions - model.prompt_tokens - model.image_tokens(request)
-    return _count("tokens", "new_tokens", request, most, TOKEN_STEP)
+    return _count("tokens", "new_tokens", request, _multiples(most, TOKEN_STEP))
 
 
 def _length(model: TrainCard, request: TrainRequest) -> Ladder:
     """Samples longer than their picture."""
-    ladder = _count("length", "sequence_length", request, model.max_positions, TOKEN_STEP)
     shortest = model.image_tokens(request.image_size) + 1
-    kept = [rung for rung in ladder.requests if ladder.measure(rung) >= shortest]
-    return Ladder(name=ladder.name, keys=ladder.keys, requests=kept, unit=ladder.unit)
+    lengths = [n for n in _multiples(model.max_positions, TOKEN_STEP) if n >= shortest]
+    return _count("length", "sequence_length", request, lengths)
 
 
 def _image_size(model: TrainCard, request: TrainRequest) -> Ladder:
     """Every side of the model's grid whose picture leaves room for text."""
     unit = model.size_multiple
-    return Ladder(
-        name="size",
-        keys=("image_size",),
-        requests=[
-            request.with_changes(image_size=side)
-            for side in range(model.max_image_size // unit * unit, model.min_image_size - 1, -unit)
-            if model.image_tokens(side) < request.sequence_length
-        ],
-        unit=Text("", ""),
-    )
+    sides = [
+        (side,)
+        for side in range(model.max_image_size // unit * unit, model.min_image_size - 1, -unit)
+        if model.image_tokens(side) < request.sequence_length
+    ]
+    rungs = Rungs(request, ("image_size",), sides)
+    return Ladder(name="size", requests=rungs, unit=Text("", ""))
 
 
 def _batch(request: Request) -> Ladder:
-    ladder = _count("batch", "batch", request, MAX_BATCH, 1)
+    ladder = _count("batch", "batch", request, range(MAX_BATCH, 0, -1))
     unit = _UNITS["answers"] if isinstance(request, TextRequest) else ladder.unit
     return replace(ladder, unit=unit)
 
 
-def _count(name: str, key: str, request: Request, most: int, step: int) -> Ladder:
-    """Every multiple of a step, and 1."""
-    counts = [*range(most // step * step, 0, -step), *([1] if step > 1 else [])]
-    return Ladder(
-        name=name,
-        keys=(key,),
-        requests=[request.with_changes(**{key: count}) for count in counts],
-        unit=_UNITS[name],
-    )
+def _count(name: str, key: str, request: Request, counts: Iterable[int]) -> Ladder:
+    rungs = Rungs(request, (key,), [(count,) for count in counts])
+    return Ladder(name=name, requests=rungs, unit=_UNITS[name])
+
+
+def _multiples(most: int, step: int) -> list[int]:
+    """Every multiple of a step from the most down, and 1."""
+    return [*range(most // step * step, 0, -step), 1]
 
 
 def listed_sizes(model: ModelCard, request: Request) -> list[Request]:
@@ -200,31 +212,49 @@ def listed_sizes(model: ModelCard, request: Request) -> list[Request]:
     return [request.with_changes(width=width, height=height) for width, height in sizes]
 
 
-def first_that_fits(
-    requests: Sequence[Request],
-    fits: Predicate,
-    seems_to_fit: Predicate | None = None,
-) -> Request | None:
+def first_that_fits(requests: Sequence[Request], fits: Predicate) -> Request | None:
     """The first request of a ladder that fits, by bisection.
 
     Args:
         requests: from large to small; a smaller one never needs more live bytes.
         fits: the answer that counts, by a replay.
-        seems_to_fit: a cheaper guess to bisect by; `fits` itself when left out.
 
     Returns:
         The largest that fits, or None where not even the smallest does.
     """
-    guess = seems_to_fit or fits
     low, high = 0, len(requests)
     while low < high:
         middle = (low + high) // 2
-        if guess(requests[middle]):
+        if fits(requests[middle]):
             high = middle
         else:
             low = middle + 1
     # Around the border both ways: the allocator's rounding makes it uneven by a step or two.
-    for request in requests[max(0, low - STEPS_AROUND) : low + STEPS_AROUND]:
-        if fits(request):
-            return request
-    return None
+    return next(filter(fits, requests[max(0, low - STEPS_AROUND) : low + STEPS_AROUND]), None)
+
+
+def near_first_that_fits(
+    requests: Rungs, fits: Predicate, excess_bytes: Callable[[Request], float]
+) -> Request | None:
+    """A request at the border of what fits, found by few questions; rarely a step or two below.
+
+    Args:
+        requests: from large to small.
+        fits: the answer that counts.
+        excess_bytes: a cheap guess of how many bytes too many a request needs; nearly linear in
+            how much it asks for, so that the place where it is 0 is interpolated.
+    """
+    amounts = [math.prod(values) for values in requests.values]
+    low, high = 0, len(requests) - 1
+    over, under = excess_bytes(requests[low]), excess_bytes(requests[high])
+    while over > 0 > under and high - low > 1:
+        zero = amounts[low] + (amounts[high] - amounts[low]) * over / (over - under)
+        middle = bisect_left(amounts, -zero, low, high, key=operator.neg)
+        middle = min(max(middle, low + 1), high - 1)
+        excess = excess_bytes(requests[middle])
+        if excess > 0:
+            low, over = middle, excess
+        else:
+            high, under = middle, excess
+    border = high if over > 0 else low
+    return next(filter(fits, requests[max(0, border - 1) : border + STEPS_AROUND]), None)

@@ -55,6 +55,11 @@ def can_fit(model: ModelCard, request: Request, target: Target, every: bool = Fa
     return any(case.fits for case in (ranked if every else ranked[:_LEANEST_TRIED]))
 
 
+def least_bytes(model: ModelCard, request: Request, target: Target) -> int:
+    """Fewest live bytes that any settings need: nothing fits in less."""
+    return min(case.peaks_bytes[0] for case in _cases(model, request, target))
+
+
 def _cases(model: ModelCard, request: Request, target: Target) -> Iterator[Case]:
     for settings in candidates(model, request, target):
         yield Case(model, request, settings, target)
