@@ -13,7 +13,7 @@ import numpy as np
 
 from webui.estimator.allocator import ROUND_BYTES
 from webui.estimator.replay import Replay, Span, Timeline, replay_spans
-from webui.estimator.tape import ALLOCATE, CALL, LOAD, RELEASE, Tape
+from webui.estimator.tape import ALLOCATE, RELEASE, Tape
 
 
 def rounded(size_bytes: float) -> int:
@@ -98,15 +98,17 @@ class PhaseEvents:
         """One storage by hand; returns its key. `what` it is, is for explanations."""
         return self.allocate_all([size_bytes], what)[0]
 
-    def allocate_all(self, sizes_bytes: Sequence[float], what: str = "") -> tuple[int, ...]:
+    def allocate_all(
+        self, sizes_bytes: Sequence[float] | np.ndarray, what: str = ""
+    ) -> tuple[int, ...]:
         """Storages by hand, one after the other; returns their keys."""
-        sizes = [rounded(size) for size in sizes_bytes]
+        sizes = -(-np.asarray(sizes_bytes).astype(np.int64) // ROUND_BYTES) * ROUND_BYTES
         keys = range(self._next_key, self._next_key + len(sizes))
         self._next_key += len(sizes)
-        self._size_of.update(zip(keys, sizes, strict=True))
-        if sizes:
-            kinds, deltas = np.full(len(sizes), ALLOCATE), np.array(sizes, dtype=np.int64)
-            self._append(kinds, np.array(keys, dtype=np.int64), deltas, _Source(what))
+        self._size_of.update(zip(keys, sizes.tolist(), strict=True))
+        if len(sizes):
+            kinds = np.full(len(sizes), ALLOCATE)
+            self._append(kinds, np.array(keys, dtype=np.int64), sizes, _Source(what))
         return tuple(keys)
 
     def size_of(self, key: int) -> int:
@@ -141,29 +143,25 @@ class PhaseEvents:
         Returns:
             Keys of the storages that live on, by their slot.
         """
-        sizes = tape.sizes(shape)
-        slot = tape.slot
-        count = int(slot.max(initial=-1)) + 1
-        by_slot = np.zeros(count + len(outside), dtype=np.int64)
-        keys_by_slot = np.concatenate(
-            [np.arange(count) + self._next_key, np.array(outside[::-1], dtype=np.int64)]
+        sized = tape.sized(shape)
+        first = self._next_key
+        self._next_key += tape.slots
+        keys, deltas = tape.slot + first, sized.deltas
+        if outside:
+            freed = tape.frees_outside
+            # Slot -1 is the first of `outside`.
+            which = -1 - tape.slot[freed]
+            keys[freed] = np.array(outside, dtype=np.int64)[which]
+            sizes = np.array([self._size_of.pop(key, 0) for key in outside], dtype=np.int64)
+            deltas = deltas.copy()
+            deltas[freed] = -sizes[which]
+        survivors = {slot: first + slot for slot in tape.survivors.tolist()}
+        self._size_of.update(
+            zip(survivors.values(), sized.by_slot[tape.survivors].tolist(), strict=True)
         )
-        # Slot -1 is the first of `outside`: laid out backwards, numpy's negative index finds it.
-        for index, key in enumerate(outside):
-            by_slot[-1 - index] = self._size_of.pop(key, 0)
-        born = (tape.kind == ALLOCATE) | (tape.kind == LOAD)
-        by_slot[slot[born]] = sizes[born]
-        gone = tape.kind == RELEASE
-        deltas = np.where(gone, -by_slot[slot], sizes)
-        self._next_key += count
-        alive = np.zeros(len(by_slot), dtype=bool)
-        alive[slot[born]] = True
-        alive[slot[gone]] = False
-        survivors = {index: int(keys_by_slot[index]) for index in np.flatnonzero(alive).tolist()}
         named = frozenset(survivors.values()) if lasting else frozenset()
-        keys = keys_by_slot[slot]
         begin = 0
-        calls = np.flatnonzero(tape.kind == CALL).tolist()
+        calls = tape.calls
         for index, called in zip(calls, tape.counts(shape) if calls else (), strict=True):
             part = slice(begin, index)
             source = _Source(what, tape, begin, lasting, named)
@@ -173,8 +171,6 @@ class PhaseEvents:
             begin = index + 1
         source = _Source(what, tape, begin, lasting, named)
         self._append(tape.kind[begin:], keys[begin:], deltas[begin:], source)
-        for index, key in survivors.items():
-            self._size_of[key] = int(by_slot[index])
         return survivors
 
     def _append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 from math import prod
 
@@ -16,6 +16,9 @@ ALLOCATE, RELEASE, SCRATCH, LOAD, CALL = range(5)
 """Kinds of events. SCRATCH lives inside one operation; LOAD is weights on the copy stream; at a
 CALL another recording belongs (a loop whose length depends on the request), and its size is a
 count."""
+
+_NEWEST = 8
+"""Shapes at which a tape is kept: those of the tiles of one clip."""
 
 Terms = tuple[tuple[str, ...], ...]
 """Products of variables, by the names in each; the empty product is 1."""
@@ -56,6 +59,16 @@ def axial_cost_monomials(shape: Mapping[str, int], variables: tuple[str, ...]) -
 
 
 @dataclass(frozen=True, slots=True)
+class Sized:
+    """A tape at one shape."""
+
+    by_slot: np.ndarray
+    """Bytes of each storage that it makes."""
+    deltas: np.ndarray
+    """Bytes of each event, below zero for releases; 0 where something from before is freed."""
+
+
+@dataclass(frozen=True)
 class Tape:
     """Events of a run.
 
@@ -70,10 +83,60 @@ class Tape:
     coefficients: np.ndarray
     terms: Terms = ()
 
-    @property
+    @cached_property
     def products(self) -> Terms:
         """What the columns of the coefficients belong to."""
         return self.terms or monomial_names(self.variables)
+
+    @cached_property
+    def slots(self) -> int:
+        """How many storages it makes."""
+        return int(self.slot.max(initial=-1)) + 1
+
+    @cached_property
+    def survivors(self) -> np.ndarray:
+        """Slots of the storages that it makes and does not free."""
+        alive = np.zeros(self.slots, dtype=bool)
+        alive[self.slot[self._born]] = True
+        alive[self.slot[(self.kind == RELEASE) & (self.slot >= 0)]] = False
+        return np.flatnonzero(alive)
+
+    @cached_property
+    def frees_outside(self) -> np.ndarray:
+        """Events that free something that lived before."""
+        return np.flatnonzero((self.kind == RELEASE) & (self.slot < 0))
+
+    @cached_property
+    def calls(self) -> list[int]:
+        """Events at which another recording belongs."""
+        return np.flatnonzero(self.kind == CALL).tolist()
+
+    @cached_property
+    def _born(self) -> np.ndarray:
+        return np.flatnonzero((self.kind == ALLOCATE) | (self.kind == LOAD))
+
+    def sized(self, shape: Mapping[str, float]) -> Sized:
+        """The tape at a shape; not to be written to. The newest are kept: loops play them again."""
+        values = term_values(shape, self.products)
+        key = values.tobytes()
+        if (known := self._newest.get(key)) is not None:
+            return known
+        sizes = self.sizes(shape)
+        by_slot = np.zeros(self.slots, dtype=np.int64)
+        by_slot[self.slot[self._born]] = sizes[self._born]
+        own = np.flatnonzero((self.kind == RELEASE) & (self.slot >= 0))
+        deltas = sizes.copy()
+        deltas[self.frees_outside] = 0
+        deltas[own] = -by_slot[self.slot[own]]
+        found = Sized(by_slot, deltas)
+        if len(self._newest) >= _NEWEST:
+            self._newest.clear()
+        self._newest[key] = found
+        return found
+
+    @cached_property
+    def _newest(self) -> dict[bytes, Sized]:
+        return {}
 
     def sizes(self, shape: Mapping[str, float]) -> np.ndarray:
         """Bytes of each event (N), in whole blocks of the allocator; 0 for releases."""
@@ -83,8 +146,7 @@ class Tape:
 
     def counts(self, shape: Mapping[str, float]) -> list[int]:
         """What each CALL is about (frames), in order."""
-        calls = self.kind == CALL
-        return [int(value) for value in self._values(shape)[calls].tolist()]
+        return [int(value) for value in self._values(shape)[self.calls].tolist()]
 
     def _values(self, shape: Mapping[str, float]) -> np.ndarray:
         values: np.ndarray = np.rint(self.coefficients @ term_values(shape, self.products))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -48,12 +51,37 @@ class Segment:
     """COSTS x monomials."""
 
 
+class _Arrays(Mapping[str, np.ndarray]):
+    """The arrays of an `.npz` file, each read when it is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = np.load(io.BytesIO(content), allow_pickle=False)
+        self._names = frozenset(self._file.files)
+        self._read: dict[str, np.ndarray] = {}
+        self._lock = Lock()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._read:
+            with self._lock:
+                self._read[name] = self._file[name]
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Template:
     """Read access to one file."""
 
     def __init__(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as file:
-            self._arrays: dict[str, np.ndarray] = {name: file[name] for name in file.files}
+        # Of hundreds of arrays a request reads a few; of the file nothing stays open.
+        self._arrays = _Arrays(path.read_bytes())
         self.about: dict[str, Any] = json.loads(str(self._arrays["about"]))
         self._tapes: dict[str, Tape] = {}
         self._segments: dict[str, tuple[Segment, ...]] = {}
@@ -64,8 +92,7 @@ class Template:
         return dict(self.about["versions"])
 
     def array(self, name: str) -> np.ndarray:
-        array: np.ndarray = self._arrays[name]
-        return array
+        return self._arrays[name]
 
     def tape(self, name: str) -> Tape:
         if name not in self._tapes:
