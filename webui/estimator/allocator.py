@@ -10,20 +10,24 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 
 from webui.core.units import MIB
+from webui.estimator.blocks import (
+    ADDRESS_BITS,
+    LARGE_SEGMENT,
+    SMALL_SEGMENT,
+    SMALL_SIZE,
+    Block,
+    Pool,
+)
+from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, ROUND_BYTES, SCRATCH
 
-ROUND_BYTES = 512
-SMALL_SIZE = 1 * MIB
-"""Requests up to this go to the small pool."""
-SMALL_SEGMENT = 2 * MIB
-LARGE_SEGMENT = 20 * MIB
+COPY_STREAM = 1
+"""Streamed weights are copied, and allocated, on a stream of their own."""
 MIN_LARGE_SEGMENT = 10 * MIB
 """Requests of this and more get a segment of their own size, rounded up to `ROUND_LARGE`."""
 ROUND_LARGE = 2 * MIB
 _ADDRESS_SPACE = LARGE_SEGMENT << 26
 """More than any card, so that an expandable segment never runs out of addresses; whole units, so
 that they begin where the segment does."""
-_ADDRESS_BITS = 72
-"""Enough for the addresses of a million segments."""
 _PASSING = -1
 """No other storage has this key."""
 
@@ -35,90 +39,6 @@ class SimulatedOutOfMemory(Exception):
         super().__init__(f"{requested_bytes} bytes do not fit beside {reserved_bytes} reserved")
         self.requested_bytes = requested_bytes
         self.reserved_bytes = reserved_bytes
-
-
-class _Block:
-    __slots__ = ("address", "free", "mapped", "next", "pool", "prev", "size")
-
-    def __init__(self, pool: _Pool, address: int, size: int, mapped: bool) -> None:
-        self.pool = pool
-        self.address = address
-        self.size = size
-        self.mapped = mapped
-        self.free = True
-        self.prev: _Block | None = None
-        self.next: _Block | None = None
-
-    def split(self, size: int) -> _Block:
-        """Keeps the first `size` bytes; returns the rest as a block of its own."""
-        rest = _Block(self.pool, self.address + size, self.size - size, self.mapped)
-        after = self.next
-        rest.prev, rest.next = self, after
-        if after is not None:
-            after.prev = rest
-        self.next = rest
-        self.size = size
-        return rest
-
-    def absorb_next(self) -> None:
-        other = self.next
-        assert other is not None
-        self.size += other.size
-        self.next = other.next
-        if other.next is not None:
-            other.next.prev = self
-
-
-class _Pool:
-    """Free blocks of one stream and one size class, by size and then by address."""
-
-    __slots__ = ("blocks", "ranks", "segment_bytes", "small", "smallest_rest", "unmapped")
-
-    def __init__(self, small: bool, expandable: bool) -> None:
-        self.small = small
-        self.smallest_rest = ROUND_BYTES if small or expandable else SMALL_SIZE + 1
-        """A smaller rest is not split off."""
-        self.segment_bytes = SMALL_SEGMENT if small else LARGE_SEGMENT
-        self.ranks: list[int] = []
-        self.blocks: list[_Block] = []
-        """As `ranks` sorts them."""
-        self.unmapped: list[_Block] = []
-
-    def add(self, block: _Block) -> None:
-        rank = (block.size << _ADDRESS_BITS) + block.address
-        index = bisect_left(self.ranks, rank)
-        self.ranks.insert(index, rank)
-        self.blocks.insert(index, block)
-
-    def remove(self, block: _Block) -> None:
-        index = bisect_left(self.ranks, (block.size << _ADDRESS_BITS) + block.address)
-        del self.ranks[index], self.blocks[index]
-
-    def best_fit(self, size: int) -> int | None:
-        """Where the block is that a request of `size` bytes gets."""
-        index = bisect_left(self.ranks, size << _ADDRESS_BITS)
-        if index == len(self.ranks):
-            return None
-        after = self.blocks[index].next
-        if after is None or after.mapped:
-            return index
-        # A block that can grow into unmapped space counts with that space.
-        room = _room(self.blocks[index])
-        for following in self.blocks[index + 1 :]:
-            if _room(following) >= room:
-                break
-            room = _room(following)
-            index += 1
-        return index
-
-    def take(self, index: int) -> _Block:
-        del self.ranks[index]
-        return self.blocks.pop(index)
-
-
-def _room(block: _Block) -> int:
-    after = block.next
-    return block.size if after is None or after.mapped else block.size + after.size
 
 
 class CachingAllocator:
@@ -135,12 +55,12 @@ class CachingAllocator:
         self.limit_bytes = limit_bytes
         self.allocated_bytes = 0
         self.reserved_bytes = 0
-        self.peak_allocated_bytes = 0
         self.peak_reserved_bytes = 0
+        self.peak_alive_bytes = 0
         self.retries = 0
         """How often the cache had to be released to make room."""
-        self._pools: dict[tuple[int, bool], _Pool] = {}
-        self._live: dict[int, _Block] = {}
+        self._pools: dict[tuple[int, bool], Pool] = {}
+        self._live: dict[int, Block] = {}
         self._next_address = _ADDRESS_SPACE
 
     def allocate(self, key: int, size_bytes: int, stream: int = 0) -> None:
@@ -163,8 +83,6 @@ class CachingAllocator:
         block.free = False
         self._live[key] = block
         self.allocated_bytes += block.size
-        if self.allocated_bytes > self.peak_allocated_bytes:
-            self.peak_allocated_bytes = self.allocated_bytes
 
     def pass_through(self, size_bytes: int, stream: int = 0) -> int:
         """What is allocated and released at once: as `allocate` and `release`, but quicker.
@@ -187,14 +105,13 @@ class CachingAllocator:
         # The rest would be split off and merged again.
         whole = pool.blocks[index].size
         taken = size if whole - size >= pool.smallest_rest else whole
-        self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes + taken)
         return taken
 
-    def _new_pool(self, stream: int, small: bool) -> _Pool:
-        pool = self._pools[stream, small] = _Pool(small, self.expandable)
+    def _new_pool(self, stream: int, small: bool) -> Pool:
+        pool = self._pools[stream, small] = Pool(small, self.expandable)
         return pool
 
-    def _retry(self, pool: _Pool, size: int) -> _Block:
+    def _retry(self, pool: Pool, size: int) -> Block:
         """A new block after the cache has been released."""
         self.retries += 1
         self.empty_cache()
@@ -219,6 +136,83 @@ class CachingAllocator:
             block = before
         pool.add(block)
 
+    def play(self, kinds: list[int], keys: list[int], sizes: list[int], beside: list[int]) -> None:
+        """Many events of large blocks: `allocate`, `release` and `pass_through` in one loop.
+
+        What nearly every event comes to, a free block that is taken or given back, is written out
+        here: calls would take as long again. All else goes through the methods. The most bytes
+        alive at once, those beside included, are in `peak_alive_bytes`.
+
+        Args:
+            kinds: ALLOCATE, RELEASE, SCRATCH or LOAD.
+            keys: of the storages.
+            sizes: bytes, in whole blocks; of releases they are not read.
+            beside: bytes that are alive beside those in the allocator's books.
+
+        Raises:
+            SimulatedOutOfMemory: as `allocate`.
+        """
+        main = self._pools.get((0, False)) or self._new_pool(0, False)
+        smallest_rest, live, most = main.smallest_rest, self._live, self.peak_alive_bytes
+        for kind, key, size, other in zip(kinds, keys, sizes, beside, strict=True):
+            if kind == RELEASE:
+                block = live.pop(key)
+                self.allocated_bytes -= block.size
+                block.free = True
+                pool = block.pool
+                ranks, blocks = pool.ranks, pool.blocks
+                after, before = block.next, block.prev
+                if after is not None and after.free and after.mapped:
+                    index = bisect_left(ranks, (after.size << ADDRESS_BITS) + after.address)
+                    del ranks[index], blocks[index]
+                    block.size += after.size
+                    block.next = after = after.next
+                    if after is not None:
+                        after.prev = block
+                if before is not None and before.free and before.mapped:
+                    index = bisect_left(ranks, (before.size << ADDRESS_BITS) + before.address)
+                    del ranks[index], blocks[index]
+                    before.size += block.size
+                    before.next = after
+                    if after is not None:
+                        after.prev = before
+                    block = before
+                rank = (block.size << ADDRESS_BITS) + block.address
+                index = bisect_left(ranks, rank)
+                ranks.insert(index, rank)
+                blocks.insert(index, block)
+                continue
+            if kind == SCRATCH:
+                alive = self.allocated_bytes + self.pass_through(size) + other
+            else:
+                ranks, blocks = main.ranks, main.blocks
+                index = bisect_left(ranks, size << ADDRESS_BITS)
+                found = blocks[index] if kind == ALLOCATE and index < len(blocks) else None
+                after = found.next if found is not None else None
+                if found is None or (after is not None and not after.mapped):
+                    self.allocate(key, size, COPY_STREAM if kind == LOAD else 0)
+                else:
+                    block = found
+                    del ranks[index], blocks[index]
+                    rest_size = block.size - size
+                    if rest_size >= smallest_rest:
+                        rest = Block(main, block.address + size, rest_size, True)
+                        rest.prev, rest.next = block, after
+                        if after is not None:
+                            after.prev = rest
+                        block.next = rest
+                        block.size = size
+                        rank = (rest_size << ADDRESS_BITS) + rest.address
+                        index = bisect_left(ranks, rank, 0, index)
+                        ranks.insert(index, rank)
+                        blocks.insert(index, rest)
+                    block.free = False
+                    live[key] = block
+                    self.allocated_bytes += block.size
+                alive = self.allocated_bytes + other
+            if alive > most:
+                self.peak_alive_bytes = most = alive
+
     def empty_cache(self) -> None:
         """Gives back whole free segments, or whole free units of expandable ones."""
         for pool in self._pools.values():
@@ -230,7 +224,7 @@ class CachingAllocator:
                     self.reserved_bytes -= block.size
 
     def reset_peaks(self) -> None:
-        self.peak_allocated_bytes = self.allocated_bytes
+        self.peak_alive_bytes = 0
         self.peak_reserved_bytes = self.reserved_bytes
 
     def _reserve(self, size: int) -> bool:
@@ -241,7 +235,7 @@ class CachingAllocator:
             self.peak_reserved_bytes = self.reserved_bytes
         return True
 
-    def _new_block(self, pool: _Pool, size: int) -> _Block | None:
+    def _new_block(self, pool: Pool, size: int) -> Block | None:
         if self.expandable:
             return self._expand(pool, size)
         if pool.small:
@@ -253,9 +247,9 @@ class CachingAllocator:
         if not self._reserve(segment):
             return None
         self._next_address += _ADDRESS_SPACE
-        return _Block(pool, self._next_address, segment, mapped=True)
+        return Block(pool, self._next_address, segment, mapped=True)
 
-    def _expand(self, pool: _Pool, size: int) -> _Block | None:
+    def _expand(self, pool: Pool, size: int) -> Block | None:
         """A free block of `size` bytes made by mapping more units into the segment."""
         block = self._stretch_to_grow(pool, size)
         if block.mapped:
@@ -273,7 +267,7 @@ class CachingAllocator:
             block.absorb_next()
         return block
 
-    def _stretch_to_grow(self, pool: _Pool, size: int) -> _Block:
+    def _stretch_to_grow(self, pool: Pool, size: int) -> Block:
         """The lowest run of free and unmapped blocks with `size` bytes of addresses."""
         for hole in pool.unmapped:
             before = hole.prev
@@ -285,11 +279,11 @@ class CachingAllocator:
             if room >= size:
                 return start
         self._next_address += 2 * _ADDRESS_SPACE
-        hole = _Block(pool, self._next_address, _ADDRESS_SPACE, mapped=False)
+        hole = Block(pool, self._next_address, _ADDRESS_SPACE, mapped=False)
         pool.unmapped.append(hole)
         return hole
 
-    def _map(self, pool: _Pool, hole: _Block, size: int) -> bool:
+    def _map(self, pool: Pool, hole: Block, size: int) -> bool:
         """Maps the first `size` bytes of an unmapped block, rounded up to whole units."""
         unit = pool.segment_bytes
         size = min(hole.size, -(-size // unit) * unit)
@@ -303,7 +297,7 @@ class CachingAllocator:
         hole.mapped = True
         return True
 
-    def _unmap(self, pool: _Pool, block: _Block) -> None:
+    def _unmap(self, pool: Pool, block: Block) -> None:
         unit = pool.segment_bytes
         low = -(-block.address // unit) * unit
         high = (block.address + block.size) // unit * unit

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from webui.estimator.allocator import ROUND_BYTES
 from webui.estimator.replay import Replay, Span, Timeline, replay_spans
-from webui.estimator.tape import ALLOCATE, RELEASE, Tape
+from webui.estimator.tape import ALLOCATE, RELEASE, ROUND_BYTES, Tape
 
 
 def rounded(size_bytes: float) -> int:

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from webui.estimator.allocator import (
-    SMALL_SEGMENT,
-    SMALL_SIZE,
     CachingAllocator,
     SimulatedOutOfMemory,
 )
-from webui.estimator.tape import LOAD, RELEASE, SCRATCH
-
-COPY_STREAM = 1
-"""Streamed weights are copied, and allocated, on a stream of their own."""
+from webui.estimator.blocks import SMALL_SEGMENT, SMALL_SIZE
+from webui.estimator.tape import RELEASE, SCRATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +132,7 @@ def replay_spans(
         most_small = max(int(beside[: span.end].max(initial=0)), first_small)
         found.append(
             Replay(
-                allocated_bytes=max(run.most_allocated, live),
+                allocated_bytes=max(run.allocator.peak_alive_bytes, live),
                 reserved_bytes=run.allocator.peak_reserved_bytes + _whole_segments(most_small),
                 resident_bytes=resident,
                 fits=run.fits,
@@ -157,7 +153,6 @@ class _Run:
     def __init__(self, allocator: CachingAllocator, timeline: Timeline, beside: np.ndarray) -> None:
         self.allocator = allocator
         self.fits = True
-        self.most_allocated = 0
         self._timeline = timeline
         self._beside = beside
 
@@ -172,31 +167,19 @@ class _Run:
     def begin_span(self) -> int:
         """Peaks count from here; how often the cache was released before."""
         self.allocator.reset_peaks()
-        self.most_allocated = 0
         return self.allocator.retries
 
     def play(self, events: np.ndarray) -> None:
         """Plays the events of these numbers."""
         if not self.fits:
             return
-        timeline, allocator = self._timeline, self.allocator
+        timeline = self._timeline
         try:
-            for kind, key, delta, beside in zip(
+            self.allocator.play(
                 timeline.kinds[events].tolist(),
                 timeline.keys[events].tolist(),
                 timeline.deltas[events].tolist(),
                 self._beside[events].tolist(),
-                strict=True,
-            ):
-                if kind == RELEASE:
-                    allocator.release(key)
-                    continue
-                if kind == SCRATCH:
-                    live = allocator.allocated_bytes + allocator.pass_through(delta)
-                else:
-                    allocator.allocate(key, delta, COPY_STREAM if kind == LOAD else 0)
-                    live = allocator.allocated_bytes
-                if live + beside > self.most_allocated:
-                    self.most_allocated = live + beside
+            )
         except SimulatedOutOfMemory:
             self.fits = False

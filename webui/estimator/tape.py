@@ -10,12 +10,12 @@ from math import prod
 
 import numpy as np
 
-from webui.estimator.allocator import ROUND_BYTES
-
 ALLOCATE, RELEASE, SCRATCH, LOAD, CALL = range(5)
 """Kinds of events. SCRATCH lives inside one operation; LOAD is weights on the copy stream; at a
 CALL another recording belongs (a loop whose length depends on the request), and its size is a
 count."""
+ROUND_BYTES = 512
+"""The allocator's blocks are multiples of this (c10/core/AllocatorConfig.h, `kMinBlockSize`)."""
 
 _NEWEST = 8
 """Shapes at which a tape is kept: those of the tiles of one clip."""

@@ -16,7 +16,8 @@ import numpy as np
 
 from webui.core.model import ModelCard
 from webui.core.settings import Settings
-from webui.estimator.allocator import MIN_LARGE_SEGMENT, ROUND_LARGE, SMALL_SIZE
+from webui.estimator.allocator import MIN_LARGE_SEGMENT, ROUND_LARGE
+from webui.estimator.blocks import SMALL_SIZE
 from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import Rules
 from webui.estimator.tape import read_terms, term_values
