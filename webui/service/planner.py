@@ -8,6 +8,7 @@ from dataclasses import replace
 from webui.catalogue import find_model
 from webui.core.card import Card
 from webui.core.errors import BadInput, DoesNotFit
+from webui.core.phases import PHASES
 from webui.core.plan import Plan
 from webui.core.request import DETECTED, Request
 from webui.core.text import Text
@@ -19,21 +20,6 @@ from webui.optimizer import make_estimate, make_plan
 from webui.service.calibration import Calibration, Corrections
 from webui.storage import Ledger
 
-_PHASES = (
-    "image_encode",
-    "encode",
-    "denoise",
-    "denoise_high",
-    "denoise_low",
-    "decode",
-    "vision",
-    "prefill",
-    "generate",
-    "forward",
-    "backward",
-    "optimizer",
-)
-"""Phases that a machine's speed is known for."""
 _NEEDS_BF16 = ("bf16", "fp8")
 """Precisions that compute in bf16; fp8 is only how the weights are stored."""
 _WORTH_NAMING_BYTES = 64 * MIB
@@ -114,7 +100,7 @@ class Planner:
             device_names = {"cpu"} if card.kind == "cpu" else {self.device, devices[0].name}
             torch = self.versions.get("torch", "")
             known = (
-                self._calibration.of(device_names - {""}, request.model, _PHASES, torch)
+                self._calibration.of(device_names - {""}, request.model, tuple(PHASES), torch)
                 if card.kind == "cpu" or devices
                 else known
             )

@@ -19,6 +19,7 @@ from gradio.utils import get_upload_folder
 from webui.core.clip import PICTURES
 from webui.core.errors import BadInput, StudioError
 from webui.core.job import JobState, JobView
+from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.ui.form import PICTURE
 from webui.ui.page import Page, Visit
@@ -269,7 +270,7 @@ def _report(progress: gr.Progress, job: JobView, visit: Visit) -> None:
     if job.state is JobState.QUEUED:
         progress(0, desc=visit.say(words.AHEAD, count=job.place), unit="jobs")
         return
-    phase = words.PHASES.get(job.phase, Text(job.phase, job.phase))
+    phase = title_of(job.phase)
     if job.steps:
         progress((job.step, job.steps), desc=visit.say(phase), unit="steps")
     else:

@@ -13,6 +13,7 @@ from html import escape
 from typing import Any
 
 from webui.core.errors import StudioError
+from webui.core.phases import title_of
 from webui.core.plan import Alternative, Plan
 from webui.core.receipt import Receipt
 from webui.core.text import Text
@@ -217,7 +218,7 @@ def _phase(
     context = estimate.get("context_bytes", 0)
     beyond = max(0, phase["reserved_bytes"] - phase["allocated_bytes"])
     total = context + max(phase["reserved_bytes"], phase["allocated_bytes"])
-    name = words.PHASES.get(phase["name"], Text(phase["name"], phase["name"]))
+    name = title_of(phase["name"])
     parts = [
         ("context", context),
         ("resident", phase["resident_bytes"]),

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from webui.core.job import JobState, JobView
+from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.core.units import format_bytes
 from webui.ui.memory_panel import format_error, render_error, seconds_text
@@ -68,7 +69,7 @@ def _job(job: JobView, language: str) -> str:
         )
         fraction = 0.0
     else:
-        phase = words.PHASES.get(job.phase, Text(job.phase, job.phase))
+        phase = title_of(job.phase)
         status = say(phase, language)
         if job.phase in ("denoise", "denoise_high", "denoise_low", "decode") and job.steps:
             status += " · " + say(words.STEP_OF, language, step=job.step, steps=job.steps)

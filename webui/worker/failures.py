@@ -9,6 +9,7 @@ import traceback
 import torch
 
 from webui.core.errors import NotEnoughDisk, OutOfMemory, RunFailed, StudioError
+from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.core.units import format_bytes
 
@@ -20,20 +21,6 @@ _MEMORY_WORDS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-PHASES_ZH = {
-    "loading": "加载",
-    "encode": "编码",
-    "image_encode": "编码图片",
-    "denoise": "去噪",
-    "decode": "解码",
-    "vision": "查看页面",
-    "prefill": "读入提示词",
-    "generate": "写出结果",
-    "forward": "前向",
-    "backward": "反向",
-    "optimizer": "优化器",
-    "save": "保存",
-}
 _SMALLER_CLIP = Text(
     "Leave the settings to the optimizer, turn on VAE tiling or offloading, or ask for fewer "
     "frames or a smaller picture.",
@@ -81,7 +68,7 @@ def to_studio_error(
     return RunFailed(
         Text(
             f"The run failed in {phase} ({told}).",
-            f"运行在{PHASES_ZH.get(phase, phase)}阶段失败（{told}）。",
+            f"运行在{title_of(phase).zh}阶段失败（{told}）。",
         ),
         Text("The log has the details.", "详细信息见日志。"),
     )
@@ -110,7 +97,7 @@ def _out_of_memory(
             f"Out of memory on {what_en} in {phase}: {used} in use"
             + (f" of {allowed}" if allowed else "")
             + (f", {wanted} more wanted." if wanted else "."),
-            f"{PHASES_ZH.get(phase, phase)}阶段{what_zh}不足：已用 {used}"
+            f"{title_of(phase).zh}阶段{what_zh}不足：已用 {used}"
             + (f"，上限 {allowed}" if allowed else "")
             + (f"，还需要 {wanted}。" if wanted else "。"),
         ),
