@@ -58,6 +58,12 @@ class _Source:
         """The name of a storage."""
         return self.lasting if key in self.keys else self.what
 
+    def moved(self, first: int) -> _Source:
+        """The same where keys begin at `first`."""
+        if not self.keys:
+            return self
+        return replace(self, keys=frozenset(key + first for key in self.keys))
+
 
 class PhaseEvents:
     """A growing list of events, starting from what is resident."""
@@ -171,6 +177,17 @@ class PhaseEvents:
         source = _Source(what, tape, begin, lasting, named)
         self._append(tape.kind[begin:], keys[begin:], deltas[begin:], source)
         return survivors
+
+    def append(self, passage: PhaseEvents) -> None:
+        """Appends events that began with nothing; what they leave lives on."""
+        assert not len(passage._resident)
+        first = self._next_key
+        self._kinds += passage._kinds
+        self._keys += [keys + first for keys in passage._keys]
+        self._deltas += passage._deltas
+        self._sources += [source.moved(first) for source in passage._sources]
+        self._size_of.update({key + first: size for key, size in passage._size_of.items()})
+        self._next_key += passage._next_key
 
     def _append(
         self, kinds: np.ndarray, keys: np.ndarray, deltas: np.ndarray, source: _Source

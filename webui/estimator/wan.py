@@ -109,7 +109,7 @@ class WanMemory:
         self.encoder = encoder if on_gpu or encoder in WITHOUT_ENCODER else "gpu"
         self.image_encoder = str(settings.get("image_encoder", "gpu")) if on_gpu else "gpu"
         order = "channels_last" if on_gpu and settings["channels_last"] else "contiguous"
-        self.vae = WanVae(card, self.template("vae"), settings, order, vae_value_bytes)
+        self.vae = WanVae.of(card, self.template("vae"), settings, order, vae_value_bytes)
         self._vae_value_bytes = vae_value_bytes
 
     def template(self, part: str) -> Template:

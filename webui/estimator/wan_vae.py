@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,48 +45,62 @@ class LatentShape:
         return {"f": self.f, "h": self.h, "w": self.w}
 
 
+@dataclass(frozen=True, slots=True)
 class WanVae:
-    """Plays a VAE's calls into a phase.
+    """Plays a VAE's calls into a phase. What it plays depends on its fields alone, and is kept."""
 
-    Args:
-        card: the model.
-        template: of its VAE.
-        settings: tiling among them.
-        order: `contiguous` or `channels_last`.
-        value_bytes: of the VAE's number format.
-    """
+    template: Template
+    order: str
+    """`contiguous` or `channels_last`."""
+    value_bytes: int
+    """Of the VAE's number format."""
+    frame_step: int
+    """Frames of a call after the first."""
+    ratio: int
+    """Sides of the picture over those of the latent."""
+    folds: bool
+    """It folds pixels into channels."""
+    pixel_channels: int
+    moments: int
+    """Channels of what the encoder gives."""
+    tiling: bool
+    tile_px: int
+    overlap_px: int
 
-    def __init__(
-        self, card: ClipCard, template: Template, settings: Settings, order: str, value_bytes: int
-    ) -> None:
+    @classmethod
+    def of(
+        cls, card: ClipCard, template: Template, settings: Settings, order: str, value_bytes: int
+    ) -> WanVae:
+        """A model's VAE under settings (tiling among them)."""
         config = card.configs["vae"]
-        self._template = template
-        self._settings = settings
-        self._order = order
-        self._bytes = value_bytes
-        self._step = card.frame_step
-        self._ratio = int(config.get("scale_factor_spatial") or SCALE)
-        self._folds = bool(config.get("patch_size"))
-        self._pixel_channels = int(config.get("out_channels") or 3)
-        self._moments = 2 * int(config["z_dim"])
+        return cls(
+            template=template,
+            order=order,
+            value_bytes=value_bytes,
+            frame_step=card.frame_step,
+            ratio=int(config.get("scale_factor_spatial") or SCALE),
+            folds=bool(config.get("patch_size")),
+            pixel_channels=int(config.get("out_channels") or 3),
+            moments=2 * int(config["z_dim"]),
+            tiling=bool(settings["vae_tiling"]),
+            tile_px=int(settings["vae_tile"]),
+            overlap_px=int(settings["vae_tile_overlap"]),
+        )
 
     # Sides of tiles: the encoder's are counted in folded pixels, the decoder's in latent ones.
 
     def _tile(self, unit: int) -> tuple[int, int]:
         """Side of a tile and distance between tiles, in latent pixels."""
-        tile, overlap = int(self._settings["vae_tile"]), int(self._settings["vae_tile_overlap"])
-        return tile // unit, (tile - overlap) // unit
+        return self.tile_px // unit, (self.tile_px - self.overlap_px) // unit
 
     def is_tiled(self, shape: LatentShape) -> bool:
         """Whether the decoder works in tiles."""
-        tile, _ = self._tile(self._ratio)
-        return bool(self._settings["vae_tiling"]) and max(shape.h, shape.w) > tile
+        tile, _ = self._tile(self.ratio)
+        return self.tiling and max(shape.h, shape.w) > tile
 
     def encodes_tiled(self, shape: LatentShape) -> bool:
         """Whether the encoder does: it compares the tile with the picture's own pixels."""
-        tile = int(self._settings["vae_tile"])
-        longest_px = max(shape.h, shape.w) * self._ratio
-        return bool(self._settings["vae_tiling"]) and longest_px > tile
+        return self.tiling and max(shape.h, shape.w) * self.ratio > self.tile_px
 
     def tiles(self, shape: LatentShape, unit: int) -> Iterator[tuple[int, int]]:
         """Height and width of each tile."""
@@ -95,20 +110,24 @@ class WanVae:
                 yield min(tile, shape.h - row), min(tile, shape.w - column)
 
     def _pixel_bytes(self, frames: int, h: int, w: int) -> int:
-        return self._pixel_channels * frames * h * w * SCALE**2 * self._bytes
+        return self.pixel_channels * frames * h * w * SCALE**2 * self.value_bytes
 
     def _moment_bytes(self, frames: int, h: int, w: int) -> int:
-        return self._moments * frames * h * w * self._bytes
+        return self.moments * frames * h * w * self.value_bytes
 
     def _calls(self, events: PhaseEvents, end: str, h: int, w: int) -> Calls:
-        segments = self._template.segments(f"{end}.{self._order}")
+        segments = self.template.segments(f"{end}.{self.order}")
         return Calls(events, segments, {"h": h, "w": w}, f"{end}r call")
 
     # The decoder
 
     def play_decode(self, events: PhaseEvents, shape: LatentShape, latent_bytes: int) -> None:
         """From a latent to frames; the latent is there already."""
-        frames = 1 + self._step * (shape.f - 1)
+        events.append(_decoding(self, shape, latent_bytes))
+
+    def decode(self, events: PhaseEvents, shape: LatentShape, latent_bytes: int) -> None:
+        """As `play_decode`, call by call."""
+        frames = 1 + self.frame_step * (shape.f - 1)
         whole = self._pixel_bytes(frames, shape.h, shape.w)
         if self.is_tiled(shape):
             self._decode_tiles(events, shape, frames)
@@ -120,18 +139,20 @@ class WanVae:
                 events,
                 calls.call,
                 shape.f,
-                lambda count: self._pixel_bytes(1 + self._step * (count - 1), shape.h, shape.w),
+                lambda count: self._pixel_bytes(
+                    1 + self.frame_step * (count - 1), shape.h, shape.w
+                ),
             )
-        if self._folds:
+        if self.folds:
             unfolded = events.allocate(whole, _WHAT)
             events.release(joined)
             joined = unfolded
         events.allocate(whole, _WHAT)  # clamped
 
     def _decode_tiles(self, events: PhaseEvents, shape: LatentShape, frames: int) -> None:
-        tiles = list(self.tiles(shape, self._ratio))
+        tiles = list(self.tiles(shape, self.ratio))
         self._play_tiles(events, "decode", tiles, shape.f, frames)
-        _, stride = self._tile(self._ratio)
+        _, stride = self._tile(self.ratio)
         for row in range(0, shape.h, stride):
             height = min(stride, shape.h - row)
             events.allocate(self._pixel_bytes(frames, height, shape.w), _WHAT)
@@ -146,11 +167,15 @@ class WanVae:
             shape: of the whole clip's latent; only its sides matter.
             frames: of the clip that is encoded.
         """
-        count = (frames - 1) // self._step + 1
+        events.append(_encoding(self, replace(shape, f=0), frames))
+
+    def encode(self, events: PhaseEvents, shape: LatentShape, frames: int) -> None:
+        """As `play_encode`, call by call."""
+        count = (frames - 1) // self.frame_step + 1
         made = []
-        if self._folds:
-            clip_px = frames * shape.h * shape.w * self._ratio**2
-            made.append(events.allocate(3 * clip_px * self._bytes, _WHAT))
+        if self.folds:
+            clip_px = frames * shape.h * shape.w * self.ratio**2
+            made.append(events.allocate(3 * clip_px * self.value_bytes, _WHAT))
         if self.encodes_tiled(shape):
             tiles = list(self.tiles(shape, SCALE))
             made += self._play_tiles(events, "encode", tiles, count, count)
@@ -174,7 +199,7 @@ class WanVae:
     ) -> list[int]:
         """Tile after tile, each frame after frame; returns the keys of the tiles."""
         size = self._pixel_bytes if end == "decode" else self._moment_bytes
-        newest = self._step if end == "decode" and calls > 1 else 1
+        newest = self.frame_step if end == "decode" and calls > 1 else 1
         last_of_size = {sides: index for index, sides in enumerate(tiles)}
         outputs: list[int] = []
         joined: list[int] = []
@@ -206,9 +231,9 @@ class WanVae:
 
     def costs(self, end: str, shape: LatentShape, calls: int) -> np.ndarray:
         """Costs of one end (one value for each of COSTS): so many calls for every tile."""
-        segments = self._template.segments(f"{end}.{self._order}")
+        segments = self.template.segments(f"{end}.{self.order}")
         tiled = self.is_tiled(shape) if end == "decode" else self.encodes_tiled(shape)
-        unit = self._ratio if end == "decode" else SCALE
+        unit = self.ratio if end == "decode" else SCALE
         sides = Counter(self.tiles(shape, unit) if tiled else [(shape.h, shape.w)])
         total = np.zeros(len(segments[0].costs))
         for (h, w), count in sides.items():
@@ -218,6 +243,20 @@ class WanVae:
             repeated = max(0, calls - len(segments))
             total += count * repeated * (segments[-1].costs @ basis)
         return total
+
+
+@lru_cache(maxsize=16)
+def _decoding(vae: WanVae, shape: LatentShape, latent_bytes: int) -> PhaseEvents:
+    events = PhaseEvents([])
+    vae.decode(events, shape, latent_bytes)
+    return events
+
+
+@lru_cache(maxsize=16)
+def _encoding(vae: WanVae, sides: LatentShape, frames: int) -> PhaseEvents:
+    events = PhaseEvents([])
+    vae.encode(events, sides, frames)
+    return events
 
 
 def _join(
