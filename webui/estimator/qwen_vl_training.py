@@ -181,7 +181,7 @@ class _ByIdentity:
         return isinstance(other, _ByIdentity) and other.thing is self.thing
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _joined(template: _ByIdentity, card: _ByIdentity, variant: str) -> Passes:
     assert isinstance(template.thing, Template) and isinstance(card.thing, TrainCard)
     return join_passes(template.thing, card.thing, variant)

@@ -208,7 +208,7 @@ def use_local_folder(folder: Path) -> None:
 _local_folders: list[Path] = []
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _load(name: str, model: str, part: str) -> Template:
     candidates = (folder / name for folder in (*_local_folders, FOLDER))
     path = next((path for path in candidates if path.is_file()), None)
