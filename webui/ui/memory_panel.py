@@ -128,7 +128,9 @@ def format_error(measured: float, estimated: float) -> str:
 
 def seconds_text(seconds: float) -> str:
     """A duration for people; below a second with two digits, where 0.0 s would say nothing."""
-    return f"{seconds:.2g} s" if 0.001 <= seconds < 0.95 else format_seconds(seconds)
+    if 0 < seconds < 0.01:
+        return "≤ 0.01 s"
+    return f"{seconds:.2g} s" if 0 < seconds < 0.95 else format_seconds(seconds)
 
 
 def _say(text: Text, language: str, **values: object) -> str:
