@@ -15,9 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
@@ -145,27 +143,23 @@ def verified_table() -> Text:
     from webui.estimator.verified import verified_runs
 
     heads = Text(
-        "| card memory | model | clip | settings | estimated | measured | a step there |",
-        "| 显存 | 模型 | 视频 | 设置 | 估算 | 实测 | 每步 |",
+        "| card memory | model | work | settings | estimated | measured | time there |",
+        "| 显存 | 模型 | 工作量 | 设置 | 估算 | 实测 | 用时 |",
     )
-    rows = [
-        f"| {run.cap_gib:g} GiB | `{run.model}` | {run.frames} x {run.width}x{run.height} "
-        f"| {_short(run.settings)} | {run.estimated_bytes / GIB:.2f} GiB "
-        f"| {run.measured_bytes / GIB:.2f} GiB ({run.error:+.1%}) | {run.seconds_per_step:.2f} s |"
-        for run in verified_runs()
-    ]
-    body = "\n".join(["|---|---|---|---|---|---|---|", *rows])
-    return Text(f"\n\n{heads.en}\n{body}\n\n", f"\n\n{heads.zh}\n{body}\n\n")
-
-
-def _short(settings: Mapping[str, Any]) -> str:
-    """What differs from `estimate`'s defaults, the text encoder aside."""
-    shown = [f"VAE {settings['vae_precision']}"]
-    if settings["offload"] != "none":
-        shown.insert(0, f"{settings['offload']} offload")
-    if settings["vae_tiling"]:
-        shown.append(f"tiles of {settings['vae_tile']} px")
-    return ", ".join(shown)
+    runs = verified_runs()
+    rows = {
+        language: [
+            f"| {run.cap_gib:g} GiB | `{run.model}` | {run.size} | {run.means} "
+            f"| {run.estimated_bytes / GIB:.2f} GiB "
+            f"| {run.measured_bytes / GIB:.2f} GiB ({run.error:+.1%}) "
+            f"| {run.seconds:.2f} s{a_step if run.steps else ''} |"
+            for run in runs
+        ]
+        for language, a_step in (("en", " a step"), ("zh", "/步"))
+    }
+    line = "|---|---|---|---|---|---|---|"
+    tables = {language: "\n".join([line, *found]) for language, found in rows.items()}
+    return Text(f"\n\n{heads.en}\n{tables['en']}\n\n", f"\n\n{heads.zh}\n{tables['zh']}\n\n")
 
 
 def write_figures(text: str, figures: Figures, language: str = "en") -> str:

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.app.running import RunningStudio, has_colour
 from tests.browser.conftest import PHONE, load
+from webui.estimator.verified import verified_runs
 
 Visit = Callable[..., Page]
 RUN_MS = 90_000
@@ -272,3 +273,16 @@ def test_a_phone_keeps_the_memory_in_sight(studio: RunningStudio, visit: Visit) 
     expect(page.locator("#generate-panel .vs-phases")).to_be_visible()
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= PHONE["width"]
+
+
+def test_the_cards_tab_shows_what_was_tried(studio: RunningStudio, visit: Visit) -> None:
+    page = visit(studio)
+    page.get_by_role("tab", name="Cards").click()
+    tables = page.locator("#cards-tables table")
+    expect(tables).to_have_count(2)
+    tried = tables.first.locator("tbody tr")
+    assert tried.count() == len(verified_runs()) >= 8
+    expect(tried.first).to_contain_text("wan2.1-t2v-1.3b")
+    expect(tables.last).to_contain_text("GeForce RTX 3060 12 GB")
+    wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    assert not wide

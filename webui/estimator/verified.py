@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from webui.catalogue import find_model
+from webui.core.parse import parse_request
 from webui.core.receipt import Receipt
+from webui.core.settings import Settings
 
+_SPARE: Settings = {
+    "quantization": "none",
+    "offload": "none",
+    "ffn_chunks": 1,
+    "split_guidance": False,
+    "vae_precision": "fp32",
+    "vae_tiling": False,
+    "decode_chunk": 0,
+    "page_batch": 1,
+    "gradient_checkpointing": False,
+    "optimizer": "adamw-fused",
+}
+"""The settings that a table names, unless they have these values."""
 FOLDER = Path(__file__).parent / "receipts"
 
 
@@ -23,15 +41,17 @@ class VerifiedRun:
 
     model: str
     cap_gib: float
-    frames: int
-    height: int
-    width: int
+    size: str
+    """Of the work, e.g. `81x480x832`."""
     settings: Mapping[str, Any]
     estimated_bytes: int
     """Device bytes that the plan predicted, CUDA context included."""
     measured_bytes: int
     """Device bytes that the driver counted at the peak."""
-    seconds_per_step: float
+    seconds: float
+    """Of a denoising step where there are any, else of the whole run."""
+    steps: bool
+    """The seconds are those of a step."""
     device: str
     date: str
 
@@ -39,6 +59,15 @@ class VerifiedRun:
     def error(self) -> float:
         """Estimated over measured, less one."""
         return self.estimated_bytes / self.measured_bytes - 1
+
+    @property
+    def means(self) -> str:
+        """The settings that are not as they would be on a card with memory to spare."""
+        return ", ".join(
+            f"{name} {value}".replace(" True", "")
+            for name, value in self.settings.items()
+            if name in _SPARE and value != _SPARE[name]
+        )
 
 
 @cache
@@ -53,33 +82,36 @@ def read_receipts(folder: Path = FOLDER) -> tuple[Receipt, ...]:
 
 
 def verified_runs(receipts: tuple[Receipt, ...] | None = None) -> list[VerifiedRun]:
-    """Runs under a cap, by model, then size, then cap; the newest of each."""
-    newest: dict[tuple[Any, ...], VerifiedRun] = {}
+    """Runs under a cap, by model, then amount of work, then cap; the newest of each."""
+    newest: dict[tuple[str, str, float], VerifiedRun] = {}
     for run in _capped(read_receipts() if receipts is None else receipts):
-        key = (run.model, run.height * run.width * run.frames, run.cap_gib)
+        key = (run.model, run.size, run.cap_gib)
         if key not in newest or run.date >= newest[key].date:
             newest[key] = run
-    return [newest[key] for key in sorted(newest)]
+    return sorted(newest.values(), key=_place)
+
+
+def _place(run: VerifiedRun) -> tuple[str, list[int], float]:
+    numbers = [int(number) for number in re.findall(r"\d+", run.size)]
+    return run.model, [prod(numbers), *numbers], run.cap_gib
 
 
 def _capped(receipts: tuple[Receipt, ...]) -> Iterator[VerifiedRun]:
     for receipt in receipts:
-        request, measured = receipt.request, receipt.measurement
-        if measured is None or receipt.error is not None or not request.get("vram_gib"):
+        measured, cap_gib = receipt.measurement, receipt.request.get("vram_gib")
+        if measured is None or receipt.error is not None or not cap_gib:
             continue
-        if "frames" not in request:  # a table of clips
-            continue
+        request = parse_request(receipt.request, find_model)
         denoising = sum(p.seconds for p in measured.phases if p.name.startswith("denoise"))
         yield VerifiedRun(
-            model=request["model"],
-            cap_gib=request["vram_gib"],
-            frames=request["frames"],
-            height=request["height"],
-            width=request["width"],
+            model=request.model,
+            cap_gib=cap_gib,
+            size=request.size_text,
             settings=receipt.plan["settings"],
             estimated_bytes=receipt.plan["peak_device_bytes"],
             measured_bytes=measured.peak_device_bytes,
-            seconds_per_step=denoising / request["steps"],
+            seconds=denoising / request.repeats if denoising else measured.seconds,
+            steps=denoising > 0,
             device=receipt.device,
             date=receipt.created[:10],
         )

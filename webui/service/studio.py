@@ -21,6 +21,7 @@ from webui.core.parse import parse_request
 from webui.core.plan import Plan
 from webui.core.request import MAX_SEED, Request
 from webui.core.text import Text
+from webui.estimator.verified import VerifiedRun, verified_runs
 from webui.hardware import detected_card, load_cards, read_devices, read_host
 from webui.service import flow
 from webui.service.access import Access
@@ -118,6 +119,10 @@ class Studio:
     def cards(self) -> tuple[Card, ...]:
         """The catalogue of cards, without the detected one."""
         return tuple(load_cards().values())
+
+    def verified(self) -> list[VerifiedRun]:
+        """Plans that ran at full size under a cap."""
+        return verified_runs()
 
     def detected(self) -> Card:
         return detected_card()

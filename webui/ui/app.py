@@ -11,10 +11,12 @@ from webui.core.units import GIB
 from webui.service.access import Access
 from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import api, generate, history
+from webui.ui.cards import CardsTab
 from webui.ui.page import Page
 from webui.ui.results import say
 from webui.ui.theme import STYLESHEET, build_theme
 from webui.ui.web import DoorMiddleware, build_file_route
+from webui.ui.words import cards as cards_words
 from webui.ui.words import common as words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
@@ -67,6 +69,12 @@ def build_app(
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
                 past = history.build_tab(page, tabs, first)
+            with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
+                known = CardsTab(page)
+        cards_tab.select(
+            known.on_select, None, [known.tables], queue=False, show_progress="hidden",
+            api_visibility="private",
+        )  # fmt: skip
         history_tab.select(
             past.on_select, [past.count], [past.cards], queue=False, show_progress="hidden",
             api_visibility="private",

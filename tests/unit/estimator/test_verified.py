@@ -10,7 +10,7 @@ def test_every_row_stayed_under_its_cap() -> None:
     assert len(runs) >= 8
     # These ran before the worker's cap took in what the context grows by later (72 MiB).
     assert all(run.measured_bytes <= run.cap_gib * 2**30 + 72 * 2**20 for run in runs)
-    keys = [(run.model, run.frames, run.height, run.width, run.cap_gib) for run in runs]
+    keys = [(run.model, run.size, run.cap_gib) for run in runs]
     assert len(set(keys)) == len(keys)
 
 
