@@ -1,0 +1,79 @@
+"""What a step cache keeps while denoising, and which steps it leaves out.
+
+As diffusers does it (hooks/first_block_cache.py, hooks/taylorseer_cache.py); tests compare with
+traces of the real loop, and with counted passes.
+
+Shapes: N tokens, D width of the transformer.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from webui.core.clip import ClipCard
+from webui.core.settings import FIRST_BLOCK, TAYLORSEER, Settings
+
+FULL_FIRST_STEPS = 3
+"""Steps that TaylorSeer always computes before it extrapolates (`disable_cache_before_step`)."""
+_ORDERS = 2
+"""What TaylorSeer keeps of its layer: the value and its first difference (`max_order` 1)."""
+_OF_FIRST_BLOCK = 3
+"""Tensors (N D) that the first block's cache keeps: the first block's output, what it added, and
+what the other blocks added."""
+
+
+def cache_of(settings: Settings) -> str:
+    """The value of the setting; `none` where a model has no such setting."""
+    return str(settings.get("step_cache", "none"))
+
+
+def kept_bytes(
+    card: ClipCard, settings: Settings, latents: int, value_bytes: int, passes: int
+) -> list[int]:
+    """Bytes of each tensor that is kept from step to step.
+
+    Args:
+        card: the model.
+        settings: complete ones.
+        latents: frames x height x width of the latent.
+        value_bytes: of one value of the hidden states.
+        passes: of each step, each of which keeps its own: 2 with guidance.
+    """
+    config = card.configs["transformer"]
+    patch = prod(config["patch_size"])
+    tokens = latents // patch
+    if cache_of(settings) == TAYLORSEER:
+        values = tokens * int(config["out_channels"]) * patch
+        return [values * value_bytes] * (_ORDERS * passes)
+    if cache_of(settings) != FIRST_BLOCK:
+        return []
+    size = tokens * _width(config) * value_bytes
+    # In pieces a block writes over its input, of which the first one must then make a copy.
+    copies = 1 if int(settings.get("ffn_chunks", 1)) > 1 else 0
+    return [size] * (_OF_FIRST_BLOCK * passes + copies)
+
+
+def computed_steps(settings: Settings, steps: int) -> int:
+    """Steps that are computed in full: the most of them, where the values decide."""
+    if cache_of(settings) != TAYLORSEER:
+        return steps
+    interval = int(settings["step_cache_interval"])
+    return sum(
+        step < FULL_FIRST_STEPS or (step - FULL_FIRST_STEPS - 1) % interval == 0
+        for step in range(steps)
+    )
+
+
+def least_share(card: ClipCard, settings: Settings, steps: int) -> float:
+    """Of the seconds of denoising, those that are spent in any case.
+
+    Where the first block decides, that is one step in full and the first block of the others.
+    """
+    if cache_of(settings) != FIRST_BLOCK or not int(settings["step_cache_threshold"]):
+        return 1.0
+    return (1 + (steps - 1) / int(card.configs["transformer"]["num_layers"])) / steps
+
+
+def _width(config: Any) -> int:
+    return int(config["num_attention_heads"]) * int(config["attention_head_dim"])
