@@ -24,6 +24,9 @@ class PhaseEstimate:
     reserved_bytes: int
     """The allocator's peak in the phase, the cache having been emptied at its start."""
     seconds: float
+    least_seconds: float
+    """What it takes in any case: less than `seconds` where a run may leave work out, by what it
+    finds."""
 
     def to_json(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in self.__slots__}

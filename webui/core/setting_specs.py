@@ -104,8 +104,8 @@ SETTINGS: dict[str, SettingSpec] = {
                 "Reuse work between denoising steps: faster, a somewhat other picture. first-block "
                 "leaves out the other blocks where the first one changes little; taylorseer "
                 "computes some steps and extrapolates those between. Never chosen unasked.",
-                "在去噪步之间复用计算：更快，画面略有不同。first-block 在首个块变化很小时跳过其余块；"
-                "taylorseer 只计算部分步，其余外推得出。不会自动选用。",
+                "在去噪步之间复用计算：更快，画面略有不同。first-block 在首个块变化很小时"
+                "跳过其余块；taylorseer 只计算部分步，其余外推得出。不会自动选用。",
             ),
             choice_labels={
                 "none": Text("none: every step in full", "none：每步完整计算"),
@@ -138,7 +138,8 @@ SETTINGS: dict[str, SettingSpec] = {
             info=Text(
                 "Every how many steps one is computed in full, after the first three: more is "
                 "faster and further from the exact picture; at 1 all are.",
-                "前三步之后，每隔多少步完整计算一次：越大越快，与精确画面相差越大；1 表示全部计算。",
+                "前三步之后，每隔多少步完整计算一次：越大越快，与精确画面相差越大；"
+                "1 表示全部计算。",
             ),
             only_with=("step_cache", TAYLORSEER),
             choice_labels={},
@@ -236,6 +237,7 @@ SETTINGS: dict[str, SettingSpec] = {
             default=256,
             label=Text("VAE tile (px)", "VAE 块大小（像素）"),
             info=Text("Side of a tile, in pixels.", "每块的边长（像素）。"),
+            only_with=("vae_tiling", True),
             choice_labels={},
         ),
         SettingSpec(
@@ -249,6 +251,7 @@ SETTINGS: dict[str, SettingSpec] = {
                 "How far neighbouring tiles overlap; they are blended there.",
                 "相邻块重叠的宽度，重叠处平滑过渡。",
             ),
+            only_with=("vae_tiling", True),
             choice_labels={},
         ),
         SettingSpec(

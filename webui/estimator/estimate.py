@@ -76,6 +76,7 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
         elif found.met_limit:
             # The allocator fills what it may, then gives back its cache and tries again.
             reserved = room
+        phase_s = seconds(model, request, settings, target, name)
         phases.append(
             PhaseEstimate(
                 name=name,
@@ -83,10 +84,12 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
                 activation_bytes=found.allocated_bytes - found.resident_bytes,
                 allocated_bytes=found.allocated_bytes,
                 reserved_bytes=max(reserved, found.allocated_bytes),
-                seconds=seconds(model, request, settings, target, name),
+                seconds=phase_s,
+                least_seconds=phase_s * _least_share(key, request, name),
             )
         )
     total = sum(phase.seconds for phase in phases)
+    least = sum(phase.least_seconds for phase in phases)
     calibrated = all(phase.name in target.speed for phase in phases)
     low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
     return Estimate(
@@ -100,7 +103,7 @@ def estimate(model: ModelCard, request: Request, settings: Settings, target: Tar
         limit_bytes=target.limit_bytes,
         host_bytes=host_bytes(model, settings, rules),
         seconds=total,
-        seconds_range=(total * low, total * high),
+        seconds_range=(least * low, total * high),
         load_seconds=load_seconds(model, settings),
         versions=_versions(model, settings),
         notes=(*_notes(model, settings, target, rules, calibrated), *target.notes),
@@ -138,6 +141,11 @@ def seconds(
     key = key_of(phase, model, request, settings, rules)
     raw = raw_seconds(key, phase, request.repeats, target.card, target.host)
     return raw * target.speed.get(phase, 1.0)
+
+
+def _least_share(key: Key, request: Request, phase: str) -> float:
+    """The share of a phase's seconds that it takes in any case."""
+    return find_family(key.model).least(phase, memory_of(key), request.repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +254,7 @@ def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
 def _notes(
     model: ModelCard, settings: Settings, target: Target, rules: Rules, calibrated: bool
 ) -> tuple[Text, ...]:
-    notes = []
+    notes = [*find_family(model).notes(settings)]
     if target.card.kind == "cpu":
         notes.append(
             Text(

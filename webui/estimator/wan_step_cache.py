@@ -9,10 +9,10 @@ Shapes: N tokens, D width of the transformer.
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 from webui.core.clip import ClipCard
 from webui.core.settings import FIRST_BLOCK, TAYLORSEER, Settings
+from webui.core.text import Text
 
 FULL_FIRST_STEPS = 3
 """Steps that TaylorSeer always computes before it extrapolates (`disable_cache_before_step`)."""
@@ -28,6 +28,18 @@ def cache_of(settings: Settings) -> str:
     return str(settings.get("step_cache", "none"))
 
 
+def relevant_cache(settings: Settings, denoises: bool) -> Settings:
+    """The settings of the cache, with a fixed value for what a phase does not depend on."""
+    kind = cache_of(settings) if denoises else "none"
+    fixed: Settings = {"step_cache": kind}
+    if kind != TAYLORSEER:
+        fixed["step_cache_interval"] = 1
+    if kind != FIRST_BLOCK or settings["step_cache_threshold"]:
+        # Above 0 it changes nothing that can be said before the run.
+        fixed["step_cache_threshold"] = 1
+    return {name: value for name, value in fixed.items() if name in settings}
+
+
 def kept_bytes(
     card: ClipCard, settings: Settings, latents: int, value_bytes: int, passes: int
 ) -> list[int]:
@@ -40,15 +52,13 @@ def kept_bytes(
         value_bytes: of one value of the hidden states.
         passes: of each step, each of which keeps its own: 2 with guidance.
     """
-    config = card.configs["transformer"]
-    patch = prod(config["patch_size"])
-    tokens = latents // patch
     if cache_of(settings) == TAYLORSEER:
-        values = tokens * int(config["out_channels"]) * patch
-        return [values * value_bytes] * (_ORDERS * passes)
+        channels = int(card.configs["transformer"]["out_channels"])
+        return [latents * channels * value_bytes] * (_ORDERS * passes)
     if cache_of(settings) != FIRST_BLOCK:
         return []
-    size = tokens * _width(config) * value_bytes
+    tokens, width = tokens_of(card, latents)
+    size = tokens * width * value_bytes
     # In pieces a block writes over its input, of which the first one must then make a copy.
     copies = 1 if int(settings.get("ffn_chunks", 1)) > 1 else 0
     return [size] * (_OF_FIRST_BLOCK * passes + copies)
@@ -75,5 +85,21 @@ def least_share(card: ClipCard, settings: Settings, steps: int) -> float:
     return (1 + (steps - 1) / int(card.configs["transformer"]["num_layers"])) / steps
 
 
-def _width(config: Any) -> int:
-    return int(config["num_attention_heads"]) * int(config["attention_head_dim"])
+def cache_notes(settings: Settings) -> tuple[Text, ...]:
+    """What the estimate says about a cache."""
+    if cache_of(settings) != FIRST_BLOCK:
+        return ()
+    return (
+        Text(
+            "The first-block cache decides by the picture which steps it shortens: the seconds are "
+            "those of none, so the run takes at most that.",
+            "首块缓存根据画面内容决定缩短哪些步：给出的时间按一步也不缩短计算，实际最多用这么久。",
+        ),
+    )
+
+
+def tokens_of(card: ClipCard, latents: int) -> tuple[int, int]:
+    """Tokens of a latent of so many places, and the width of the transformer (N, D)."""
+    config = card.configs["transformer"]
+    width = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
+    return latents // prod(config["patch_size"]), width

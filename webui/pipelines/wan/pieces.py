@@ -56,7 +56,7 @@ def set_pieces(transformer: nn.Module, pieces: int) -> None:
             part.pieces = pieces
 
 
-def set_kept_inputs(transformer: nn.Module, blocks: int) -> None:
+def set_kept_inputs(transformer: Any, blocks: int) -> None:
     """How many of the first blocks leave their input as it is, for who reads it again."""
     for index, block in enumerate(transformer.blocks):
         if isinstance(block, PieceBlock):

@@ -23,9 +23,6 @@ from webui.pipelines.running import before_first
 from webui.pipelines.wan.components import component_dtype
 from webui.pipelines.wan.pieces import PieceBlock, set_kept_inputs
 
-CacheConfig = FirstBlockCacheConfig | TaylorSeerCacheConfig
-
-
 @contextmanager
 def step_cache(pipe: Any, settings: Mapping[str, Any]) -> Iterator[None]:
     """Inside, the transformers work as the setting `step_cache` says; what they keep goes after.
@@ -65,7 +62,7 @@ def step_cache(pipe: Any, settings: Mapping[str, Any]) -> Iterator[None]:
             end(transformer)
 
 
-def config_of(settings: Mapping[str, Any]) -> CacheConfig | None:
+def config_of(settings: Mapping[str, Any]) -> Any:
     """The library's configuration for complete settings; None without a cache."""
     kind = settings.get("step_cache", "none")
     if kind == FIRST_BLOCK:
@@ -82,7 +79,7 @@ def config_of(settings: Mapping[str, Any]) -> CacheConfig | None:
     return None
 
 
-def _begin(transformer: Any, config: CacheConfig) -> None:
+def _begin(transformer: Any, config: Any) -> None:
     if isinstance(config, FirstBlockCacheConfig):
         _register_blocks()
         # It compares the first block's output with its input, and the last one's with the
