@@ -23,6 +23,7 @@ from webui.pipelines.running import before_first
 from webui.pipelines.wan.components import component_dtype
 from webui.pipelines.wan.pieces import PieceBlock, set_kept_inputs
 
+
 @contextmanager
 def step_cache(pipe: Any, settings: Mapping[str, Any]) -> Iterator[None]:
     """Inside, the transformers work as the setting `step_cache` says; what they keep goes after.
