@@ -29,7 +29,8 @@ class PhaseEstimate:
     finds."""
 
     def to_json(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in self.__slots__}
+        """The contract's form; what it takes at least is part of the estimate's range."""
+        return {key: getattr(self, key) for key in self.__slots__ if key != "least_seconds"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,9 +59,17 @@ def kept_bytes(
         return []
     tokens, width = tokens_of(card, latents)
     size = tokens * width * value_bytes
-    # In pieces a block writes over its input, of which the first one must then make a copy.
-    copies = 1 if int(settings.get("ffn_chunks", 1)) > 1 else 0
-    return [size] * (_OF_FIRST_BLOCK * passes + copies)
+    return [size] * (_OF_FIRST_BLOCK * passes + _copies(card, settings))
+
+
+def _copies(card: ClipCard, settings: Settings) -> int:
+    """Of the hidden states, at the peak.
+
+    In pieces a block writes over its input, of which the first one must then make a copy. Where
+    each token has a modulation of its own the peak is after the blocks, and the copy gone.
+    """
+    in_pieces = int(settings.get("ffn_chunks", 1)) > 1
+    return int(in_pieces and not card.pipeline.get("expand_timesteps"))
 
 
 def computed_steps(settings: Settings, steps: int) -> int:
