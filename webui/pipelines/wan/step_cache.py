@@ -69,9 +69,9 @@ def config_of(settings: Mapping[str, Any]) -> Any:
     if kind == FIRST_BLOCK:
         return FirstBlockCacheConfig(threshold=int(settings["step_cache_threshold"]) / 100)
     if kind == TAYLORSEER:
-        # The lite variant extrapolates the last layer only: 64 values a token instead of two
-        # tensors of the full width for each block. In the model's own number format, it loses
-        # nothing where all steps are computed.
+        # The lite variant extrapolates the last layer only, a latent instead of two tensors of the
+        # full width for each block. In the model's own number format nothing is lost where all
+        # steps are computed.
         return TaylorSeerCacheConfig(
             cache_interval=int(settings["step_cache_interval"]),
             taylor_factors_dtype=component_dtype("transformer", settings),
