@@ -43,6 +43,10 @@ FAMILIES = {
         settings=(
             "precision",
             "offload",
+            "attention",
+            "step_cache",
+            "step_cache_threshold",
+            "step_cache_interval",
             "ffn_chunks",
             "text_encoder",
             "image_encoder",
@@ -53,7 +57,7 @@ FAMILIES = {
             "channels_last",
             "allocator",
         ),
-        values={},
+        values={"attention": ("sdpa", "flash", "sage", "xformers")},
     ),
     "svd": Family(
         kind="clip",

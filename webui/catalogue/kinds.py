@@ -32,7 +32,7 @@ class Kind:
 
     def required(self) -> list[str]:
         """The file's keys that must be there."""
-        left_out = {*self.optional, *self.derived, *_COMMON_OPTIONAL, *_COMMON_DERIVED}
+        left_out = {*self.optional, *self.derived, *_COMMON_OPTIONAL}
         return [
             *(
                 item.name
@@ -43,8 +43,7 @@ class Kind:
         ]
 
 
-_COMMON_OPTIONAL = ("setting_defaults",)
-_COMMON_DERIVED = ("setting_values",)
+_COMMON_OPTIONAL = ("setting_defaults", "setting_values")
 
 
 def _read_clip(data: dict[str, Any], family: Family, where: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from webui.core.fields import shown
 from webui.core.mapping import check_keys
 from webui.core.model import ModelCard
 from webui.core.parse import TASKS
+from webui.core.setting import Values
 from webui.core.settings import SETTINGS, check_settings
 from webui.core.text import Text
 
@@ -127,9 +128,10 @@ def read_model(path: Path) -> ModelCard:
         name for name in family.settings if name not in COMPONENT_OF or name in data["configs"]
     )
     data["settings"] = _settings(data["settings"], available, where)
-    data["setting_values"] = family.values
+    own = _values(data.get("setting_values", {}), data["settings"], where)
+    data["setting_values"] = {**family.values, **own}
     data["setting_defaults"] = check_settings(
-        data.get("setting_defaults", {}), data["settings"], family.values
+        data.get("setting_defaults", {}), data["settings"], data["setting_values"]
     )
     components = family.components + tuple(
         name for name in family.optional_components if name in data["configs"]
@@ -139,6 +141,16 @@ def read_model(path: Path) -> ModelCard:
     if isinstance(card, ClipCard):
         check_clip(card, where)
     return card
+
+
+def _values(data: Any, available: tuple[str, ...], where: str) -> Values:
+    """For some settings those values that this model knows; its family knows more."""
+    named = check_keys(data, where=f"{where}, setting_values", optional=available)
+    for name, values in named.items():
+        known = SETTINGS[name].choices
+        listed = isinstance(values, list) and bool(values) and set(values) <= set(known)
+        require(listed, where, f"setting_values.{name}", f"a list of {', '.join(map(str, known))}")
+    return {name: tuple(values) for name, values in named.items()}
 
 
 def _settings(data: Any, available: tuple[str, ...], where: str) -> tuple[str, ...]:

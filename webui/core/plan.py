@@ -24,9 +24,13 @@ class PhaseEstimate:
     reserved_bytes: int
     """The allocator's peak in the phase, the cache having been emptied at its start."""
     seconds: float
+    least_seconds: float
+    """What it takes in any case: less than `seconds` where a run may leave work out, by what it
+    finds."""
 
     def to_json(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in self.__slots__}
+        """The contract's form; what it takes at least is part of the estimate's range."""
+        return {key: getattr(self, key) for key in self.__slots__ if key != "least_seconds"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

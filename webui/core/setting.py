@@ -34,6 +34,12 @@ class SettingSpec:
     info: Text
     choice_labels: Mapping[SettingValue, Text]
     """What a value means, for people."""
+    only_with: tuple[str, SettingValue] | None = None
+    """Another setting and its value, without which this one changes nothing."""
+
+    def matters(self, settings: Mapping[str, SettingValue]) -> bool:
+        """Whether it changes something beside the others' values."""
+        return self.only_with is None or settings.get(self.only_with[0]) == self.only_with[1]
 
     def check(self, value: Any, among: tuple[SettingValue, ...] | None = None) -> SettingValue:
         """The value in its proper type.

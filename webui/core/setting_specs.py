@@ -7,6 +7,10 @@ from webui.core.text import Text
 
 FP8 = "fp8"
 """The precision that stores weights in float8_e4m3fn and computes in bf16."""
+FIRST_BLOCK = "first-block"
+"""The step cache that decides by how much the first block's work changes (FirstBlockCache)."""
+TAYLORSEER = "taylorseer"
+"""The step cache that extrapolates between steps of a fixed schedule (TaylorSeer, lite)."""
 MAX_CHUNK = 50
 """Most frames of a decode chunk; the default of `estimate` is the request's frames."""
 _ON_OFF: dict[SettingValue, Text] = {True: Text("on", "开"), False: Text("off", "关")}
@@ -77,10 +81,11 @@ SETTINGS: dict[str, SettingSpec] = {
             default="sdpa",
             label=Text("Attention", "注意力实现"),
             info=Text(
-                "Which kernels compute attention. PyTorch's own (sdpa) are fast and lean; eager "
-                "keeps the whole matrix and is there for comparison.",
-                "用哪种内核计算注意力。PyTorch 自带的 sdpa 又快又省；eager 会保存整个矩阵，"
-                "仅供比较。",
+                "Which kernels compute attention. PyTorch's own (sdpa) are fast and lean; the "
+                "packages may be faster where they are installed and know the card. eager keeps "
+                "the whole matrix and is there for comparison.",
+                "用哪种内核计算注意力。PyTorch 自带的 sdpa 又快又省；已安装且支持该显卡时，"
+                "其他包可能更快。eager 会保存整个矩阵，仅供比较。",
             ),
             choice_labels={
                 "sdpa": Text("sdpa (PyTorch)", "sdpa：PyTorch 自带"),
@@ -89,6 +94,55 @@ SETTINGS: dict[str, SettingSpec] = {
                 "xformers": Text("xformers (the package)", "xformers：需安装同名包"),
                 "eager": Text("eager: the plain formula", "eager：直接按公式"),
             },
+        ),
+        SettingSpec(
+            name="step_cache",
+            choices=("none", FIRST_BLOCK, TAYLORSEER),
+            default="none",
+            label=Text("Step cache", "步间缓存"),
+            info=Text(
+                "Reuse work between denoising steps: faster, a somewhat other picture. first-block "
+                "leaves out the other blocks where the first one changes little; taylorseer "
+                "computes some steps and extrapolates those between. Never chosen unasked.",
+                "在去噪步之间复用计算：更快，画面略有不同。first-block 在首个块变化很小时"
+                "跳过其余块；taylorseer 只计算部分步，其余外推得出。不会自动选用。",
+            ),
+            choice_labels={
+                "none": Text("none: every step in full", "none：每步完整计算"),
+                FIRST_BLOCK: Text("first-block: where little changes", "first-block：变化小时跳过"),
+                TAYLORSEER: Text("taylorseer: steps between guessed", "taylorseer：中间步外推"),
+            },
+        ),
+        SettingSpec(
+            name="step_cache_threshold",
+            low=0,
+            high=50,
+            default=5,
+            label=Text("Step cache threshold (%)", "步间缓存阈值（%）"),
+            info=Text(
+                "Up to which change of the first block's work since the last full step the other "
+                "blocks are left out: higher is faster and further from the exact picture; at 0 "
+                "nothing is.",
+                "首个块的计算与上次完整步相比，变化不超过该值时跳过其余块：越高越快，"
+                "与精确画面相差越大；0 表示从不跳过。",
+            ),
+            only_with=("step_cache", FIRST_BLOCK),
+            choice_labels={},
+        ),
+        SettingSpec(
+            name="step_cache_interval",
+            low=1,
+            high=20,
+            default=5,
+            label=Text("Step cache interval", "步间缓存间隔"),
+            info=Text(
+                "Every how many steps one is computed in full, after the first three: more is "
+                "faster and further from the exact picture; at 1 all are.",
+                "前三步之后，每隔多少步完整计算一次：越大越快，与精确画面相差越大；"
+                "1 表示全部计算。",
+            ),
+            only_with=("step_cache", TAYLORSEER),
+            choice_labels={},
         ),
         SettingSpec(
             name="ffn_chunks",
@@ -183,6 +237,7 @@ SETTINGS: dict[str, SettingSpec] = {
             default=256,
             label=Text("VAE tile (px)", "VAE 块大小（像素）"),
             info=Text("Side of a tile, in pixels.", "每块的边长（像素）。"),
+            only_with=("vae_tiling", True),
             choice_labels={},
         ),
         SettingSpec(
@@ -196,6 +251,7 @@ SETTINGS: dict[str, SettingSpec] = {
                 "How far neighbouring tiles overlap; they are blended there.",
                 "相邻块重叠的宽度，重叠处平滑过渡。",
             ),
+            only_with=("vae_tiling", True),
             choice_labels={},
         ),
         SettingSpec(

@@ -9,13 +9,15 @@ from typing import Any
 from webui.core.errors import BadInput
 from webui.core.fields import shown
 from webui.core.setting import Settings, SettingSpec, SettingValue, Values
-from webui.core.setting_specs import FP8, MAX_CHUNK, SETTINGS
+from webui.core.setting_specs import FIRST_BLOCK, FP8, MAX_CHUNK, SETTINGS, TAYLORSEER
 from webui.core.text import Text
 
 __all__ = [
+    "FIRST_BLOCK",
     "FP8",
     "MAX_CHUNK",
     "SETTINGS",
+    "TAYLORSEER",
     "SettingSpec",
     "SettingValue",
     "Settings",
@@ -23,6 +25,25 @@ __all__ = [
     "check_settings",
     "with_defaults",
 ]
+
+
+_NO_SLICING = Text(
+    "Attention here never makes its whole matrix (SDPA), so slicing it would change nothing. "
+    "Remove it; ffn_chunks saves memory while denoising.",
+    "这里的注意力（SDPA）从不生成完整矩阵，切片不会有任何作用。请删去它；"
+    "想在去噪时省显存可用 ffn_chunks。",
+)
+_AS_ATTENTION = Text(
+    "It is a value of another setting: attention: xformers.",
+    "它是另一个设置的值：attention: xformers。",
+)
+_KNOWN_ELSEWHERE = {
+    "attention_slicing": _NO_SLICING,
+    "enable_attention_slicing": _NO_SLICING,
+    "xformers": _AS_ATTENTION,
+    "enable_xformers_memory_efficient_attention": _AS_ATTENTION,
+}
+"""What people know from other programs, and what it is here."""
 
 
 def check_settings(
@@ -46,7 +67,8 @@ def check_settings(
             raise BadInput(
                 f"settings.{named}",
                 Text(f"There is no setting '{named}'.", f"没有名为“{named}”的设置。"),
-                Text(
+                _KNOWN_ELSEWHERE.get(named)
+                or Text(
                     f"Did you mean {near[0]}?" if near else f"Settings: {', '.join(available)}.",
                     f"是否想用 {near[0]}？" if near else f"可用设置：{', '.join(available)}。",
                 ),

@@ -6,6 +6,7 @@ from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.estimator.answers import Key, key_of, live_peak, memory_of, raw_seconds, replay
+from webui.estimator.families import find_family
 from webui.estimator.replay import Replay
 from webui.estimator.rules import rules_for
 from webui.estimator.target import Target, room_bytes
@@ -77,6 +78,11 @@ class Case:
     def seconds(self, phase: str) -> float:
         """A phase's seconds, corrected by what this machine showed."""
         return self.raw_seconds(phase) * self.target.speed.get(phase, 1.0)
+
+    def least_share(self, phase: str) -> float:
+        """The share of a phase's seconds that it takes in any case."""
+        memory = memory_of(self._keys[phase])
+        return find_family(self.model).least(phase, memory, self.request.repeats)
 
     @property
     def total_seconds(self) -> float:

@@ -58,9 +58,11 @@ def estimate_case(case: Case) -> Estimate:
                 allocated_bytes=found.allocated_bytes,
                 reserved_bytes=max(reserved, found.allocated_bytes),
                 seconds=case.seconds(name),
+                least_seconds=case.seconds(name) * case.least_share(name),
             )
         )
     total = sum(phase.seconds for phase in phases)
+    least = sum(phase.least_seconds for phase in phases)
     calibrated = all(phase.name in target.speed for phase in phases)
     low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
     return Estimate(
@@ -74,7 +76,7 @@ def estimate_case(case: Case) -> Estimate:
         limit_bytes=target.limit_bytes,
         host_bytes=host_bytes(model, settings, case.rules),
         seconds=total,
-        seconds_range=(total * low, total * high),
+        seconds_range=(least * low, total * high),
         load_seconds=load_seconds(model, settings),
         versions=_versions(model, settings),
         notes=(*_notes(model, settings, target, case.rules, calibrated), *target.notes),
@@ -154,7 +156,7 @@ def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
 def _notes(
     model: ModelCard, settings: Settings, target: Target, rules: Rules, calibrated: bool
 ) -> tuple[Text, ...]:
-    notes = []
+    notes = [*find_family(model).notes(settings)]
     if target.card.kind == "cpu":
         notes.append(
             Text(

@@ -226,6 +226,8 @@ def _template_of(model: ModelCard, found: Estimate, component: Component) -> tup
 
 _NAMED = {
     "gradients": Text("gradients", "梯度"),
+    "step cache": Text("kept by the step cache", "步间缓存保留的张量"),
+    "copies for attention": Text("copies for attention", "注意力用的副本"),
     "activations kept": Text("activations kept for the way back", "为反向传播保留的激活"),
 }
 """Sources that say what the storages are, and not which tape made them."""

@@ -10,6 +10,7 @@ from webui.core.card import Card
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
+from webui.core.text import Text
 from webui.estimator import (
     language,
     language_seconds,
@@ -24,6 +25,8 @@ from webui.estimator import (
 )
 from webui.estimator.events import PhaseEvents
 from webui.estimator.rules import Rules
+from webui.estimator.wan_attention import attention_notes
+from webui.estimator.wan_step_cache import cache_notes
 
 
 class Memory(Protocol):
@@ -65,6 +68,10 @@ class Family:
     """What has weights, by the name that the memory gives it; a model may have only some."""
     main: str
     """The part whose template names the library versions."""
+    notes: Callable[[Settings], tuple[Text, ...]] = lambda _: ()
+    """What it says about settings that make its figures less sure."""
+    least: Callable[[str, Any, int], float] = lambda *_: 1.0
+    """Phase, memory, the request's repeats -> the share of its seconds that it takes at least."""
     starts: bool = True
     """A phase pays for its start: not where what is measured comes after a warm-up."""
 
@@ -82,6 +89,8 @@ _FAMILIES = {
             "vae": Component("vae_precision", "vae", "vae"),
         },
         main="transformer",
+        notes=lambda settings: (*cache_notes(settings), *attention_notes(settings)),
+        least=wan_seconds.least_of,
     ),
     "svd": Family(
         memory=svd.SvdMemory,

@@ -15,6 +15,8 @@ from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import Rules
 from webui.estimator.tape import Tape
 from webui.estimator.templates import Template, find_template, weights_name, width_of
+from webui.estimator.wan_attention import copies_bytes, relevant_attention
+from webui.estimator.wan_step_cache import kept_bytes, relevant_cache, tokens_of
 from webui.estimator.wan_steps import expert_steps
 from webui.estimator.wan_vae import SCALE, LatentShape, WanVae
 
@@ -62,6 +64,7 @@ def _relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings
     denoises = phase.startswith(DENOISE)
     if not denoises and "ffn_chunks" in relevant:
         relevant["ffn_chunks"] = 1
+    relevant |= relevant_cache(settings, denoises) | relevant_attention(settings, denoises)
     uses_vae = phase in ("image_encode", "decode")
     if not uses_vae:
         relevant |= {"vae_tiling": False, "channels_last": False}
@@ -280,7 +283,13 @@ class WanMemory:
         variant += ["pieces"] if pieces > 1 else []
         names = [self.way, DENOISE, mode, self.guided, *(variant or [self.request.solver])]
         tape = self.template("transformer").tape(".".join(name for name in names if name))
-        shape = {"n": self.loop_frames * self.shape.h * self.shape.w, "piece": 1 / pieces}
+        latents = self.loop_frames * self.shape.h * self.shape.w
+        shape = {"n": latents, "piece": 1 / pieces}
+        passes = 2 if self.request.guided else 1
+        kept = kept_bytes(self.card, self.settings, latents, self._value_bytes, passes)
+        events.allocate_all(kept, "step cache")
+        copies = copies_bytes(self.settings, *tokens_of(self.card, latents))
+        events.allocate_all(copies, "copies for attention")
         events.play(tape, shape, what=", ".join(["transformer", mode, self.guided, *variant]))
         return events
 

@@ -78,6 +78,10 @@ def open_values(
         "vae_tile_overlap": [auto_overlap(tile) for tile in tiles],
         "channels_last": [True],
         "attention": ["sdpa"],
+        # They change the picture: only who names one gets it.
+        "step_cache": ["none"],
+        "step_cache_threshold": [SETTINGS["step_cache_threshold"].default],
+        "step_cache_interval": [SETTINGS["step_cache_interval"].default],
         "page_batch": _batches(request),
         "gradient_checkpointing": [False, True],
         # Eight bits change the result a little: only who names them gets them.
@@ -161,6 +165,8 @@ def auto_overlap(tile: int) -> int:
 
 FP8_COST = 4.0
 """More than tiles and a VAE in bf16 together: fp8 changes the picture itself."""
+STEP_CACHE_COST = 8.0
+"""More than fp8: whole steps are guessed."""
 
 
 def quality_cost(settings: Settings) -> float:
@@ -174,6 +180,8 @@ def quality_cost(settings: Settings) -> float:
         cost += 1.0
     if settings.get("precision") == FP8:
         cost += FP8_COST
+    if settings.get("step_cache", "none") != "none":
+        cost += STEP_CACHE_COST
     if settings.get("vae_tiling"):
         cost += 1.0 if int(settings["vae_tile"]) >= AUTO_TILES[0] else 1.5
     if "decode_chunk" in settings:

@@ -8,7 +8,14 @@ from webui.core.clip import ClipRequest
 from webui.core.model import ModelCard
 from webui.core.plan import Choice, Estimate
 from webui.core.request import Request
-from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
+from webui.core.settings import (
+    FIRST_BLOCK,
+    FP8,
+    SETTINGS,
+    TAYLORSEER,
+    Settings,
+    SettingValue,
+)
 from webui.core.text import Text
 from webui.core.training import TrainRequest
 from webui.core.units import format_bytes, format_seconds
@@ -27,6 +34,7 @@ _PLAIN: Settings = {
     "vae_tiling": False,
     "channels_last": False,
     "attention": "sdpa",
+    "step_cache": "none",
     "page_batch": 1,
     "gradient_checkpointing": False,
     "optimizer": "adamw-fused",
@@ -51,6 +59,7 @@ _PHASES_OF = {
     "precision": ("denoise", "generate"),
     "page_batch": ("generate",),
     "attention": ("prefill",),
+    "step_cache": ("denoise",),
     "gradient_checkpointing": _WHOLE,
     "optimizer": _WHOLE,
     "zero_stage": _WHOLE,
@@ -71,6 +80,8 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("vae_tiling", True): Text("VAE in tiles", "VAE 分块"),
     ("channels_last", True): Text("VAE weights in channels-last", "VAE 权重用 channels-last"),
     ("attention", "eager"): Text("attention by the plain formula", "按公式直接计算注意力"),
+    ("step_cache", FIRST_BLOCK): Text("first-block cache", "首块缓存"),
+    ("step_cache", TAYLORSEER): Text("steps between extrapolated", "中间步外推"),
     ("gradient_checkpointing", True): Text("gradient checkpointing", "梯度检查点"),
     ("optimizer", "adamw"): Text("AdamW operation by operation", "逐步运算的 AdamW"),
     ("optimizer", "adamw-8bit"): Text("optimizer states in 8 bits", "8 位优化器状态"),
@@ -101,6 +112,8 @@ def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -
     return _NAMES.get((name, value))
 
 
+_SAVE_TIME = {"page_batch", "step_cache"}
+"""Means that save time and not memory."""
 _NOTHING_RECOMPUTED = Text(
     "A whole step fits: every activation is kept and nothing is computed twice.",
     "整步都放得下：保留全部激活，无需重复计算。",
@@ -125,7 +138,7 @@ def explain(
 ) -> tuple[Text, ...]:
     """The savings, or that none are needed, and what changes nothing here."""
     sentences = list(savings.values())
-    if found.fits and set(savings) <= {"page_batch"}:  # which saves time, not memory
+    if found.fits and set(savings) <= _SAVE_TIME:
         sentences.append(
             _NOTHING_RECOMPUTED
             if isinstance(request, TrainRequest)
@@ -203,7 +216,7 @@ def choice_of(
     choices = {}
     for name in effective_settings(model, request, target):
         value = found.settings[name]
-        if name in ("vae_tile", "vae_tile_overlap") and not found.settings.get("vae_tiling"):
+        if not SETTINGS[name].matters(found.settings):
             continue
         by_user = name in request.settings
         if by_user:
@@ -214,7 +227,11 @@ def choice_of(
     return choices
 
 
+_LIBRARYS = Text("The library's default.", "库的默认值。")
 _OWN_REASONS = {
+    "step_cache": Text("It changes the picture: chosen only by you.", "会改变画面：只能由你指定。"),
+    "step_cache_threshold": _LIBRARYS,
+    "step_cache_interval": _LIBRARYS,
     "optimizer": Text(
         "One kernel without copies; the same result.", "单个内核，没有临时副本，结果相同。"
     ),
@@ -254,7 +271,7 @@ def _plain_reason(
     if name in ("vae_tile", "vae_tile_overlap"):
         default = SETTINGS[name].default
         return (
-            Text("The library's default.", "库的默认值。")
+            _LIBRARYS
             if value == default
             else Text("A quarter of the tile.", "块边长的四分之一。")
             if name == "vae_tile_overlap"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -92,3 +92,22 @@ def checked(modules: Iterable[nn.Module], check: CheckCancel | None) -> Iterator
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def before_first(module: nn.Module | None, call: Callable[[], None] | None) -> Iterator[None]:
+    """Inside, `call` is called once before the module's first forward pass; later ones first."""
+    if module is None or call is None:
+        yield
+        return
+    pending = [call]
+
+    def before(*_: Any) -> None:
+        if pending:
+            pending.pop()()
+
+    handle = module.register_forward_pre_hook(before, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -22,6 +22,9 @@ from webui.storage import Ledger
 
 _NEEDS_BF16 = ("bf16", "fp8")
 """Precisions that compute in bf16; fp8 is only how the weights are stored."""
+_NEEDS_COMPUTE = {"flash": (8, 0), "sage": (8, 0), "xformers": (0, 0)}
+"""Kernels for GPUs only, and from which compute capability on (the packages' own descriptions);
+whether they are installed the worker tells, when it has tried them."""
 _WORTH_NAMING_BYTES = 64 * MIB
 
 
@@ -233,6 +236,17 @@ def unsupported(request: Request, card: Card) -> BadInput | None:
                     f"请用 fp16，或不写 {name}，由系统选择。",
                 ),
             )
+    attention = request.settings.get("attention")
+    too_old = (card.compute_capability or (0, 0)) < _NEEDS_COMPUTE.get(str(attention), (0, 0))
+    if attention in _NEEDS_COMPUTE and (card.kind == "cpu" or too_old):
+        return BadInput(
+            "settings.attention",
+            Text(
+                f"attention: {attention} has no kernels for {card.title}.",
+                f"attention: {attention} 没有适用于 {card.title} 的内核。",
+            ),
+            Text("Use sdpa, or leave attention out.", "请用 sdpa，或不写 attention。"),
+        )
     expandable = card.kind == "cuda" and request.settings.get("allocator") == "expandable"
     if expandable and request.platform == "windows":
         return BadInput(

@@ -54,10 +54,12 @@ class Recording:
 class Recorder(LiveBytes):
     """A `LiveBytes` on the meta device that keeps every event.
 
-    Reading a number from a meta tensor gives 0, reading a truth gives `truth`: checks such as
-    `mask.all()` in the libraries go through, and whoever records says which way.
+    Reading a number from a meta tensor gives `number`, reading a truth gives `truth`: checks such
+    as `mask.all()` in the libraries go through, and whoever records says which way.
     """
 
+    number = 0.0
+    """What a value that the run compares is."""
     truth = False
     """What a check in the run comes to."""
     true_values = 0
@@ -119,7 +121,9 @@ class Recorder(LiveBytes):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].device.type == "meta":
-            return self.truth if args[0].dtype is torch.bool else 0
+            if args[0].dtype is torch.bool:
+                return self.truth
+            return self.number if args[0].dtype.is_floating_point else 0
         before = len(self.recording.events)
         result = super().__torch_dispatch__(func, types, args, kwargs)
         size = scratch_bytes(func, args, result, self.true_values)

@@ -44,8 +44,9 @@ def render_tried(runs: list[VerifiedRun], language: str) -> str:
             format_bytes(run.estimated_bytes),
             f"{format_bytes(run.measured_bytes)} "
             f"({format_error(run.measured_bytes, run.estimated_bytes)})",
-            say(words.A_STEP if run.steps else Text("{time}", "{time}"), language,
-                time=seconds_text(run.seconds)),
+            say(words.A_STEP, language, time=seconds_text(run.seconds))
+            if run.steps
+            else seconds_text(run.seconds),
             escape(run.date),
         )
         for run in runs

@@ -272,10 +272,9 @@ def hint_updates(
 def setting_updates(controls: Controls, plan: Plan, visit: Visit) -> dict[Any, Any]:
     """Shows the settings that change something here, with what was chosen and why."""
     updates: dict[Any, Any] = {}
-    untiled = plan.settings.get("vae_tiling") is False
     for name, column in controls.columns.items():
         choice = plan.choices.get(name)
-        shown = choice is not None and not (untiled and name.startswith("vae_tile"))
+        shown = choice is not None and SETTINGS[name].matters(plan.settings)
         updates[column] = gr.update(visible=shown)
         if choice is not None:
             updates[controls.notes[name]] = render_note(name, choice, visit)

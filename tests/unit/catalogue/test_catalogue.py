@@ -211,6 +211,8 @@ def test_an_unchanged_copy_reads_the_same(card_file):
         ({"family": "wann"}, "family"),
         ({"examples": "one"}, "examples"),
         ({"configs": {"transformer": "x.json"}}, "vae"),
+        ({"setting_values": {"step_cash": ["none"]}}, "step_cash"),
+        ({"setting_values": {"step_cache": ["nine"]}}, "setting_values.step_cache"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(card_file, changes, field):
@@ -225,3 +227,12 @@ def test_a_missing_component_file_is_named(card_file):
     configs = dict.fromkeys(components, "components/no.json")
     with pytest.raises(BadInput, match=r"components/no\.json cannot be read"):
         read_model(card_file(configs=configs))
+
+
+@pytest.mark.parametrize("name", WAN)
+def test_only_models_without_control_blocks_know_the_first_blocks_cache(name: str):
+    """Theirs would be given the control clip's hints twice in every step that it shortens."""
+    card = find_model(name)
+    known = card.setting_values.get("step_cache", SETTINGS["step_cache"].choices)
+    assert "taylorseer" in known
+    assert ("first-block" in known) != bool(card.configs["transformer"].get("vace_layers"))

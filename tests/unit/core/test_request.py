@@ -158,6 +158,20 @@ def test_bad_settings(settings: dict[str, Any], field: str, hint: str) -> None:
     assert error.hint.zh
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("attention_slicing", "SDPA"),
+        ("enable_attention_slicing", "ffn_chunks"),
+        ("xformers", "attention: xformers"),
+    ],
+)
+def test_names_of_other_programs_are_answered(name: str, hint: str) -> None:
+    error = refused({"settings": {name: True}})
+    assert error.field == f"settings.{name}"
+    assert hint in error.hint.en and error.hint.zh
+
+
 def test_a_setting_that_the_model_does_not_have() -> None:
     with pytest.raises(BadInput, match="no effect on this model") as caught:
         check_settings({"channels_last": True}, ("precision", "offload"))
@@ -187,6 +201,9 @@ def test_defaults_of_estimate() -> None:
         "offload": "none",
         "quantization": "none",
         "attention": "sdpa",
+        "step_cache": "none",
+        "step_cache_threshold": 5,
+        "step_cache_interval": 5,
         "ffn_chunks": 1,
         "split_guidance": False,
         "text_encoder": "absent",

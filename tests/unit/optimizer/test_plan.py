@@ -363,13 +363,13 @@ def test_any_request_gets_a_plan() -> None:
     seconds = []
     for _ in range(60):
         model = chance.choice(("demo", WAN, "wan2.1-t2v-14b"))
-        card_settings = find_model(model).settings
+        known = find_model(model).setting_values
         settings: dict[str, Any] = {}
-        for name in card_settings:
+        for name in find_model(model).settings:
             spec = SETTINGS[name]
             if chance.random() < 0.3:
                 settings[name] = (
-                    chance.choice(spec.choices)
+                    chance.choice(known.get(name, spec.choices))
                     if spec.choices
                     else chance.randrange(spec.low, spec.high + 1, spec.multiple)
                 )

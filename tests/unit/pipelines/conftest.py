@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import (
     convert_wan_transformer_to_diffusers,
     convert_wan_vae_to_diffusers,
 )
+from PIL import Image
 from safetensors.torch import save_file
 
 import webui.demo
@@ -20,7 +22,8 @@ from webui.catalogue import models_of
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.parse import parse_request
 from webui.core.settings import Settings, with_defaults
-from webui.pipelines.wan import original
+from webui.pipelines import wan
+from webui.pipelines.wan import original, placement
 from webui.pipelines.wan.components import components_of, new_module
 
 DEMO = Path(webui.demo.__file__).parent / "checkpoint"
@@ -65,6 +68,27 @@ def request_(tiny_card: ClipCard) -> ClipRequest:
     request = parse_request(workload, lambda *_: tiny_card)
     assert isinstance(request, ClipRequest)
     return request
+
+
+@pytest.fixture
+def as_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Components live where they would on a GPU; the device stays the processor."""
+    residency = wan.residency
+    monkeypatch.setattr(
+        placement, "residency", lambda card, chosen, _: residency(card, chosen, "cuda")
+    )
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files of the pictures that requests name, by key."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = {}
+    for seed, key in enumerate(("image", "last_image")):
+        pixels = np.random.default_rng(seed).integers(0, 255, (64, 96, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{key}.png")
+        paths[key] = str(folder / f"{key}.png")
+    return paths
 
 
 @pytest.fixture(scope="session")

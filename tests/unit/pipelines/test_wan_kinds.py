@@ -20,17 +20,6 @@ from webui.pipelines.wan import placement as placement_module
 WIDTH, HEIGHT, FRAMES = 96, 64, 9
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("pictures")
-    paths = {}
-    for seed, key in enumerate(("image", "last_image")):
-        pixels = np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{key}.png")
-        paths[key] = str(folder / f"{key}.png")
-    return paths
-
-
 def settings_of(card: ClipCard, **changes: Any) -> Settings:
     return with_defaults({"precision": "fp32", "text_encoder": "gpu", **changes}, card.settings)
 

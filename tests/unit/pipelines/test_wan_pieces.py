@@ -11,7 +11,6 @@ from webui.core.settings import Settings
 from webui.pipelines import wan
 from webui.pipelines.live_bytes import LiveBytes
 from webui.pipelines.pieces import spans
-from webui.pipelines.wan import placement as module
 from webui.pipelines.wan.pieces import make_splittable
 
 
@@ -20,14 +19,6 @@ def latents_of(pipe: object, request: ClipRequest, settings: Settings) -> torch.
     embeddings = wan.encode(pipe, request, settings)
     pipe.placement.enter_phase("denoise")
     return wan.denoise(pipe, embeddings, request, settings)
-
-
-@pytest.fixture
-def as_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    residency = wan.residency
-    monkeypatch.setattr(
-        module, "residency", lambda card, chosen, _: residency(card, chosen, "cuda")
-    )
 
 
 def test_spans_cover_every_token_once() -> None:

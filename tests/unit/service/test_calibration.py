@@ -194,6 +194,45 @@ def test_a_run_that_shared_the_card_teaches_nothing(
     assert (context == 500 * MIB) == taught
 
 
+@pytest.mark.parametrize(
+    ("settings", "taught"),
+    [
+        ({"step_cache": "first-block"}, False),
+        ({"step_cache": "first-block", "step_cache_threshold": 0}, True),
+        ({"step_cache": "taylorseer"}, True),
+    ],
+)
+def test_work_that_a_run_may_leave_out_teaches_nothing(
+    machine: Machine, settings: dict[str, Any], taught: bool
+) -> None:
+    measured = receipt().measurement
+    assert measured is not None
+    job = machine.ledger.record("one", "local", WAN, None, machine.outputs.new_folder("one").name)
+    parts = flow.Studio(machine.planner(), machine.ledger, machine.outputs)
+    asked = ask(settings=settings)
+    flow.run_job(parts, job, asked, lambda _: Answers(measured), {}, lambda _: None, lambda _: None)
+    model = str(WAN["model"])
+    assert bool(machine.ledger.speeds(DEVICE, model, "denoise")) == taught
+    assert machine.ledger.speeds(DEVICE, model, "decode"), "the other phases do"
+
+
+@pytest.mark.parametrize(
+    ("card", "attention", "refused"),
+    [
+        ("cpu", "xformers", True),
+        ("cpu", "sdpa", False),
+        ("rtx-2060-12gb", "flash", True),
+        ("rtx-2060-12gb", "xformers", False),
+        ("rtx-3060-12gb", "sage", False),
+    ],
+)
+def test_attention_that_a_card_cannot_do(card: str, attention: str, refused: bool) -> None:
+    found = planner.unsupported(ask(settings={"attention": attention}), find_card(card))
+    assert (found is not None) == refused
+    if found is not None:
+        assert found.field == "settings.attention" and "sdpa" in found.hint.en and found.hint.zh
+
+
 def test_what_others_hold_is_not_free_and_only_the_owner_is_told_who(machine: Machine) -> None:
     whole = machine.planner().plan(ask()).estimate
     machine.used_bytes = 5 * GIB

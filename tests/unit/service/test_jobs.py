@@ -39,6 +39,8 @@ WORKLOADS = [
     {"frames": 9, "height": 128, "width": 128, "settings": {"precision": "bf16"}},
     {"height": 128, "width": 128, "settings": {"vae_tiling": True, "vae_tile": 64}},
     {"settings": {"vae_precision": "bf16"}},
+    {"settings": {"step_cache": "first-block", "step_cache_threshold": 10}},
+    {"settings": {"step_cache": "taylorseer", "ffn_chunks": 4}},
 ]
 
 

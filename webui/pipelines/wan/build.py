@@ -12,6 +12,7 @@ from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines.modules import OnComponent, to_channels_last
 from webui.pipelines.random_weights import fill_random
+from webui.pipelines.wan.attention import check_attention
 from webui.pipelines.wan.components import (
     TRANSFORMERS,
     components_of,
@@ -88,8 +89,12 @@ def build_random(
     """The pipeline at full size with random weights: the true memory without a download.
 
     Same dtypes and ties as `from_pretrained` gives; values are small, finite and not zero.
+
+    Raises:
+        MissingDependency, BadInput: see `check_attention`.
     """
     device = torch.device(device)
+    check_attention(card, settings, device)
     placement = Placement(card, settings, device)
     names = [
         name

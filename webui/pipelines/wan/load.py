@@ -24,6 +24,7 @@ from webui.core.text import Text
 from webui.pipelines.checkpoint import check_config, damaged, find_files, missing_file, reading
 from webui.pipelines.modules import OnComponent, parameter_dtype
 from webui.pipelines.wan import original
+from webui.pipelines.wan.attention import check_attention
 from webui.pipelines.wan.build import build_random
 from webui.pipelines.wan.components import (
     component_dtype,
@@ -89,6 +90,7 @@ def load(
     Raises:
         MissingWeights: files are not there.
         BadInput: the folder holds something else, or a file is damaged.
+        MissingDependency, BadInput: see `check_attention`.
     """
     kind = weights.get("kind", "")
     if kind == "random":
@@ -247,6 +249,7 @@ def _assemble(
     device = torch.device(device)
     if not tokenizer.is_dir():
         raise missing_file(tokenizer)
+    check_attention(card, settings, device)
     placement = Placement(card, settings, device)
     names = components_of(card)
     parts: dict[str, Any] = {}

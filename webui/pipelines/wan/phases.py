@@ -6,8 +6,8 @@ Shapes: B batch (1), L text tokens, D text width, C channels, T frames, H height
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from webui.pipelines.running import (
     OnProgress,
     OnStep,
     Report,
+    before_first,
     check_finite,
     checked,
     to_frames,
@@ -37,6 +38,7 @@ from webui.pipelines.wan.kinds import (
     without_pictures,
 )
 from webui.pipelines.wan.pieces import set_pieces
+from webui.pipelines.wan.step_cache import step_cache
 from webui.pipelines.wan.tiling import decoder_calls, set_tiling
 
 
@@ -196,7 +198,7 @@ def denoise(
         pipe: of the kind that the request takes.
         embeddings: of the prompts.
         request: the workload.
-        settings: `ffn_chunks` among them.
+        settings: `ffn_chunks` and `step_cache` among them.
         conditions: of the pictures, where the pipeline takes them.
         on_step: told after every step, which is counted for each transformer by itself.
         on_second: called once, before a second transformer takes over.
@@ -242,7 +244,11 @@ def denoise(
         pipe.video_processor = without_pictures()
     blocks = [block for transformer in transformers for block in blocks_of(transformer)]
     try:
-        with _before_first(pipe.transformer_2, on_second), checked(blocks, check_cancel):
+        with (
+            before_first(pipe.transformer_2, on_second),
+            step_cache(pipe, settings or {}),
+            checked(blocks, check_cancel),
+        ):
             latents = pipe(**arguments).frames
     finally:
         # The solver's history is of latent size and would stay on the card while decoding.
@@ -269,25 +275,6 @@ def denoise_phases(card: ClipCard) -> tuple[str, ...]:
 def blocks_of(transformer: Any) -> list[nn.Module]:
     """All blocks of a transformer, those that follow a control clip among them."""
     return [*transformer.blocks, *getattr(transformer, "vace_blocks", ())]
-
-
-@contextmanager
-def _before_first(module: nn.Module | None, call: Callable[[], None] | None) -> Iterator[None]:
-    """Inside, `call` is called before the module's first forward pass."""
-    if module is None or call is None:
-        yield
-        return
-    pending = [call]
-
-    def before(*_: Any) -> None:
-        if pending:
-            pending.pop()()
-
-    handle = module.register_forward_pre_hook(before, prepend=True)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @torch.no_grad()

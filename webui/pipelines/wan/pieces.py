@@ -56,6 +56,13 @@ def set_pieces(transformer: nn.Module, pieces: int) -> None:
             part.pieces = pieces
 
 
+def set_kept_inputs(transformer: Any, blocks: int) -> None:
+    """How many of the first blocks leave their input as it is, for who reads it again."""
+    for index, block in enumerate(transformer.blocks):
+        if isinstance(block, PieceBlock):
+            block.keeps_input = index < blocks
+
+
 class _PieceNorm(FP32LayerNorm):  # type: ignore[misc]
     """The norm after the last block, over its input: a copy that nothing else reads."""
 
@@ -178,8 +185,11 @@ class _Pieces:
 class PieceBlock(_Pieces, WanTransformerBlock):  # type: ignore[misc]
     """WanTransformerBlock whose forward pass can go piece by piece, without gradients.
 
-    It writes over `hidden_states`, which the transformer's loop does not read again.
+    It writes over `hidden_states`, which the transformer's loop does not read again, unless it is
+    told to keep them.
     """
+
+    keeps_input: bool = False
 
     def forward(
         self,
@@ -194,6 +204,8 @@ class PieceBlock(_Pieces, WanTransformerBlock):  # type: ignore[misc]
                 hidden_states, encoder_hidden_states, temb, rotary_emb
             )
             return result
+        if self.keeps_input:
+            hidden_states = hidden_states.clone()
         self._transform(hidden_states, encoder_hidden_states, temb, rotary_emb)
         return hidden_states
 

@@ -30,6 +30,6 @@ KNOWN_HEADS = (
     Text("Memory", "显存"),
     Text("Bandwidth", "显存带宽"),
     Text("16 bit", "16 位算力"),
-    Text("bf16", "bf16"),
+    Text("Has bf16", "支持 bf16"),
     Text("Measured", "实测过"),
 )
