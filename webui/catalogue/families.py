@@ -43,6 +43,7 @@ FAMILIES = {
         settings=(
             "precision",
             "offload",
+            "quantization",
             "ffn_chunks",
             "text_encoder",
             "image_encoder",
@@ -74,13 +75,13 @@ FAMILIES = {
     "qwen_vl": Family(
         kind="pages",
         components=("model",),
-        settings=("precision", "offload", "attention", "page_batch", "allocator"),
+        settings=("precision", "offload", "quantization", "attention", "page_batch", "allocator"),
         values=_WRITING_VALUES,
     ),
     "language": Family(
         kind="language",
         components=("model",),
-        settings=("precision", "offload", "attention", "allocator"),
+        settings=("precision", "offload", "quantization", "attention", "allocator"),
         values=_WRITING_VALUES,
     ),
     "qwen_vl_training": Family(

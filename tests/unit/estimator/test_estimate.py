@@ -15,7 +15,7 @@ from webui.core.clip import ClipCard
 from webui.core.errors import NotFound
 from webui.core.parse import parse_request
 from webui.core.plan import Estimate
-from webui.core.settings import SETTINGS, with_defaults
+from webui.core.settings import SETTINGS, refused_together, with_defaults
 from webui.core.units import GIB, MIB
 from webui.estimator.estimate import (
     Target,
@@ -93,6 +93,8 @@ def random_requests(count: int, seed: int = 0) -> list[dict[str, Any]]:
             for name in model.settings
             if SETTINGS[name].choices
         }
+        if refused_together(settings) is not None:
+            settings.pop("quantization")
         if settings.get("vae_tiling"):
             settings["vae_tile"] = chance.choice((64, 128, 192, 256, 320))
         data = {

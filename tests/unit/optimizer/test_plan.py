@@ -14,7 +14,7 @@ from webui.core.card import Card
 from webui.core.parse import parse_request
 from webui.core.plan import Estimate, Plan
 from webui.core.request import DETECTED, Request
-from webui.core.settings import SETTINGS, with_defaults
+from webui.core.settings import SETTINGS, refused_together, with_defaults
 from webui.core.units import GIB, MIB
 from webui.estimator.estimate import Target, estimate
 from webui.hardware import find_card, load_cards
@@ -374,6 +374,8 @@ def test_any_request_gets_a_plan() -> None:
                 )
         if settings.get("vae_tile_overlap", 0) > settings.get("vae_tile", 256) // 2:
             settings.pop("vae_tile_overlap")
+        if refused_together(settings) is not None:
+            settings.pop("quantization")
         multiple = find_model(model).size_multiple
         data: dict[str, Any] = {
             "model": model,
@@ -393,3 +395,40 @@ def test_any_request_gets_a_plan() -> None:
             taken = made.estimate.peak_device_bytes + made.estimate.margin_bytes
             assert taken <= made.estimate.limit_bytes + MIB
     assert sorted(seconds)[len(seconds) // 2] < 2.0
+
+
+def test_quantisation_is_for_who_names_it() -> None:
+    for settings in candidates(find_model(WAN), parse(**FULL), target_of(parse(), "rtx-3060-12gb")):
+        assert settings["quantization"] == "none"
+
+
+@pytest.mark.parametrize("name", ["int8", "nf4"])
+def test_quantised_weights_are_planned_with_what_they_go_with(name: str) -> None:
+    request = parse(**FULL, settings={"quantization": name})
+    target = target_of(request, "rtx-3060-12gb")
+    tried = list(candidates(find_model(WAN), request, target))
+    assert {settings["offload"] for settings in tried} == {"none", "model"}
+    assert {settings["precision"] for settings in tried} == {"bf16"}
+    made = plan(**FULL, settings={"quantization": name})
+    assert made.estimate.fits and made.estimate.settings["quantization"] == name
+    told = [reason for reason in made.reasons if f"({name})" in reason.en]
+    assert len(told) == 1 and "while denoising" in told[0].en and f"{name}" in told[0].zh
+    assert re.search(r"-[\d.]+ [GM]iB", told[0].en)
+
+
+def test_fewer_bits_take_less_memory() -> None:
+    target = target_of(parse(), "rtx-4090")
+    resident = []
+    for name in ("none", "int8", "nf4"):
+        settings = with_defaults({"quantization": name}, find_model(WAN).settings)
+        found = estimate(find_model(WAN), parse(**FULL), settings, target)
+        resident.append(next(p.resident_bytes for p in found.phases if p.name == "denoise"))
+        assert found.seconds > 0
+    assert resident == sorted(resident, reverse=True)
+
+
+def test_14b_in_four_bits_fits_where_bf16_does_not() -> None:
+    asked = {**FULL, "model": "wan2.1-t2v-14b"}
+    fixed = {"precision": "bf16", "offload": "model", "text_encoder": "cpu"}
+    assert not plan("rtx-4090", **asked, settings=fixed).estimate.fits
+    assert plan("rtx-4090", **asked, settings=fixed | {"quantization": "nf4"}).estimate.fits

@@ -11,6 +11,7 @@ from torch import nn
 from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines import placement
+from webui.pipelines.quantization import is_quantized, quantize
 from webui.pipelines.wan.components import (
     TRANSFORMERS,
     components_of,
@@ -73,10 +74,13 @@ class Placement(placement.Placement):
             device,
             channels_last=bool(settings.get("channels_last")),
         )
-        self._stores_fp8 = settings.get("precision") == FP8
+        self._settings = settings
 
     def add(self, component: str, module: nn.Module) -> nn.Module:
-        """As `placement.Placement.add`; the transformer is cast before it is placed."""
-        if component in TRANSFORMERS and self._stores_fp8:
-            store_in_fp8(module)
+        """As `placement.Placement.add`; the transformer is cast or quantised before."""
+        if component in TRANSFORMERS:
+            if self._settings.get("precision") == FP8:
+                store_in_fp8(module)
+            if is_quantized(self._settings):
+                quantize(module, self._settings, self.device)
         return super().add(component, module)
