@@ -83,6 +83,8 @@ def check_quantization(name: str, device: torch.device) -> None:
         with torch.no_grad():
             if bool(torch.isfinite(layer.eval()(values)).all()):
                 return
+    except torch.OutOfMemoryError:
+        raise
     # It looks for CUDA's libraries while it is imported, and fails in many ways.
     except Exception:
         logging.getLogger(__name__).warning("bitsandbytes does not work here", exc_info=True)

@@ -36,8 +36,9 @@ _PHASES = (
 """Phases that a machine's speed is known for."""
 _NEEDS_BF16 = ("bf16", "fp8")
 """Precisions that compute in bf16; fp8 is only how the weights are stored."""
-_QUANTIZES_SINCE = {"int8": (7, 5), "nf4": (6, 0)}
-"""Oldest compute capability that bitsandbytes' kernels are for (its docs, installation.mdx)."""
+_FIRST_INT8 = (7, 5)
+"""Oldest compute capability with bitsandbytes' 8-bit products (its docs, installation.mdx); its 4-bit
+ones run on every card of the list."""
 _WORTH_NAMING_BYTES = 64 * MIB
 
 
@@ -249,18 +250,15 @@ def unsupported(request: Request, card: Card) -> BadInput | None:
                     f"请用 fp16，或不写 {name}，由系统选择。",
                 ),
             )
-    quantization = str(request.settings.get("quantization", ""))
-    oldest = _QUANTIZES_SINCE.get(quantization)
-    if oldest and card.kind == "cuda" and (card.compute_capability or oldest) < oldest:
+    in_int8 = card.kind == "cuda" and request.settings.get("quantization") == "int8"
+    if in_int8 and (card.compute_capability or _FIRST_INT8) < _FIRST_INT8:
         return BadInput(
             "settings.quantization",
             Text(
-                f"{card.title} is too old for quantization: {quantization}.",
-                f"{card.title} 太旧，不支持 quantization: {quantization}。",
+                f"{card.title} has no 8-bit products, so quantization cannot be int8.",
+                f"{card.title} 没有 8 位乘法，quantization 不能是 int8。",
             ),
-            Text("Use nf4 or none.", "请用 nf4 或 none。")
-            if quantization != "nf4"
-            else Text("Use none.", "请用 none。"),
+            Text("Use nf4 or none.", "请用 nf4 或 none。"),
         )
     expandable = card.kind == "cuda" and request.settings.get("allocator") == "expandable"
     if expandable and request.platform == "windows":

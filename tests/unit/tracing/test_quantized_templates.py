@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from webui.catalogue import find_model
+from webui.catalogue import find_model, load_cards
 from webui.core.clip import ClipCard
 from webui.core.parse import parse_request
 from webui.core.settings import with_defaults
@@ -18,6 +18,7 @@ from webui.estimator.events import rounded
 from webui.estimator.language import TextMemory
 from webui.estimator.rules import Rules
 from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH, cost_monomials
+from webui.estimator.templates import find_template, quantized_parts
 from webui.estimator.wan import WanMemory
 from webui.pipelines import wan
 from webui.pipelines.modules import owned_tensors
@@ -162,12 +163,24 @@ def test_the_fewest_rows_are_the_librarys() -> None:
     assert int(found[1]) == quantized.FUSED_ROWS == writing.FUSED_ROWS
 
 
-def test_every_model_that_offers_it_has_templates() -> None:
-    from webui.catalogue import load_cards
-    from webui.estimator.templates import find_template, quantized_parts
+OFFERED = {
+    f"{card.name}-{part}": (card, part)
+    for card in load_cards().values()
+    for part in quantized_parts(card)
+}
 
-    for card in load_cards().values():
-        for part in quantized_parts(card):
-            template = find_template(card, part, "half")
-            assert "bitsandbytes" in template.versions
-            assert isinstance(card, ClipCard) or "bytes.step" in template._arrays
+
+@pytest.mark.parametrize("offered", OFFERED)
+def test_every_model_that_offers_it_has_templates(offered: str) -> None:
+    """The same products as with whole weights, and fewer bytes."""
+    card, part = OFFERED[offered]
+    narrow = find_template(card, part, "half")
+    wide = find_template(card, part.split("_")[0], "half")
+    assert "bitsandbytes" in narrow.versions
+    share = narrow.array("weights").sum() / wide.array("weights").sum()
+    assert share < {"int8": 0.8, "nf4": 0.7}[part.split("_")[1]]
+    pieces = ["costs"]
+    if not isinstance(card, ClipCard):
+        pieces = ["costs.flash.prefill", "costs.flash.step", "costs.eager-one.prefill"]
+    for piece in pieces:
+        assert narrow.array(piece)[0].sum() == pytest.approx(wide.array(piece)[0].sum(), rel=1e-6)
