@@ -37,8 +37,8 @@ _PHASES = (
 _NEEDS_BF16 = ("bf16", "fp8")
 """Precisions that compute in bf16; fp8 is only how the weights are stored."""
 _FIRST_INT8 = (7, 5)
-"""Oldest compute capability with bitsandbytes' 8-bit products (its docs, installation.mdx); its 4-bit
-ones run on every card of the list."""
+"""Oldest compute capability with 8-bit products in bitsandbytes (its docs, installation.mdx); those
+in 4 bits run on every card of the list."""
 _WORTH_NAMING_BYTES = 64 * MIB
 
 
