@@ -47,6 +47,7 @@ FAMILIES = {
             "step_cache",
             "step_cache_threshold",
             "step_cache_interval",
+            "quantization",
             "ffn_chunks",
             "text_encoder",
             "image_encoder",
@@ -78,13 +79,13 @@ FAMILIES = {
     "qwen_vl": Family(
         kind="pages",
         components=("model",),
-        settings=("precision", "offload", "attention", "page_batch", "allocator"),
+        settings=("precision", "offload", "quantization", "attention", "page_batch", "allocator"),
         values=_WRITING_VALUES,
     ),
     "language": Family(
         kind="language",
         components=("model",),
-        settings=("precision", "offload", "attention", "allocator"),
+        settings=("precision", "offload", "quantization", "attention", "allocator"),
         values=_WRITING_VALUES,
     ),
     "qwen_vl_training": Family(

@@ -11,6 +11,8 @@ FIRST_BLOCK = "first-block"
 """The step cache that decides by how much the first block's work changes (FirstBlockCache)."""
 TAYLORSEER = "taylorseer"
 """The step cache that extrapolates between steps of a fixed schedule (TaylorSeer, lite)."""
+NOT_QUANTIZED = "none"
+"""The quantisation that leaves the weights in their precision."""
 MAX_CHUNK = 50
 """Most frames of a decode chunk; the default of `estimate` is the request's frames."""
 _ON_OFF: dict[SettingValue, Text] = {True: Text("on", "开"), False: Text("off", "关")}
@@ -58,21 +60,20 @@ SETTINGS: dict[str, SettingSpec] = {
         ),
         SettingSpec(
             name="quantization",
-            choices=("none", "int8", "nf4", "int8wo", "fp8wo", "gguf"),
-            default="none",
+            choices=(NOT_QUANTIZED, "int8", "nf4"),
+            default=NOT_QUANTIZED,
             label=Text("Quantisation", "量化"),
             info=Text(
-                "Weights in fewer bits: less memory, a somewhat other result, and slower steps on "
-                "most cards. Never chosen unasked.",
-                "用更少的位数存放权重：显存更少，结果略有不同，多数显卡上每步更慢。不会自动选用。",
+                "Weights of the transformer or the language model in 8 or 4 bits: a half or a "
+                "quarter of their memory, a somewhat other result, and slower steps on most cards. "
+                "Never chosen unasked.",
+                "以 8 位或 4 位存放 Transformer 或语言模型的权重：其显存减为一半或四分之一，"
+                "结果略有不同，多数显卡上每步更慢。不会自动选用。",
             ),
             choice_labels={
-                "none": Text("none", "不量化"),
+                NOT_QUANTIZED: Text("none", "不量化"),
                 "int8": Text("int8 (bitsandbytes)", "int8：8 位（bitsandbytes）"),
                 "nf4": Text("nf4: 4 bits (bitsandbytes)", "nf4：4 位（bitsandbytes）"),
-                "int8wo": Text("int8, weights only (torchao)", "int8，仅权重（torchao）"),
-                "fp8wo": Text("fp8, weights only (torchao)", "fp8，仅权重（torchao）"),
-                "gguf": Text("GGUF file", "GGUF 文件"),
             },
         ),
         SettingSpec(

@@ -9,13 +9,21 @@ from typing import Any
 from webui.core.errors import BadInput
 from webui.core.fields import shown
 from webui.core.setting import Settings, SettingSpec, SettingValue, Values
-from webui.core.setting_specs import FIRST_BLOCK, FP8, MAX_CHUNK, SETTINGS, TAYLORSEER
+from webui.core.setting_specs import (
+    FIRST_BLOCK,
+    FP8,
+    MAX_CHUNK,
+    NOT_QUANTIZED,
+    SETTINGS,
+    TAYLORSEER,
+)
 from webui.core.text import Text
 
 __all__ = [
     "FIRST_BLOCK",
     "FP8",
     "MAX_CHUNK",
+    "NOT_QUANTIZED",
     "SETTINGS",
     "TAYLORSEER",
     "SettingSpec",
@@ -23,6 +31,8 @@ __all__ = [
     "Settings",
     "Values",
     "check_settings",
+    "refused_together",
+    "unquantized",
     "with_defaults",
 ]
 
@@ -88,6 +98,9 @@ def check_settings(
                 ),
             )
         checked[name] = SETTINGS[name].check(value, (values or {}).get(name))
+    refused = refused_together(checked)
+    if refused is not None:
+        raise refused
     if "vae_tile_overlap" in checked:
         tile = int(checked.get("vae_tile", SETTINGS["vae_tile"].default))
         overlap = int(checked["vae_tile_overlap"])
@@ -104,6 +117,45 @@ def check_settings(
                 ),
             )
     return checked
+
+
+UNQUANTIZED_ONLY: Values = {"precision": ("fp32", FP8), "offload": ("block", "leaf")}
+"""What quantised weights rule out: their layers compute in bf16 or fp16, and the streaming of the
+library moves parameters, but not the scales that quantised layers keep beside them."""
+
+
+def refused_together(settings: Mapping[str, SettingValue]) -> BadInput | None:
+    """What is wrong with values that contradict each other; None where none do.
+
+    Args:
+        settings: some or all of a model's.
+    """
+    quantization = settings.get("quantization", NOT_QUANTIZED)
+    if quantization == NOT_QUANTIZED:
+        return None
+    for name, ruled_out in UNQUANTIZED_ONLY.items():
+        value = settings.get(name)
+        if value in ruled_out:
+            allowed = {"precision": ("bf16", "fp16"), "offload": ("none", "model")}[name]
+            return BadInput(
+                f"settings.{name}",
+                Text(
+                    f"Weights quantised to {quantization} do not go with {name}: {value}.",
+                    f"量化为 {quantization} 的权重不能与 {name}: {value} 一起使用。",
+                ),
+                Text(
+                    f"Use {name}: {allowed[0]} or {allowed[1]}, or quantization: none.",
+                    f"请用 {name}: {allowed[0]} 或 {allowed[1]}，或 quantization: none。",
+                ),
+            )
+    return None
+
+
+def unquantized(settings: Settings) -> Settings:
+    """The settings, with weights as they are in the files."""
+    if "quantization" not in settings:
+        return settings
+    return settings | {"quantization": NOT_QUANTIZED}
 
 
 def with_defaults(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from webui.core.model import ModelCard
 from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
-from webui.core.settings import Settings
+from webui.core.settings import Settings, unquantized
 from webui.core.text import Text
 from webui.core.units import GIB
 from webui.estimator.answers import memory_of, raw_seconds
@@ -18,7 +18,7 @@ from webui.estimator.replay import Replay
 from webui.estimator.rules import Rules
 from webui.estimator.seconds import SecondsTerm, noting_terms
 from webui.estimator.target import Target, margin_bytes
-from webui.estimator.templates import find_template, weights_name, width_of
+from webui.estimator.templates import find_template, stored_part, weights_name, width_of
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
 """A worker's resident set before any model, by kind of device: Python, PyTorch, the libraries."""
@@ -117,8 +117,9 @@ def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
     sizes = {}
     for name, component in components_of(model).items():
         precision = str(settings[component.precision])
-        template = find_template(model, component.part, width_of(precision))
-        sizes[name] = int(template.array(weights_name(component.part, precision)).sum())
+        part = stored_part(component.part, settings)
+        template = find_template(model, part, width_of(precision))
+        sizes[name] = int(template.array(weights_name(part, precision)).sum())
         if component.place is not None and settings.get(component.place) in ("absent", "cached"):
             sizes[name] = 0
     return sizes
@@ -126,7 +127,7 @@ def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
 
 def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
     """Host memory of the worker: the process, and weights that wait or live there."""
-    sizes = weights_bytes(model, settings)
+    sizes = weights_bytes(model, settings if rules.kind == "cuda" else unquantized(settings))
     if rules.kind == "cuda" and settings.get("offload", "none") == "none":
         places = {name: component.place for name, component in components_of(model).items()}
         sizes = {
@@ -138,8 +139,9 @@ def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
 
 
 def load_seconds(model: ModelCard, settings: Settings) -> float:
-    """Starting a worker and reading the weights from disk."""
-    return WORKER_START_S + sum(weights_bytes(model, settings).values()) / DISK_BYTES_S
+    """Starting a worker and reading the weights from disk, where they are not quantised yet."""
+    size = sum(weights_bytes(model, unquantized(settings)).values())
+    return WORKER_START_S + size / DISK_BYTES_S
 
 
 WORKER_START_S = 9.0

@@ -30,7 +30,7 @@ from webui.estimator.families import Component, components_of
 from webui.estimator.rules import rules_for
 from webui.estimator.tape import LOAD, RELEASE, SCRATCH
 from webui.estimator.target import Target, margin_parts
-from webui.estimator.templates import template_name, weights_name, width_of
+from webui.estimator.templates import stored_part, template_name, weights_name, width_of
 
 _LARGEST = 5
 """Tensors at the peak that are listed one by one."""
@@ -218,7 +218,7 @@ def _resident(model: ModelCard, found: Estimate, part: Part) -> Term:
 def _template_of(model: ModelCard, found: Estimate, component: Component) -> tuple[str, str]:
     """File and precision of a component's template."""
     precision = str(found.settings[component.precision])
-    part = component.part
+    part = stored_part(component.part, found.settings)
     if precision == FP8 and weights_name(part, precision) == weights_name(part, "bf16"):
         precision = "bf16"  # fp8 stores the transformer's weights only
     return template_name(model, part, width_of(precision)), precision

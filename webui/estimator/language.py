@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from webui.core.language import TextCard, TextRequest
-from webui.core.settings import Settings
+from webui.core.settings import Settings, unquantized
 from webui.estimator.rules import Rules
 from webui.estimator.templates import width_of
 from webui.estimator.writing import WritingMemory
@@ -17,7 +17,7 @@ def relevant(
     if width_of(str(settings["precision"])) == "half":
         settings["precision"] = "bf16"
     if rules.kind != "cuda":
-        settings["offload"] = "none"
+        settings = unquantized(settings | {"offload": "none"})
     return request.with_changes(
         new_tokens=request.new_tokens if phase == "generate" else 1
     ), settings

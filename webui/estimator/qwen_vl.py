@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from webui.core.pages import PageCard, PageRequest
-from webui.core.settings import Settings
+from webui.core.settings import Settings, unquantized
 from webui.estimator.rules import Rules
 from webui.estimator.templates import width_of
 from webui.estimator.writing import WritingMemory
@@ -23,7 +23,7 @@ def relevant(
     if width_of(str(settings["precision"])) == "half":
         settings["precision"] = "bf16"
     if rules.kind != "cuda":
-        settings["offload"] = "none"
+        settings = unquantized(settings | {"offload": "none"})
     # A second batch matters to streamed weights: it finds their order.
     pages = batch + 1 if request.repeats > batch and settings["offload"] != "none" else batch
     changes = {"pages": pages, "new_tokens": 1 if phase != "generate" else request.new_tokens}

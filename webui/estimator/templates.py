@@ -16,7 +16,7 @@ import numpy as np
 
 from webui.core.errors import NotFound
 from webui.core.model import ModelCard
-from webui.core.settings import FP8
+from webui.core.settings import FP8, NOT_QUANTIZED, Settings
 from webui.core.text import Text
 from webui.estimator.tape import Tape
 
@@ -36,6 +36,21 @@ def width_of(precision: str) -> str:
 def weights_name(part: str, precision: str) -> str:
     """The array of a template that has the weights' sizes; fp8 stores the transformer's only."""
     return "weights.fp8" if precision == FP8 and part == "transformer" else "weights"
+
+
+QUANTIZATIONS = ("int8", "nf4")
+"""Values of the setting `quantization` that have templates of their own, traced in bf16: with fp16
+the layers of int8 make one copy fewer of what they take in."""
+_QUANTIZED = ("transformer", "model")
+"""The parts whose weights the setting is about."""
+
+
+def stored_part(part: str, settings: Settings) -> str:
+    """The part's name among the templates, as the settings store its weights."""
+    quantization = settings.get("quantization", NOT_QUANTIZED)
+    if part not in _QUANTIZED or quantization == NOT_QUANTIZED:
+        return part
+    return f"{part}_{quantization}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +143,11 @@ _CONFIGS_OF = {
     "model": ("model",),
 }
 """Component configurations that a part's template depends on."""
+_CONFIGS_OF |= {
+    f"{part}_{quantization}": _CONFIGS_OF[part]
+    for part in _QUANTIZED
+    for quantization in QUANTIZATIONS
+}
 _VALUES = ("latents_mean", "latents_std", "flow_shift")
 """Numbers that another training changes, and no memory depends on."""
 _PARTS_OF = {
@@ -148,6 +168,18 @@ def parts_of(card: ModelCard) -> tuple[str, ...]:
         for part in _PARTS_OF[card.family]
         if all(key in card.configs for key in _CONFIGS_OF[part])
         and (part != "conditions" or pictures)
+    )
+
+
+def quantized_parts(card: ModelCard) -> tuple[str, ...]:
+    """The parts with quantised weights that a model has templates of."""
+    if "quantization" not in card.settings:
+        return ()
+    return tuple(
+        f"{part}_{quantization}"
+        for part in parts_of(card)
+        if part in _QUANTIZED
+        for quantization in QUANTIZATIONS
     )
 
 

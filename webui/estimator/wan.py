@@ -10,17 +10,25 @@ from functools import cached_property
 import numpy as np
 
 from webui.core.clip import ClipCard, ClipRequest
-from webui.core.settings import FP8, Settings
+from webui.core.settings import FP8, NOT_QUANTIZED, Settings, unquantized
 from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import Rules
 from webui.estimator.tape import Tape
-from webui.estimator.templates import Template, find_template, weights_name, width_of
+from webui.estimator.templates import (
+    Template,
+    find_template,
+    stored_part,
+    weights_name,
+    width_of,
+)
 from webui.estimator.wan_attention import copies_bytes, relevant_attention
 from webui.estimator.wan_step_cache import kept_bytes, relevant_cache, tokens_of
 from webui.estimator.wan_steps import expert_steps
 from webui.estimator.wan_vae import SCALE, LatentShape, WanVae
 
 DENOISE = "denoise"
+TRACED_SOLVER = "unipc"
+"""The one that loops in fp8, in pieces or quantised were traced with (`tracing.wan_loop`)."""
 WITHOUT_ENCODER = ("absent", "cached")
 """Places of the text encoder that keep it off this run."""
 _EXPERTS = {"denoise_high": "transformer", "denoise_low": "transformer_2"}
@@ -70,6 +78,8 @@ def _relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings
         relevant |= {"vae_tiling": False, "channels_last": False}
     if not relevant["vae_tiling"]:
         relevant |= {"vae_tile": 256, "vae_tile_overlap": 64}
+    if rules.kind != "cuda" or (offloaded and not denoises):
+        relevant = unquantized(relevant)
     if offloaded:
         if "image_encoder" in relevant and phase != "image_encode":
             relevant["image_encoder"] = "cpu"
@@ -98,14 +108,14 @@ class WanMemory:
     ) -> None:
         self.card = card
         self.request = request
-        self.settings = settings
+        on_gpu = rules.kind == "cuda"
+        self.settings = settings if on_gpu else unquantized(settings)
         self.rules = rules
         self.shape = latent_shape(request, card)
         self.width = width_of(str(settings["precision"]))
         self.vae_width = width_of(str(settings["vae_precision"]))
         self._value_bytes = 2 if self.width == "half" else 4
         vae_value_bytes = 2 if self.vae_width == "half" else 4
-        on_gpu = rules.kind == "cuda"
         self.offload = str(settings["offload"]) if on_gpu else "none"
         """As it takes effect: a processor has nothing to offload to."""
         encoder = str(settings["text_encoder"])
@@ -116,9 +126,9 @@ class WanMemory:
         self._vae_value_bytes = vae_value_bytes
 
     def template(self, part: str) -> Template:
-        """Of a part of the model, at the width that its setting says."""
+        """Of a part of the model, at the width and in the bits that its settings say."""
         width = self.vae_width if part in ("vae", "conditions") else self.width
-        return find_template(self.card, part, width)
+        return find_template(self.card, stored_part(part, self.settings), width)
 
     @property
     def guided(self) -> str:
@@ -279,9 +289,15 @@ class WanMemory:
         events = PhaseEvents([part for part in given if len(part.sizes)])
         self._start_matmul(events)
         variant = [FP8] if self.settings["precision"] == FP8 else []
+        quantization = str(self.settings.get("quantization", NOT_QUANTIZED))
         pieces = int(self.settings.get("ffn_chunks", 1))
         variant += ["pieces"] if pieces > 1 else []
-        names = [self.way, DENOISE, mode, self.guided, *(variant or [self.request.solver])]
+        if quantization != NOT_QUANTIZED:
+            last = variant or [TRACED_SOLVER]
+            variant = [quantization, *variant]
+        else:
+            last = variant or [self.request.solver]
+        names = [self.way, DENOISE, mode, self.guided, *last]
         tape = self.template("transformer").tape(".".join(name for name in names if name))
         latents = self.loop_frames * self.shape.h * self.shape.w
         shape = {"n": latents, "piece": 1 / pieces}

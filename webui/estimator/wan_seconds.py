@@ -105,6 +105,9 @@ class _Times:
             shape, ("f", "h", "w")
         )
         weights_read = self._weights_bytes("transformer")
+        # The costs of quantised layers have what restoring their weights moves. Not measured: the
+        # 8-bit products, which are taken to be as fast as those in bf16, and the waits for the
+        # host in each of them, which are left out.
         if memory.settings["precision"] == FP8:
             # Each forward pass reads the weights once more, and writes them in bf16.
             costs[COSTS.index("bytes")] += 3 * weights_read

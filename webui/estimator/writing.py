@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from webui.core.model import ModelCard
-from webui.core.settings import Settings
+from webui.core.settings import Settings, unquantized
 from webui.estimator.allocator import MIN_LARGE_SEGMENT, ROUND_LARGE
 from webui.estimator.blocks import SMALL_SIZE
 from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import Rules
 from webui.estimator.tape import read_terms, term_values
-from webui.estimator.templates import Template, find_template, width_of
+from webui.estimator.templates import Template, find_template, stored_part, width_of
 
 PART = "model"
 """The one part that a template has."""
@@ -43,6 +43,11 @@ steps does not show: with expandable segments as much as this share of the cache
 are left out. Fitted to replays of all steps (Qwen2.5-VL 7B, 1 to 32 pages at a time, 20 to 2048
 tokens): what is reserved is then within 2.5 % of theirs; a test compares. Where weights are
 streamed, their places close the holes."""
+
+
+FUSED_ROWS = 4
+"""Rows up to which every card multiplies by 4-bit weights as they are (bitsandbytes 0.50,
+backends/cuda/ops.py, `_GEMM_4BIT_CUSTOM_FLOOR_M`); the tracer's is the same, a test compares."""
 
 
 class WritingMemory:
@@ -68,9 +73,11 @@ class WritingMemory:
         padded: bool = False,
         again: bool = False,
     ) -> None:
+        settings = settings if rules.kind == "cuda" else unquantized(settings)
         self.settings = settings
         self.rules = rules
-        self.template: Template = find_template(card, PART, width_of(str(settings["precision"])))
+        part = stored_part(PART, settings)
+        self.template: Template = find_template(card, part, width_of(str(settings["precision"])))
         self.shape = {**shape, "p": shape["m"] if shape["b"] > 1 else 0} if "m" in shape else shape
         self.new_tokens = new_tokens
         self.streamed = rules.kind == "cuda" and settings["offload"] != "none"
@@ -88,6 +95,21 @@ class WritingMemory:
         if self.rules.kind == "cpu" or (half and self.rules.flash):
             return "flash"
         return "math-many" if many else "math-one"
+
+    @property
+    def restored_bytes(self) -> dict[str, int]:
+        """What steps make of 4-bit weights that their kernel does not multiply as they are.
+
+        `most` for one layer, `all` for a step; empty where nothing is restored. Between
+        `FUSED_ROWS` and 512 rows it depends on the card and the layer (bitsandbytes,
+        backends/cuda/ops.py, `_gemm_4bit_use_custom_cuda`): here all of them are.
+        """
+        if self.settings.get("quantization") != "nf4" or self.shape["b"] <= FUSED_ROWS:
+            return {}
+        return {
+            "most": int(self.template.array("restored.most")),
+            "all": int(self.template.array("restored.all")),
+        }
 
     @property
     def steps(self) -> int:
@@ -118,6 +140,8 @@ class WritingMemory:
         steps = list(self.replayed_steps())
         for index, count in enumerate(steps):
             run.play(_STEPS[min(index, 3)], c=self.shape["s"] + count)
+            if self.restored_bytes:
+                events.release(events.allocate(self.restored_bytes["most"], "restored weight"))
         events.unseen_bytes = self._unseen_bytes(self.steps - len(steps))
         return events
 

@@ -51,13 +51,15 @@ def _generate(memory: WritingMemory, card: Card, batch: int) -> float:
     if not memory.steps:
         return seconds
     cached = memory.shape["s"] + (memory.steps - 1) / 2
+    # Weights in 4 bits that a step restores are written once and read once more.
+    restored_bytes = 2 * memory.restored_bytes.get("all", 0)
     cache_bytes = batch * cached * int(memory.template.array("bytes.token"))
     step_s = compute_seconds(
         memory.costs("step", b=batch, c=cached),
         card,
         half,
         kernel_s=host_s,
-        read_bytes=int(memory.template.array("bytes.step")) + cache_bytes,
+        read_bytes=int(memory.template.array("bytes.step")) + cache_bytes + restored_bytes,
     )
     return seconds + memory.steps * _beside_transfer(memory, step_s, card, "language")
 

@@ -9,12 +9,27 @@ from webui.core.clip import ClipRequest
 from webui.core.model import ModelCard
 from webui.core.pages import PageRequest
 from webui.core.request import Request
-from webui.core.settings import FP8, SETTINGS, Settings, SettingValue
+from webui.core.settings import (
+    FP8,
+    NOT_QUANTIZED,
+    SETTINGS,
+    Settings,
+    SettingValue,
+    refused_together,
+)
 from webui.estimator.target import Target
 
-GPU_ONLY = ("offload", "text_encoder", "image_encoder", "channels_last", "allocator")
+GPU_ONLY = (
+    "quantization",
+    "offload",
+    "text_encoder",
+    "image_encoder",
+    "channels_last",
+    "allocator",
+)
 """Settings that mean nothing on a processor."""
 _ON_PROCESSOR: Settings = {
+    "quantization": NOT_QUANTIZED,
     "offload": "none",
     "text_encoder": "gpu",
     "image_encoder": "gpu",
@@ -66,6 +81,8 @@ def open_values(
         "precision": [half] if on_gpu else ["fp32", "bf16"],
         "image_encoder": ["gpu", "cpu"],
         "decode_chunk": [frames, *(n for n in AUTO_CHUNKS if n < frames)],
+        # Fewer bits change the result: only who names them gets them.
+        "quantization": [NOT_QUANTIZED],
         "offload": ["none", "model", "leaf", "block"],
         "ffn_chunks": [1, AUTO_PIECES],
         "split_guidance": [False, True],
@@ -139,7 +156,9 @@ def _fp8_can_help(request: Request) -> bool:
 
 
 def _is_sensible(settings: Settings, request: Request) -> bool:
-    """Leaves out combinations that repeat another one."""
+    """Leaves out combinations that repeat another one, or contradict themselves."""
+    if refused_together(settings) is not None:
+        return False
     if "vae_tile" not in settings or not isinstance(request, ClipRequest):
         return True
     fixed = request.settings
@@ -167,6 +186,8 @@ FP8_COST = 4.0
 """More than tiles and a VAE in bf16 together: fp8 changes the picture itself."""
 STEP_CACHE_COST = 8.0
 """More than fp8: whole steps are guessed."""
+QUANTIZATION_COST = {NOT_QUANTIZED: 0.0, "int8": 5.0, "nf4": 6.0}
+"""More than fp8, as the order of means has it; fewer bits cost more."""
 
 
 def quality_cost(settings: Settings) -> float:
@@ -182,6 +203,7 @@ def quality_cost(settings: Settings) -> float:
         cost += FP8_COST
     if settings.get("step_cache", "none") != "none":
         cost += STEP_CACHE_COST
+    cost += QUANTIZATION_COST[str(settings.get("quantization", NOT_QUANTIZED))]
     if settings.get("vae_tiling"):
         cost += 1.0 if int(settings["vae_tile"]) >= AUTO_TILES[0] else 1.5
     if "decode_chunk" in settings:

@@ -11,6 +11,7 @@ from webui.core.request import Request
 from webui.core.settings import (
     FIRST_BLOCK,
     FP8,
+    NOT_QUANTIZED,
     SETTINGS,
     TAYLORSEER,
     Settings,
@@ -25,6 +26,7 @@ from webui.optimizer.candidates import effective_settings
 
 _PLAIN: Settings = {
     "precision": "bf16",
+    "quantization": NOT_QUANTIZED,
     "offload": "none",
     "ffn_chunks": 1,
     "split_guidance": False,
@@ -57,6 +59,7 @@ _PHASES_OF = {
     "ffn_chunks": ("denoise",),
     "split_guidance": ("denoise",),
     "precision": ("denoise", "generate"),
+    "quantization": ("denoise", "generate"),
     "page_batch": ("generate",),
     "attention": ("prefill",),
     "step_cache": ("denoise",),
@@ -68,6 +71,8 @@ _PHASES_OF = {
 
 _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("precision", FP8): Text("transformer stored in fp8", "Transformer 以 fp8 存储"),
+    ("quantization", "int8"): Text("weights in 8 bits (int8)", "权重以 8 位存放（int8）"),
+    ("quantization", "nf4"): Text("weights in 4 bits (nf4)", "权重以 4 位存放（nf4）"),
     ("offload", "model"): Text("one component on the card at a time", "一次只放一个组件到显卡"),
     ("offload", "leaf"): Text("leaf streaming", "逐层流式传输"),
     ("offload", "block"): Text("block streaming", "逐块流式传输"),

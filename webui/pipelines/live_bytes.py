@@ -13,6 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from webui.pipelines.modules import owned_tensors
+
 ROUND_BYTES = 512
 """Block granularity of the CUDA caching allocator (c10/cuda/CUDACachingAllocator.cpp)."""
 
@@ -59,8 +61,8 @@ class LiveBytes(TorchDispatchMode):
         self.on_alloc(number, storage.nbytes())
 
     def track_module(self, module: torch.nn.Module) -> None:
-        """Counts a module's parameters and buffers; tied ones once."""
-        for tensor in (*module.parameters(), *module.buffers()):
+        """Counts what a module owns; tied tensors once."""
+        for tensor in owned_tensors(module):
             self.track(tensor)
 
     def _forget(self, key: int) -> None:

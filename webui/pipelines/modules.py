@@ -48,9 +48,26 @@ def to_channels_last(vae: nn.Module) -> None:
 
 
 def owned_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    """Parameters and buffers, each once."""
+    """Parameters, buffers and what quantised layers keep beside them, each once."""
     seen: set[int] = set()
-    for tensor in (*module.parameters(), *module.buffers()):
+    for tensor in (*module.parameters(), *module.buffers(), *quantization_statistics(module)):
         if id(tensor) not in seen:
             seen.add(id(tensor))
             yield tensor
+
+
+def quantization_statistics(module: nn.Module) -> Iterator[torch.Tensor]:
+    """The tensors that bitsandbytes' layers keep beside their parameters.
+
+    Scales of the blocks (themselves in 8 bits, with scales and an offset of their own) and tables
+    of 4-bit layers, the scales of the rows of 8-bit ones.
+    """
+    for layer in module.modules():
+        state = getattr(getattr(layer, "weight", None), "quant_state", None)
+        if state is not None:
+            yield from (state.absmax, state.code)
+            if state.nested:
+                yield from (state.offset, state.state2.absmax, state.state2.code)
+        scales = getattr(getattr(layer, "state", None), "SCB", None)
+        if isinstance(scales, torch.Tensor):
+            yield scales

@@ -22,6 +22,7 @@ from webui.pipelines.checkpoint import damaged, missing_file, reading
 from webui.pipelines.modules import DTYPES, OnComponent
 from webui.pipelines.placement import Placement
 from webui.pipelines.pretrained import empty_model, meta_model, model_class, read_config
+from webui.pipelines.quantization import is_quantized, quantize
 from webui.pipelines.random_weights import fill_random
 
 COMPONENT = "model"
@@ -141,6 +142,8 @@ def build_meta(card: ModelCard, settings: Mapping[str, Any]) -> TextPipeline:
     """The pipeline with every tensor on the meta device, for the tracer."""
     dtype = DTYPES[str(settings["precision"])]
     model = meta_model(card.configs[COMPONENT], dtype, str(settings["attention"]))
+    if is_quantized(settings):
+        quantize(model, settings, torch.device("meta"))
     return TextPipeline(card, _finished(model, to_the_end=True), torch.device("meta"))
 
 
@@ -157,8 +160,10 @@ def build_random(
         on_component(0, 1)
     dtype = DTYPES[str(settings["precision"])]
     model = empty_model(card.configs[COMPONENT], dtype, str(settings["attention"]))
-    home = device if placement.modes["language"] == "always" else torch.device("cpu")
-    fill_random(model, home)
+    stays = placement.modes["language"] == "always" and not is_quantized(settings)
+    fill_random(model, device if stays else torch.device("cpu"))
+    if is_quantized(settings):
+        quantize(model, settings, device)
     place(_finished(model, to_the_end=True), placement)
     return TextPipeline(card, model, device, placement)
 
@@ -204,6 +209,8 @@ def load(
         ),
     )
     model = reading(COMPONENT, lambda: _read(folder, card, settings))
+    if is_quantized(settings):
+        quantize(model, settings, device)
     place(_finished(model), placement)
     return TextPipeline(card, model, device, placement, tokenizer, folder)
 

@@ -25,6 +25,9 @@ _NEEDS_BF16 = ("bf16", "fp8")
 _NEEDS_COMPUTE = {"flash": (8, 0), "sage": (8, 0), "xformers": (0, 0)}
 """Kernels for GPUs only, and from which compute capability on (the packages' own descriptions);
 whether they are installed the worker tells, when it has tried them."""
+_FIRST_INT8 = (7, 5)
+"""Oldest compute capability with 8-bit products in bitsandbytes (its docs, installation.mdx); those
+in 4 bits run on every card of the list."""
 _WORTH_NAMING_BYTES = 64 * MIB
 
 
@@ -246,6 +249,16 @@ def unsupported(request: Request, card: Card) -> BadInput | None:
                 f"attention: {attention} 没有适用于 {card.title} 的内核。",
             ),
             Text("Use sdpa, or leave attention out.", "请用 sdpa，或不写 attention。"),
+        )
+    in_int8 = card.kind == "cuda" and request.settings.get("quantization") == "int8"
+    if in_int8 and (card.compute_capability or _FIRST_INT8) < _FIRST_INT8:
+        return BadInput(
+            "settings.quantization",
+            Text(
+                f"{card.title} has no 8-bit products, so quantization cannot be int8.",
+                f"{card.title} 没有 8 位乘法，quantization 不能是 int8。",
+            ),
+            Text("Use nf4 or none.", "请用 nf4 或 none。"),
         )
     expandable = card.kind == "cuda" and request.settings.get("allocator") == "expandable"
     if expandable and request.platform == "windows":

@@ -8,6 +8,7 @@ import sys
 import time
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ import numpy as np
 
 from webui.catalogue import load_cards, load_models
 from webui.core.model import ModelCard
-from webui.estimator.templates import FOLDER, parts_of, template_name
+from webui.estimator.templates import (
+    FOLDER,
+    WIDTHS,
+    parts_of,
+    quantized_parts,
+    template_name,
+)
 
 FAMILIES = {
     "wan": "webui.tracing.wan",
@@ -31,7 +38,9 @@ REPRESENTATIVE = {"half": "bf16", "full": "fp32"}
 
 
 def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[Path]:
-    """Writes the templates of all parts of a model at both widths.
+    """Writes the templates of all parts of a model at both widths, the quantised ones at half.
+
+    Without bitsandbytes the quantised ones are left out.
 
     Args:
         card: the model.
@@ -53,11 +62,21 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
         **{name: version(name) for name in getattr(family, "LIBRARIES", ())},
     }
     written = []
-    for part in parts_of(card):
+    quantized = quantized_parts(card) if find_spec("bitsandbytes") else ()
+    for part in (*parts_of(card), *quantized):
         if only is not None and part != only:
             continue
-        for width, precision in REPRESENTATIVE.items():
-            about = {"model": card.name, "part": part, "precision": precision, "versions": versions}
+        for width in ("half",) if part in quantized else WIDTHS:
+            precision = REPRESENTATIVE[width]
+            made_with = versions
+            if part in quantized:
+                made_with = versions | {"bitsandbytes": version("bitsandbytes")}
+            about = {
+                "model": card.name,
+                "part": part,
+                "precision": precision,
+                "versions": made_with,
+            }
             path = folder / template_name(card, part, width)
             arrays: dict[str, Any] = family.PARTS[part](card, precision)
             # Whole or not at all: an app may be reading the folder, and this may be ended.

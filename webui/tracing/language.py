@@ -5,15 +5,25 @@ Variables: b answers at a time, s tokens of the prompt, c tokens in the cache be
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from webui.core.language import TextCard
+from webui.core.settings import NOT_QUANTIZED
 from webui.estimator.tape import Terms
 from webui.pipelines.text_model import TextPipeline
 from webui.tracing.fit import Shape
 from webui.tracing.recorder import Recording
-from webui.tracing.writing import MODES, WAYS, build, record_write, weight_arrays
+from webui.tracing.writing import (
+    MODES,
+    WAYS,
+    build,
+    record_write,
+    restored_arrays,
+    weight_arrays,
+)
 from webui.tracing.written import products, written_arrays, written_costs
 
 Arrays = dict[str, np.ndarray]
@@ -35,7 +45,12 @@ _BATCHES = ((0, 15), (1, 15), (0, 31), (2, 39), (1, 63), (0, 47), (2, 23), (0, 6
 
 
 def record_batch(
-    card: TextCard, precision: str, mode: str, way: str, shape: Shape
+    card: TextCard,
+    precision: str,
+    mode: str,
+    way: str,
+    shape: Shape,
+    quantization: str = NOT_QUANTIZED,
 ) -> tuple[TextPipeline, list[Recording]]:
     """A batch of answers on meta.
 
@@ -45,8 +60,9 @@ def record_batch(
         mode: how they live, one of `MODES`.
         way: how attention is computed.
         shape: b and s.
+        quantization: of its weights.
     """
-    pipe = build(card, precision, way)
+    pipe = build(card, precision, way, quantization)
 
     def inputs(_: TextPipeline, where: torch.device) -> dict[str, torch.Tensor]:
         ids = torch.ones((shape["b"], shape["s"]), dtype=torch.int64, device=where)
@@ -60,13 +76,16 @@ def trace_model(
     precision: str,
     modes: tuple[str, ...] = MODES,
     ways: tuple[str, ...] = tuple(TERMS),
+    quantization: str = NOT_QUANTIZED,
 ) -> Arrays:
     """Weights, the pieces of a batch for each way of attention and of offloading, their costs."""
-    arrays: Arrays = weight_arrays(build(card, precision, "flash"))
+    pipe = build(card, precision, "flash", quantization)
+    arrays: Arrays = weight_arrays(pipe) | restored_arrays(pipe)
     for way in ways:
         for mode in modes:
             made = [
-                (shape, *record_batch(card, precision, mode, way, shape)) for shape in _shapes(way)
+                (shape, *record_batch(card, precision, mode, way, shape, quantization))
+                for shape in _shapes(way)
             ]
             arrays |= written_arrays(mode, way, made, TERMS[way])
             if mode == "resident":
@@ -84,5 +103,9 @@ def _shapes(way: str) -> list[Shape]:
     ]
 
 
-PARTS = {"model": trace_model}
+PARTS = {
+    "model": trace_model,
+    "model_int8": partial(trace_model, modes=("resident",), quantization="int8"),
+    "model_nf4": partial(trace_model, modes=("resident",), quantization="nf4"),
+}
 """The parts of the family's models, each with what traces it."""

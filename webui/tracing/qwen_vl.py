@@ -6,16 +6,27 @@ in the cache before a step; p: m where there is another page before the last, el
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from webui.core.pages import PageCard
+from webui.core.settings import NOT_QUANTIZED
 from webui.estimator.tape import Terms
 from webui.pipelines.text_model import TextPipeline
 from webui.tracing.fit import Shape
 from webui.tracing.recorder import Recording
 from webui.tracing.seeing import seeing
-from webui.tracing.writing import MODES, PIECES, WAYS, build, record_write, weight_arrays
+from webui.tracing.writing import (
+    MODES,
+    PIECES,
+    WAYS,
+    build,
+    record_write,
+    restored_arrays,
+    weight_arrays,
+)
 from webui.tracing.written import Recorded, products, written_arrays, written_costs
 
 Arrays = dict[str, np.ndarray]
@@ -64,6 +75,7 @@ def record_batch(
     cut: str,
     shape: Shape,
     grid: tuple[int, int],
+    quantization: str = NOT_QUANTIZED,
 ) -> tuple[TextPipeline, list[Recording]]:
     """A batch of pages on meta.
 
@@ -75,8 +87,9 @@ def record_batch(
         cut: how the tower's attention is cut, one of `seeing.CUTS`.
         shape: b and s.
         grid: rows and columns of merged patches of each page.
+        quantization: of its weights.
     """
-    pipe = build(card, precision, way)
+    pipe = build(card, precision, way, quantization)
     vision = pipe.model.config.vision_config
     merge = int(vision.spatial_merge_size)
     sides = torch.tensor([[1, grid[0] * merge, grid[1] * merge]] * shape["b"])
@@ -106,23 +119,27 @@ def trace_model(
     precision: str,
     modes: tuple[str, ...] = MODES,
     ways: tuple[str, ...] = tuple(WAYS),
+    quantization: str = NOT_QUANTIZED,
 ) -> Arrays:
     """Weights, the pieces of a batch for each way of attention and of offloading, their costs."""
-    arrays: Arrays = weight_arrays(build(card, precision, "flash"))
+    pipe = build(card, precision, "flash", quantization)
+    arrays: Arrays = weight_arrays(pipe) | restored_arrays(pipe)
     for way in ways:
         for mode in modes:
             cut = "last" if WAYS[way].attention == "eager" else "whole"
-            recorded = _recorded(card, precision, mode, way, cut)
+            recorded = _recorded(card, precision, mode, way, cut, quantization)
             arrays |= written_arrays(mode, way, recorded, TERMS[way])
             if mode == "resident":
                 arrays |= written_costs(way, recorded, COST_TERMS, PIECES[1:5])
         if way in _TOWER_COSTS:  # those of its own windows and pictures
-            seen = _recorded(card, precision, "resident", way, "pictures")
+            seen = _recorded(card, precision, "resident", way, "pictures", quantization)
             arrays |= written_costs(way, seen, COST_TERMS, PIECES[:1])
     return arrays
 
 
-def _recorded(card: PageCard, precision: str, mode: str, way: str, cut: str) -> list[Recorded]:
+def _recorded(
+    card: PageCard, precision: str, mode: str, way: str, cut: str, quantization: str
+) -> list[Recorded]:
     """Batches of the shapes that a way is traced at."""
     recorded = []
     for more, text, grid in _BATCHES:
@@ -130,10 +147,14 @@ def _recorded(card: PageCard, precision: str, mode: str, way: str, cut: str) -> 
             continue
         pages, picture = WAYS[way].fewest + more, grid[0] * grid[1]
         shape = {"b": pages, "s": picture + text, "m": picture, "p": (pages - 1) * picture}
-        pipe, found = record_batch(card, precision, mode, way, cut, shape, grid)
+        pipe, found = record_batch(card, precision, mode, way, cut, shape, grid, quantization)
         recorded.append((shape, pipe, found))
     return recorded
 
 
-PARTS = {"model": trace_model}
+PARTS = {
+    "model": trace_model,
+    "model_int8": partial(trace_model, modes=("resident",), quantization="int8"),
+    "model_nf4": partial(trace_model, modes=("resident",), quantization="nf4"),
+}
 """The parts of the family's models, each with what traces it."""

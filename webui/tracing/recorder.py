@@ -17,6 +17,7 @@ from torch.utils.flop_counter import flop_registry
 
 from webui.estimator.tape import ALLOCATE, CALL, COSTS, LOAD, RELEASE, SCRATCH
 from webui.pipelines.live_bytes import LiveBytes
+from webui.tracing.quantized import parts_of_operation, product_flops
 from webui.tracing.scratch import PICKS, channels_last, is_channels_last, is_mask, scratch_bytes
 
 MARK = -1
@@ -124,6 +125,10 @@ class Recorder(LiveBytes):
             if args[0].dtype is torch.bool:
                 return self.truth
             return self.number if args[0].dtype.is_floating_point else 0
+        in_parts = parts_of_operation(func, args)
+        if in_parts is not None:
+            with self:
+                return in_parts(*args, **(kwargs or {}))
         before = len(self.recording.events)
         result = super().__torch_dispatch__(func, types, args, kwargs)
         size = scratch_bytes(func, args, result, self.true_values)
@@ -177,7 +182,10 @@ class Recorder(LiveBytes):
             return
         self.recording.costs["kernels"] += 1
         count = flop_registry.get(func.overloadpacket)
-        if count is not None:
+        flops = product_flops(func, args)
+        if flops is not None:
+            self.recording.costs["matmul"] += flops
+        elif count is not None:
             kind = "attention" if func in _ATTENTION else "matmul"
             if func is torch.ops.aten.convolution.default:
                 kind = "conv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.recorder import Recorder
 from webui.tracing.recording import record_run, weight_sizes
 from webui.tracing.wan_conditions import trace_conditions, trace_image
-from webui.tracing.wan_loop import prepared, trace_loops, ways_of
+from webui.tracing.wan_loop import prepared, trace_loops, trace_quantized_loops, ways_of
 from webui.tracing.wan_request import request_of, settings_of
 from webui.tracing.wan_vae import trace_vae
 
@@ -55,12 +56,22 @@ def trace_transformer(card: ClipCard, precision: str) -> Arrays:
     if precision == "bf16":
         narrow = wan.build_meta(card, settings | {"precision": FP8})
         arrays["weights.fp8"] = weight_sizes(narrow.transformer)
-    shapes = [*_SHAPES, {"f": 9, "h": 10, "w": 12}]
-    arrays["costs"] = fit_costs(
-        [(shape, _forward_costs(card, settings, shape)) for shape in shapes], VARIABLES
-    )
+    arrays["costs"] = _fitted_costs(card, settings)
     for way in ways_of(card):
         for name, tape in trace_loops(card, settings, way, request_of).items():
+            arrays |= tape.to_arrays(f"{way}.{name}" if way else name)
+    return arrays
+
+
+def trace_quantized(card: ClipCard, precision: str, quantization: str) -> Arrays:
+    """Quantised weights, the denoising loop with them, and a forward pass's cost."""
+    card = single_expert(card)
+    settings = settings_of(precision, text_encoder="absent", quantization=quantization)
+    pipe = wan.build_meta(card, settings)
+    arrays: Arrays = {"weights": weight_sizes(pipe.transformer)}
+    arrays["costs"] = _fitted_costs(card, settings)
+    for way in ways_of(card):
+        for name, tape in trace_quantized_loops(card, settings, way, request_of).items():
             arrays |= tape.to_arrays(f"{way}.{name}" if way else name)
     return arrays
 
@@ -75,7 +86,13 @@ def single_expert(card: ClipCard) -> ClipCard:
 _OF_A_PAIR = ("boundary_ratio", "guidance_2")
 
 
-def _forward_costs(card: ClipCard, settings: Settings, shape: Shape) -> dict[str, float]:
+def _fitted_costs(card: ClipCard, settings: Settings) -> np.ndarray:
+    """COSTS x monomials of a forward pass."""
+    shapes = [*_SHAPES, {"f": 9, "h": 10, "w": 12}]
+    return fit_costs([(shape, step_costs(card, settings, shape)) for shape in shapes], VARIABLES)
+
+
+def step_costs(card: ClipCard, settings: Settings, shape: Shape) -> dict[str, float]:
     """Cost of one step of the loop through all blocks, without guidance."""
     pipe = wan.build_meta(card, settings)
     request = request_of(card, shape, guidance=1.0, steps=1)
@@ -90,6 +107,8 @@ PARTS = {
     "text": trace_text,
     "image": trace_image,
     "transformer": trace_transformer,
+    "transformer_int8": partial(trace_quantized, quantization="int8"),
+    "transformer_nf4": partial(trace_quantized, quantization="nf4"),
     "vae": trace_vae,
     "conditions": trace_conditions,
 }

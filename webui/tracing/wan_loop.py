@@ -32,6 +32,8 @@ divide."""
 
 RequestOf = Callable[..., ClipRequest]
 MODES = ("resident", "block", "leaf")
+TRACED_SOLVER = "unipc"
+"""Where one is traced for all: the one that keeps more."""
 GUIDANCE = {"guided": 5.0, "single": 1.0}
 
 
@@ -88,10 +90,23 @@ def trace_loops(
             names = [FP8] if precision == FP8 else []
             names += ["pieces"] if in_pieces else []
             chosen = settings | {"precision": precision}
-            for solver in SOLVERS if not names else ("unipc",):
+            for solver in SOLVERS if not names else (TRACED_SOLVER,):
                 asked = workload | {"solver": solver}
                 name = ".".join(["denoise", mode, guided, *(names or [solver])])
                 tapes[name] = trace_loop(card, chosen, mode, request_of, in_pieces, asked)
+    return tapes
+
+
+def trace_quantized_loops(
+    card: ClipCard, settings: Settings, way: str, request_of: RequestOf
+) -> dict[str, Tape]:
+    """The tapes of one way with quantised weights, which stay on the card: with one solver."""
+    tapes = {}
+    for guided, in_pieces in product(GUIDANCE, (False, True)):
+        workload = {"guidance": GUIDANCE[guided], **dict.fromkeys(ways_of(card)[way], GIVEN)}
+        name = ".".join(["denoise", "resident", guided, "pieces" if in_pieces else TRACED_SOLVER])
+        asked = workload | {"solver": TRACED_SOLVER}
+        tapes[name] = trace_loop(card, settings, "resident", request_of, in_pieces, asked)
     return tapes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from webui.core.clip import ClipCard, ClipRequest
-from webui.core.settings import Settings
+from webui.core.settings import NOT_QUANTIZED, Settings
 from webui.tracing.fit import Shape
 
 STEPS = 3
@@ -36,6 +36,7 @@ def settings_of(precision: str, **changes: Any) -> Settings:
     """Complete settings in which nothing is offloaded, tiled or cut."""
     settings: Settings = {
         "precision": precision,
+        "quantization": NOT_QUANTIZED,
         "vae_precision": precision,
         "text_encoder": "gpu",
         "image_encoder": "gpu",

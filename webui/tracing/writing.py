@@ -13,6 +13,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 from unittest.mock import patch
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from transformers import masking_utils
 
-from webui.core.settings import Settings
+from webui.core.settings import NOT_QUANTIZED, Settings
 from webui.pipelines.generating import write
 from webui.pipelines.modules import owned_tensors
 from webui.pipelines.text_model import TextPipeline, apart, build_meta, parts_of
@@ -72,9 +73,14 @@ _GRID = ("image_grid_thw", "grid_thw")
 Inputs = Callable[[TextPipeline, torch.device], dict[str, torch.Tensor]]
 
 
-def settings_of(precision: str, way: str) -> Settings:
+def settings_of(precision: str, way: str, quantization: str = NOT_QUANTIZED) -> Settings:
     """Settings of a pipeline on meta; how its weights live is the recording's business."""
-    return {"precision": precision, "attention": WAYS[way].attention, "offload": "none"}
+    return {
+        "precision": precision,
+        "quantization": quantization,
+        "attention": WAYS[way].attention,
+        "offload": "none",
+    }
 
 
 def record_write(
@@ -216,9 +222,9 @@ def _layer_mark(recorder: Recorder, index: int) -> Callable[..., None]:
     return lambda *_: recorder.mark(LAYER, index)
 
 
-def build(card: Any, precision: str, way: str) -> TextPipeline:
+def build(card: Any, precision: str, way: str, quantization: str = NOT_QUANTIZED) -> TextPipeline:
     """A fresh pipeline on meta."""
-    return build_meta(card, settings_of(precision, way))
+    return build_meta(card, settings_of(precision, way, quantization))
 
 
 def weight_arrays(pipe: TextPipeline) -> dict[str, np.ndarray]:
@@ -245,3 +251,18 @@ def weight_arrays(pipe: TextPipeline) -> dict[str, np.ndarray]:
         "bytes.token": np.array(values * pipe.model.dtype.itemsize),
         "cache.storages": np.array(2 * text.num_hidden_layers),
     }
+
+
+def restored_arrays(pipe: TextPipeline) -> dict[str, np.ndarray]:
+    """Bytes of the layers with 4-bit weights in the model's precision: `restored.most` of the
+    largest, `restored.all` of all that a step asks. Empty where there are none.
+    """
+    tower = set(pipe.vision.modules()) if pipe.vision is not None else set()
+    sizes = [
+        prod(layer.weight.quant_state.shape) * pipe.model.dtype.itemsize
+        for layer in pipe.model.modules()
+        if layer not in tower and hasattr(getattr(layer, "weight", None), "quant_state")
+    ]
+    if not sizes:
+        return {}
+    return {"restored.most": np.array(max(sizes)), "restored.all": np.array(sum(sizes))}

@@ -28,6 +28,7 @@ from webui.worker.reporting import JobReport
 
 LOAD_SETTINGS = (
     "precision",
+    "quantization",
     "offload",
     "text_encoder",
     "image_encoder",
@@ -164,7 +165,7 @@ class Runner:
         if self._device.kind == "cpu":  # offloading means nothing there
             encoder = settings.get("text_encoder")
             absent = encoder if encoder in ("absent", "cached") else ""
-            names = ("precision", "vae_precision", "attention")
+            names = ("precision", "quantization", "vae_precision", "attention")
             return (*(settings.get(name) for name in names), absent)
         return tuple(settings.get(name) for name in LOAD_SETTINGS)
 

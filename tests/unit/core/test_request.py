@@ -257,3 +257,27 @@ def test_snapping_frames(asked: float, given: int) -> None:
 def test_snapping_sides(side: int) -> None:
     snapped = DEMO.snap_side(side)
     assert parse(height=snapped).height == snapped
+
+
+@pytest.mark.parametrize("name", ["int8", "nf4"])
+@pytest.mark.parametrize(
+    ("other", "value", "hint"),
+    [
+        ("offload", "leaf", "offload: none or model"),
+        ("offload", "block", "offload: none or model"),
+        ("precision", "fp8", "precision: bf16 or fp16"),
+        ("precision", "fp32", "precision: bf16 or fp16"),
+    ],
+)
+def test_what_quantised_weights_do_not_go_with(
+    name: str, other: str, value: str, hint: str
+) -> None:
+    settings = {"quantization": name, other: value}
+    error = refused({"model": "wan2.1-t2v-1.3b", "settings": settings})
+    assert error.field == f"settings.{other}"
+    assert name in error.message.en and hint in error.hint.en and hint[:9] in error.hint.zh
+    parse(model="wan2.1-t2v-1.3b", settings=settings | {"quantization": "none"})
+
+
+def test_a_model_without_quantised_templates_does_not_offer_it() -> None:
+    assert refused({"settings": {"quantization": "nf4"}}).field == "settings.quantization"

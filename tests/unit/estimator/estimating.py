@@ -9,7 +9,7 @@ from webui.catalogue import find_model, models_of
 from webui.core.clip import ClipCard
 from webui.core.parse import parse_request
 from webui.core.plan import Estimate
-from webui.core.settings import SETTINGS, with_defaults
+from webui.core.settings import SETTINGS, refused_together, with_defaults
 from webui.core.units import GIB
 from webui.estimator.case import Case
 from webui.estimator.estimate import estimate
@@ -57,6 +57,8 @@ def random_requests(count: int, seed: int = 0) -> list[dict[str, Any]]:
             for name in model.settings
             if SETTINGS[name].choices
         }
+        if refused_together(settings) is not None:
+            settings.pop("quantization")
         if settings.get("vae_tiling"):
             settings["vae_tile"] = chance.choice((64, 128, 192, 256, 320))
         data = {

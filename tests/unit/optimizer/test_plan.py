@@ -14,7 +14,7 @@ from webui.core.card import Card
 from webui.core.parse import parse_request
 from webui.core.plan import Estimate, Plan
 from webui.core.request import DETECTED, Request
-from webui.core.settings import SETTINGS, with_defaults
+from webui.core.settings import SETTINGS, refused_together, with_defaults
 from webui.core.units import GIB, MIB
 from webui.estimator.estimate import estimate
 from webui.estimator.target import Target
@@ -375,6 +375,8 @@ def test_any_request_gets_a_plan() -> None:
                 )
         if settings.get("vae_tile_overlap", 0) > settings.get("vae_tile", 256) // 2:
             settings.pop("vae_tile_overlap")
+        if refused_together(settings) is not None:
+            settings.pop("quantization")
         multiple = find_model(model).size_multiple
         data: dict[str, Any] = {
             "model": model,

@@ -269,6 +269,11 @@ def test_what_others_hold_is_not_free_and_only_the_owner_is_told_who(machine: Ma
             "default",
         ),
         ({"card": "rtx-2080ti"}, "card", "rtx-2080-ti"),
+        (
+            {"model": "wan2.1-t2v-1.3b", "card": "v100-16gb", "settings": {"quantization": "int8"}},
+            "settings.quantization",
+            "nf4",
+        ),
     ],
 )
 def test_what_a_card_cannot_do_is_refused(

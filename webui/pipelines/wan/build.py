@@ -11,6 +11,7 @@ import torch
 from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines.modules import OnComponent, to_channels_last
+from webui.pipelines.quantization import is_quantized, quantize
 from webui.pipelines.random_weights import fill_random
 from webui.pipelines.wan.attention import check_attention
 from webui.pipelines.wan.components import (
@@ -77,6 +78,10 @@ def build_meta(card: ClipCard, settings: Mapping[str, Any]) -> Any:
         for name in TRANSFORMERS:
             if name in parts:
                 store_in_fp8(parts[name])
+    if is_quantized(settings):
+        for name in TRANSFORMERS:
+            if name in parts:
+                quantize(parts[name], settings, torch.device("meta"))
     return new_pipeline(card, parts, torch.device("meta"))
 
 
@@ -105,7 +110,9 @@ def build_random(
     for done, name in enumerate(names):
         if on_component:
             on_component(done, len(names))
-        stays = placement.modes[name] == "always"
+        # Layers go to the card when they are quantised, one by one.
+        waits = name in TRANSFORMERS and is_quantized(settings)
+        stays = placement.modes[name] == "always" and not waits
         home = device if stays else torch.device("cpu")
         module = empty_module(name, card, settings)
         fill_random(module, home)

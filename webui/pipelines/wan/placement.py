@@ -11,6 +11,7 @@ from torch import nn
 from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines import placement
+from webui.pipelines.quantization import is_quantized, quantize
 from webui.pipelines.wan.attention import use_attention
 from webui.pipelines.wan.components import (
     TRANSFORMERS,
@@ -77,9 +78,11 @@ class Placement(placement.Placement):
         self._settings = settings
 
     def add(self, component: str, module: nn.Module) -> nn.Module:
-        """As `placement.Placement.add`; a transformer is cast before, and told its attention."""
+        """As `placement.Placement.add`; a transformer is cast, quantised, given its kernels before."""
         if component in TRANSFORMERS:
             use_attention(module, self._settings)
             if self._settings.get("precision") == FP8:
                 store_in_fp8(module)
+            if is_quantized(self._settings):
+                quantize(module, self._settings, self.device)
         return super().add(component, module)
