@@ -78,7 +78,7 @@ class Placement(placement.Placement):
         self._settings = settings
 
     def add(self, component: str, module: nn.Module) -> nn.Module:
-        """As `placement.Placement.add`; a transformer is cast, quantised, given its kernels before."""
+        """As `placement.Placement.add`; before, a transformer is cast, or quantised."""
         if component in TRANSFORMERS:
             use_attention(module, self._settings)
             if self._settings.get("precision") == FP8:
