@@ -15,7 +15,7 @@ from webui.core.clip import ClipCard
 from webui.core.errors import NotFound
 from webui.core.parse import parse_request
 from webui.core.plan import Estimate
-from webui.core.settings import SETTINGS, refused_together, with_defaults
+from webui.core.settings import SETTINGS, refused_together, unquantized, with_defaults
 from webui.core.units import GIB, MIB
 from webui.estimator.estimate import (
     Target,
@@ -238,8 +238,9 @@ def test_tiles_larger_than_the_picture_change_nothing() -> None:
 
 @pytest.mark.parametrize("data", random_requests(10, seed=2), ids=range(10))
 def test_fp32_never_needs_less_than_half_precision(data: dict[str, Any]) -> None:
+    whole = unquantized(data["settings"])
     full, half, half_too = (
-        run(**(data | {"settings": data["settings"] | {"precision": p, "vae_precision": p}}))
+        run(**(data | {"settings": whole | {"precision": p, "vae_precision": p}}))
         for p in ("fp32", "bf16", "fp16")
     )
     for a, b in zip(full.phases, half.phases, strict=True):
