@@ -152,7 +152,7 @@ DISK_BYTES_S = 1.0e9
 
 def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
     width = width_of(str(settings["precision"]))
-    return find_template(model, find_family(model).main, width).versions
+    return find_template(model, stored_part(find_family(model).main, settings), width).versions
 
 
 def _notes(
@@ -171,6 +171,13 @@ def _notes(
             Text(
                 "This architecture was never measured, so the margin is wider.",
                 "这种架构还没有实测过，因此余量更大。",
+            )
+        )
+    if rules.kind == "cuda" and settings != unquantized(settings):
+        notes.append(
+            Text(
+                "Quantised weights were not yet compared with measurements on any card.",
+                "量化权重的估算还没有在任何显卡上与实测对比过。",
             )
         )
     if not calibrated:

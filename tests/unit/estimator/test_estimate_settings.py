@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.estimator.estimating import WAN, peaks, random_requests, run
 from webui.catalogue import find_model
-from webui.core.settings import with_defaults
+from webui.core.settings import unquantized, with_defaults
 from webui.estimator.estimate import weights_bytes
 
 
@@ -58,8 +58,9 @@ def test_tiles_larger_than_the_picture_change_nothing() -> None:
 
 @pytest.mark.parametrize("data", random_requests(10, seed=2), ids=range(10))
 def test_fp32_never_needs_less_than_half_precision(data: dict[str, Any]) -> None:
+    whole = unquantized(data["settings"])
     full, half, half_too = (
-        run(**(data | {"settings": data["settings"] | {"precision": p, "vae_precision": p}}))
+        run(**(data | {"settings": whole | {"precision": p, "vae_precision": p}}))
         for p in ("fp32", "bf16", "fp16")
     )
     for a, b in zip(full.phases, half.phases, strict=True):
