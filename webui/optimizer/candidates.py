@@ -28,6 +28,8 @@ GPU_ONLY = (
     "allocator",
 )
 """Settings that mean nothing on a processor."""
+GPU_KERNELS = {"flash", "sage", "xformers"}
+"""Values of `attention` that are kernels for GPUs."""
 _ON_PROCESSOR: Settings = {
     "quantization": NOT_QUANTIZED,
     "offload": "none",
@@ -53,7 +55,9 @@ def effective_settings(model: ModelCard, request: Request, target: Target) -> tu
     """The settings that change something for this request on this device."""
     names = model.settings
     if target.card.kind == "cpu":
-        names = tuple(name for name in names if name not in GPU_ONLY)
+        kernels = set(model.setting_values.get("attention", ())) - GPU_KERNELS
+        unused = GPU_ONLY if len(kernels) > 1 else (*GPU_ONLY, "attention")
+        names = tuple(name for name in names if name not in unused)
     return names
 
 
