@@ -19,8 +19,8 @@ more than in diffusers' loops, because the tensors are small and there is more P
 Fitted on an H200 (torch 2.11, transformers 5.17 and 5.23, 2026-11-21): four runs of Qwen2.5-VL 7B,
 128 new tokens after pages of 324 and 992 tokens, took 8.96, 8.49, 8.88 and 7.62 s, 61 ms a token at
 1275 operations a step; with this they are estimated within 12 %. The very first passes of a
-process, which load their kernels, took up to 4 s more. A quantised layer's operations are taken to
-need the host no longer than others, which was not measured; those of int8 also wait for the card."""
+process, which load their kernels, took up to 4 s more. Operations of quantised layers are taken to
+need the host no longer than others, which was not measured; those of int8 wait for the card too."""
 
 
 def batch_seconds(
