@@ -17,11 +17,7 @@ from unittest.mock import patch
 import diffusers
 import torch
 import transformers
-from diffusers.quantizers.bitsandbytes.utils import replace_with_bnb_linear as replace_in_diffusers
 from torch import nn
-from transformers.integrations.bitsandbytes import (
-    replace_with_bnb_linear as replace_in_transformers,
-)
 from transformers.quantizers.base import HfQuantizer
 
 from webui.core.errors import MissingDependency
@@ -103,8 +99,10 @@ def check_quantization(name: str, device: torch.device) -> None:
 
 def _replace(module: Any, name: str, dtype: torch.dtype) -> None:
     """Puts the library's empty quantised layers in place of those that it would quantise."""
+    # Both import bitsandbytes, which a run without it must not wait for, nor fail with.
     if isinstance(module, diffusers.ModelMixin):
-        replace_in_diffusers(
+        replace = import_module("diffusers.quantizers.bitsandbytes.utils").replace_with_bnb_linear
+        replace(
             module,
             # quantizers/bitsandbytes/bnb_quantizer.py, _process_model_before_weight_loading
             modules_to_not_convert=list(module._keep_in_fp32_modules or ()),
@@ -112,7 +110,8 @@ def _replace(module: Any, name: str, dtype: torch.dtype) -> None:
         )
     else:
         kept = HfQuantizer.get_modules_to_not_convert(module, None, module._keep_in_fp32_modules)
-        replace_in_transformers(
+        replace = import_module("transformers.integrations.bitsandbytes").replace_with_bnb_linear
+        replace(
             module,
             modules_to_not_convert=kept,
             quantization_config=transformers.BitsAndBytesConfig(**_options(name, dtype)),
