@@ -354,7 +354,7 @@ def _damaged(folder: Path) -> None:
     [
         (_without_config, MissingWeights, "config.json"),
         (_without_weights, MissingWeights, "safetensors"),
-        (_another_model, BadInput, "num_hidden_layers 7 instead of 2"),
+        (_another_model, BadInput, "num_hidden_layers is 7 instead of 2"),
         (_a_missing_tensor, BadInput, "up_proj"),
         (_damaged, BadInput, "cannot be read"),
     ],
