@@ -61,6 +61,22 @@ def check_config(folder: Path, component: str, card: ClipCard, shape_keys: tuple
             )
 
 
+def existing_folder(folder: Path | str) -> Path:
+    """The folder that was named.
+
+    Raises:
+        MissingWeights: it is not there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingWeights(
+            Text(f"There is no folder '{folder}'.", f"没有文件夹“{folder}”。"),
+            Text("Download the model, or give its folder.", "请下载模型，或指定模型所在的文件夹。"),
+            "model",
+        )
+    return folder
+
+
 def find_files(folder: Path, pattern: str) -> list[Path]:
     found = sorted(path for path in folder.glob(pattern) if path.is_file())
     if not found:

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, GenerationConfig
 
-from webui.core.errors import BadInput, MissingWeights
+from webui.core.errors import BadInput
 from webui.core.model import ModelCard
 from webui.core.text import Text
-from webui.pipelines.checkpoint import damaged, missing_file, reading
+from webui.pipelines.checkpoint import damaged, existing_folder, missing_file, reading
 from webui.pipelines.modules import DTYPES, OnComponent
 from webui.pipelines.placement import Placement
 from webui.pipelines.pretrained import empty_model, meta_model, model_class, read_config
@@ -190,13 +190,7 @@ def load(
     """
     if weights.get("kind") == "random":
         return build_random(card, settings, device, on_component)
-    folder = Path(str(weights.get("folder", "")))
-    if not folder.is_dir():
-        raise MissingWeights(
-            Text(f"There is no folder '{folder}'.", f"没有文件夹“{folder}”。"),
-            Text("Download the model, or give its folder.", "请下载模型，或指定模型所在的文件夹。"),
-            "model",
-        )
+    folder = existing_folder(str(weights.get("folder", "")))
     _check_folder(folder, card)
     if on_component:
         on_component(0, 1)

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from webui.core.errors import BadInput, MissingWeights
+from webui.core.errors import BadInput
 from webui.core.text import Text
 from webui.core.training import TrainCard
-from webui.pipelines.checkpoint import damaged, find_files, missing_file, reading
+from webui.pipelines.checkpoint import damaged, existing_folder, find_files, missing_file, reading
 from webui.pipelines.modules import DTYPES, OnComponent
 from webui.pipelines.pretrained import model_class
 from webui.pipelines.qwen_vl_training.build import build_random
@@ -51,13 +51,7 @@ def load(
     refuse_several_gpus(settings)
     if weights.get("kind") == "random":
         return build_random(card, settings, device, on_component)
-    folder = Path(str(weights.get("folder", "")))
-    if not folder.is_dir():
-        raise MissingWeights(
-            Text(f"There is no folder '{folder}'.", f"没有文件夹“{folder}”。"),
-            Text("Download the model, or give its folder.", "请下载模型，或指定模型所在的文件夹。"),
-            "model",
-        )
+    folder = existing_folder(str(weights.get("folder", "")))
     _check_folder(folder, card)
     if on_component:
         on_component(0, 1)

@@ -14,9 +14,7 @@ from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
 from webui.core.clip import ClipCard
-from webui.core.errors import MissingWeights
-from webui.core.text import Text
-from webui.pipelines.checkpoint import check_config, damaged, find_files, reading
+from webui.pipelines.checkpoint import check_config, damaged, existing_folder, find_files, reading
 from webui.pipelines.modules import OnComponent
 from webui.pipelines.svd.build import build_random
 from webui.pipelines.svd.components import (
@@ -68,13 +66,7 @@ def load(
     """
     if weights.get("kind") == "random":
         return build_random(card, settings, device, on_component)
-    folder = Path(str(weights.get("folder", "")))
-    if not folder.is_dir():
-        raise MissingWeights(
-            Text(f"There is no folder '{folder}'.", f"没有文件夹“{folder}”。"),
-            Text("Download the model, or give its folder.", "请下载模型，或指定模型所在的文件夹。"),
-            "model",
-        )
+    folder = existing_folder(str(weights.get("folder", "")))
     variants = {}
     for component in COMPONENTS:
         check_config(folder, component, card, _SHAPE_KEYS[component])

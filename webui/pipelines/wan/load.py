@@ -19,9 +19,16 @@ from torch import nn
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
 from webui.core.clip import ClipCard
-from webui.core.errors import BadInput, MissingWeights
+from webui.core.errors import BadInput
 from webui.core.text import Text
-from webui.pipelines.checkpoint import check_config, damaged, find_files, missing_file, reading
+from webui.pipelines.checkpoint import (
+    check_config,
+    damaged,
+    existing_folder,
+    find_files,
+    missing_file,
+    reading,
+)
 from webui.pipelines.modules import OnComponent, parameter_dtype
 from webui.pipelines.wan import original
 from webui.pipelines.wan.attention import check_attention
@@ -120,13 +127,7 @@ def detect_layout(folder: Path | str) -> str:
         MissingWeights: there is no such folder.
         BadInput: the folder is neither.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MissingWeights(
-            Text(f"There is no folder '{folder}'.", f"没有文件夹“{folder}”。"),
-            Text("Download the model, or give its folder.", "请下载模型，或指定模型所在的文件夹。"),
-            "model",
-        )
+    folder = existing_folder(folder)
     if (folder / "model_index.json").is_file() or (folder / "transformer/config.json").is_file():
         return "diffusers"
     authors = (folder / original.VAE_FILE, folder / original.TEXT_ENCODER_FILE)
