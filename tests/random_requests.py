@@ -22,7 +22,7 @@ def random_request(draw: random.Random) -> dict[str, Any]:
         sides = range(max(model.min_side, 128), min(model.max_side, 976), model.size_multiple)
         most = (min(model.max_frames, 161) - 1) // model.frame_step
         asked |= {
-            "frames": model.frame_step * draw.randint(0, most) + 1,
+            "frames": max(model.min_frames, model.frame_step * draw.randint(0, most) + 1),
             "height": draw.choice(sides),
             "width": draw.choice(sides),
             "steps": draw.randint(1, 60),

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -180,6 +181,13 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
         except StudioError as error:
             _complain(error)
             answer, code = {"error": error.to_contract()}, error.exit_code
+        except Exception as error:  # a defect of ours; the other requests get their answers
+            traceback.print_exc()
+            failure = StudioError(
+                Text(f"This failed: {error}.", f"出错了：{error}。"),
+                Text("Please report it with the lines above.", "请附上以上内容反馈。"),
+            )
+            answer, code = {"error": failure.to_contract()}, 1
         answers.append(answer)
         codes.append(code)
         _save(given, answers)

@@ -79,10 +79,16 @@ class ClipCard(ModelCard):
     def needs_prompt(self) -> bool:
         return "prompt" in self.workload
 
+    @property
+    def min_frames(self) -> int:
+        """A clip between two pictures has at least both."""
+        return self.frame_step + 1 if "last_image" in self.requires else 1
+
     def snap_frames(self, frames: float) -> int:
         """The nearest number of frames that the model takes."""
         steps = round((frames - 1) / self.frame_step)
-        return max(0, min(steps, (self.max_frames - 1) // self.frame_step)) * self.frame_step + 1
+        most = min(steps, (self.max_frames - 1) // self.frame_step) * self.frame_step + 1
+        return max(self.min_frames, most)
 
     def snap_side(self, side_px: float) -> int:
         """The nearest side that the model takes, in pixels."""
@@ -239,7 +245,8 @@ def _check_chunk(settings: Settings, frames: int) -> None:
 
 
 def _frames(given: Given, model: ClipCard) -> int:
-    frames = read_whole(given, "frames", model.defaults.frames, 1, model.max_frames)
+    least = model.min_frames
+    frames = read_whole(given, "frames", model.defaults.frames, least, model.max_frames)
     if (frames - 1) % model.frame_step:
         below = frames - (frames - 1) % model.frame_step
         above = min(below + model.frame_step, model.max_frames)

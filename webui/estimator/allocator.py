@@ -278,8 +278,11 @@ class CachingAllocator:
                 block = block.next  # type: ignore[assignment]
             if room >= size:
                 return start
-        self._next_address += 2 * _ADDRESS_SPACE
-        hole = Block(pool, self._next_address, _ADDRESS_SPACE, mapped=False)
+        # A replay without a limit may ask for more than any card has.
+        space = max(_ADDRESS_SPACE, -(-size // pool.segment_bytes) * pool.segment_bytes)
+        address = self._next_address + _ADDRESS_SPACE
+        self._next_address = address + space
+        hole = Block(pool, address, space, mapped=False)
         pool.unmapped.append(hole)
         return hole
 

@@ -31,7 +31,8 @@ class Case:
         self.rules = rules_for(target.card, str(settings["allocator"]), request.platform)
         self.room_bytes = max(0, room_bytes(target, self.rules))
         """What the allocator may reserve."""
-        names = memory_of(Key(model, request, settings, self.rules)).phase_names()
+        # Not of a kept memory: the number of steps decides which experts run, and is in no key.
+        names = find_family(model).memory(model, request, settings, self.rules).phase_names()
         self._keys = {name: key_of(name, model, request, settings, self.rules) for name in names}
 
     @property

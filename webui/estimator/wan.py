@@ -60,13 +60,15 @@ def relevant(
             frames=1, height=side, width=side, solver="unipc", image="", last_image=""
         )
     elif phase == "image_encode":
-        request = request.with_changes(guidance=1.0, solver="unipc")
+        # With guidance there are two prompts' embeddings beside it.
+        request = request.with_changes(solver="unipc")
     elif phase == "decode":
         request = request.with_changes(guidance=1.0, solver="unipc", image="", last_image="")
-    return request, _relevant_settings(phase, settings, rules)
+    conditioned = bool(card.pictures or card.configs["transformer"].get("vace_layers"))
+    return request, _relevant_settings(phase, settings, rules, conditioned)
 
 
-def _relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings:
+def _relevant_settings(phase: str, settings: Settings, rules: Rules, conditioned: bool) -> Settings:
     relevant = dict(settings)
     offloaded = rules.kind == "cuda" and settings["offload"] != "none"
     denoises = phase.startswith(DENOISE)
@@ -85,7 +87,8 @@ def _relevant_settings(phase: str, settings: Settings, rules: Rules) -> Settings
             relevant["image_encoder"] = "cpu"
         if phase != "encode":
             relevant["text_encoder"] = "cpu"
-        if not uses_vae:
+        # What the pictures became is in the VAE's number format, and there while denoising.
+        if not uses_vae and not (denoises and conditioned):
             relevant["vae_precision"] = "fp32"
         if not denoises:
             relevant["offload"] = "model"

@@ -61,9 +61,15 @@ def effective_settings(model: ModelCard, request: Request, target: Target) -> tu
     return names
 
 
-def own_defaults(model: ModelCard, request: Request) -> Settings:
-    """What `estimate` takes for this request instead of a setting's own default."""
+def own_defaults(model: ModelCard, request: Request, target: Target) -> Settings:
+    """What `estimate` takes for this request and device instead of a setting's own default."""
     own = dict(model.setting_defaults)
+    if target.card.kind == "cuda" and not target.card.bf16:
+        for name in ("precision", "vae_precision"):
+            if own.get(name, SETTINGS[name].default) == "bf16":
+                own[name] = "fp16"
+    if request.platform == "windows":
+        own["allocator"] = "default"
     if isinstance(request, ClipRequest):
         own["decode_chunk"] = request.frames
     return own

@@ -117,7 +117,12 @@ _UNITS = {
 
 def _frames(model: ClipCard, request: ClipRequest) -> Ladder:
     """Every number of frames that the model makes."""
-    return _count("frames", "frames", request, range(model.max_frames, 0, -model.frame_step))
+    return _count(
+        "frames",
+        "frames",
+        request,
+        range(model.max_frames, model.min_frames - 1, -model.frame_step),
+    )
 
 
 def _clip_size(model: ClipCard, request: ClipRequest) -> Ladder:

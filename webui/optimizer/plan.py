@@ -20,7 +20,7 @@ from webui.optimizer.search import find_best, find_leanest
 
 def make_estimate(model: ModelCard, request: Request, target: Target) -> Plan:
     """The request's own settings with `estimate`'s defaults for the open ones; no search."""
-    settings = with_defaults(request.settings, model.settings, own_defaults(model, request))
+    settings = with_defaults(request.settings, model.settings, own_defaults(model, request, target))
     found = estimate(model, request, settings, target)
     choices = {
         name: Choice(

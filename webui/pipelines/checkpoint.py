@@ -70,7 +70,7 @@ def existing_folder(folder: Path | str) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingWeights(
-            Text(f"There is no folder '{folder}'.", f"没有文件夹“{folder}”。"),
+            Text(f"There is no folder '{folder.name}'.", f"没有文件夹“{folder.name}”。"),
             Text("Download the model, or give its folder.", "请下载模型，或指定模型所在的文件夹。"),
             "model",
         )

@@ -102,14 +102,11 @@ class Planner:
             others_bytes, notes = self._others(devices[0], names)
             limit_bytes -= others_bytes
         known = Corrections()
-        if calibrated:
+        # The driver may come and go between the reading of the card and that of its use.
+        if calibrated and (card.kind == "cpu" or devices):
             device_names = {"cpu"} if card.kind == "cpu" else {self.device, devices[0].name}
             torch = self.versions.get("torch", "")
-            known = (
-                self._calibration.of(device_names - {""}, request.model, tuple(PHASES), torch)
-                if card.kind == "cpu" or devices
-                else known
-            )
+            known = self._calibration.of(device_names - {""}, request.model, tuple(PHASES), torch)
             notes = (*notes, *known.notes(card.context_bytes))
         if known.context_bytes is not None:
             card = replace(card, context_bytes=known.context_bytes, context_measured=True)

@@ -58,7 +58,8 @@ class Retracer:
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:10]
         self._command = command
         self._traces = traces
-        self._current: set[str] = set()
+        self._current: set[tuple[str, str]] = set()
+        """Name and task of models whose templates are of the installed versions."""
         self._lock = threading.Lock()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._failed: set[str] = set()
@@ -72,7 +73,7 @@ class Retracer:
         Returns:
             None where the templates are of the installed versions.
         """
-        if model.name in self._current:
+        if (model.name, model.task) in self._current:
             return None
         with suppress(NotFound):
             differing = sorted(
@@ -84,7 +85,7 @@ class Retracer:
                 }
             )
             if not differing:
-                self._current.add(model.name)
+                self._current.add((model.name, model.task))
                 return None
             listed = ", ".join(differing)
             if self._start(model.name):

@@ -165,6 +165,25 @@ class Studio:
         self._planner.check_runs_here(request)
         return make_trials(kind, request, group, self._planner.target)
 
+    def _weights_for(self, request: Request, visitor: str) -> dict[str, str]:
+        """The weights; who does not own the machine is not told where it keeps them."""
+        try:
+            return self._weights(request)
+        except MissingWeights:
+            if self.access.is_owner(visitor):
+                raise
+            raise MissingWeights(
+                Text(
+                    "The weights of this model are not on this machine.",
+                    "本机没有这个模型的权重。",
+                ),
+                Text(
+                    "Only the owner can add them. Plans and estimates work without them.",
+                    "只有所有者可以添加。没有权重也可以规划和估算。",
+                ),
+                "model",
+            ) from None
+
     def submit(self, request: Request, owner: str) -> str:
         """Records a job and queues it.
 
@@ -197,7 +216,7 @@ class Studio:
         plan = self._planner.plan(request)
         if not plan.fits and not self._forced:
             raise does_not_fit(plan)
-        weights = self._weights(request)
+        weights = self._weights_for(request, owner)
         self._outputs.check_space(output_bytes(request))
         if request.seed < 0:
             request = request.with_changes(seed=random.SystemRandom().randint(0, MAX_SEED))

@@ -184,7 +184,7 @@ def restored(saved: Any, models: Mapping[str, ClipCard], cards: set[str]) -> dic
         "fps": (1, 120, defaults.fps),
         "seed": (-1, MAX_SEED, -1),
         "vram_gib": (0, 4096, 0),
-        "frames": (1, model.max_frames, defaults.frames),
+        "frames": (model.min_frames, model.max_frames, defaults.frames),
     }
     for key, (low, high, default) in limits.items():
         form[key] = min(high, max(low, number(saved.get(key), default)))

@@ -198,7 +198,10 @@ class GenerateTab:
     def _model_updates(self, form: Form, model: ClipCard, visit: Visit) -> Updates:
         return {
             self._fields["frames"]: gr.update(
-                value=form["frames"], maximum=model.max_frames, step=model.frame_step
+                value=form["frames"],
+                minimum=model.min_frames,
+                maximum=model.max_frames,
+                step=model.frame_step,
             ),
             self._fields["size"]: gr.update(
                 choices=size_choices(model, visit.language), value=form["size"]

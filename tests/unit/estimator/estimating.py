@@ -63,7 +63,7 @@ def random_requests(count: int, seed: int = 0) -> list[dict[str, Any]]:
             settings["vae_tile"] = chance.choice((64, 128, 192, 256, 320))
         data = {
             "model": model.name,
-            "frames": step * chance.randrange(0, 32 // step) + 1,
+            "frames": max(model.min_frames, step * chance.randrange(0, 32 // step) + 1),
             "height": chance.choice(sides),
             "width": chance.choice(sides),
             "steps": chance.randrange(2, 60),

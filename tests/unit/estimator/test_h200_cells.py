@@ -129,9 +129,10 @@ def estimated(cell: Cell) -> list[PhaseEstimate]:
     settings = {"offload": "none", "allocator": cell.cell["allocator"], **cell.settings}
     request = parse_request({"card": "h200", **cell.request, "settings": settings}, find_model)
     model = find_model(request.model, request.task)
-    complete = with_defaults(request.settings, model.settings, own_defaults(model, request))
     card = find_card("h200")
     target = Target(card=card, limit_bytes=card.vram_bytes, host=find_card("cpu"))
+    own = own_defaults(model, request, target)
+    complete = with_defaults(request.settings, model.settings, own)
     phases = estimate(model, request, complete, target).phases
     return [phase for phase in phases if not cell.phases or phase.name in cell.phases]
 

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from tests.unit.pipelines.wan_cards import NAMES, tiny_wan
+from webui.catalogue import find_model
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.errors import Cancelled
 from webui.core.parse import parse_request
 from webui.core.settings import Settings, with_defaults
 from webui.pipelines import wan
 from webui.pipelines.wan import placement as placement_module
+from webui.pipelines.wan.phases import second_guidance
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 9
 
@@ -91,8 +93,7 @@ def librarys_own(pipe: Any, request: ClipRequest, settings: Settings) -> torch.T
     pipe.scheduler = wan.build_scheduler(pipe, request)
     arguments: dict[str, Any] = {}
     if pipe.transformer_2 is not None:
-        share = pipe.card.pipeline["guidance_2"] / pipe.card.defaults.guidance
-        arguments["guidance_scale_2"] = 1 + (request.guidance - 1) * share
+        arguments["guidance_scale_2"] = second_guidance(pipe.card, request.guidance)
     name = type(pipe).__name__
     if name == "PlacedWanImagePipeline":
         arguments["image"] = Image.open(request.image)
@@ -215,3 +216,10 @@ def test_one_expert_may_do_all_steps(pictures: dict[str, str]) -> None:
     report = Report(pipe.placement)
     wan.run(pipe, request_of(card, pictures, steps=1), settings, report)
     assert report.phases == ["encode", "denoise_high", "decode"]
+
+
+@pytest.mark.parametrize(("name", "authors"), [("wan2.2-t2v-a14b", 3.0), ("wan2.2-i2v-a14b", 3.5)])
+def test_the_second_transformers_guidance_is_the_authors(name: str, authors: float) -> None:
+    card = find_model(name)
+    assert second_guidance(card, card.defaults.guidance) == pytest.approx(authors)
+    assert second_guidance(card, 1.0) == 1.0

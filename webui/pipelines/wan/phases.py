@@ -145,6 +145,13 @@ def _drawn(
     return torch.randn(shape, generator=generator).to(dtype).to(device)
 
 
+def second_guidance(card: ClipCard, guidance: float) -> float:
+    """The second transformer's guidance: how far the authors' two values are from none (1), in the
+    proportion that the request asks for."""
+    authors = float(card.pipeline["guidance_2"])
+    return 1 + (guidance - 1) * (authors - 1) / (card.defaults.guidance - 1)
+
+
 def build_scheduler(pipe: Any, request: ClipRequest) -> Any:
     """The request's solver, from the model's own configuration."""
     config = {k: v for k, v in pipe.card.configs["scheduler"].items() if not k.startswith("_")}
@@ -236,8 +243,7 @@ def denoise(
     }
     if pipe.transformer_2 is not None:
         # The authors' two values, in the proportion that the request asks for.
-        share = float(pipe.card.pipeline["guidance_2"]) / pipe.card.defaults.guidance
-        arguments["guidance_scale_2"] = 1 + (request.guidance - 1) * share
+        arguments["guidance_scale_2"] = second_guidance(pipe.card, request.guidance)
     processor = pipe.video_processor
     if isinstance(pipe, PlacedWanImagePipeline):
         arguments["image"] = torch.empty(0)
