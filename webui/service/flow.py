@@ -75,6 +75,7 @@ def run_job(
                 "settings": dict(plan.settings),
                 "weights": {**weights, "embeddings": str(studio.outputs.root / EMBEDDINGS)},
                 "limit_bytes": studio.planner.hard_limit(request),
+                "context_bytes": plan.estimate.context_bytes,
                 "output_dir": str(studio.outputs.folder(job.folder)),
                 "preview": True,
             },

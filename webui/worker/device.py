@@ -34,8 +34,13 @@ class Device:
         if threads.isdigit() and int(threads) > 0:
             torch.set_num_threads(int(threads))
 
-    def cap(self, limit_bytes: int | None) -> None:
-        """Limits what the process may use of the device; None takes the limit away."""
+    def cap(self, limit_bytes: int | None, context_bytes: int = 0) -> None:
+        """Limits what the process may use of the device.
+
+        Args:
+            limit_bytes: device bytes in all; None takes the limit away.
+            context_bytes: what the plan expects outside the allocator; a context only grows.
+        """
 
     def empty_cache(self) -> None:
         gc.collect()
@@ -71,11 +76,11 @@ class CudaDevice(Device):
         self.empty_cache()
         self.context_bytes = self._first_context()
 
-    def cap(self, limit_bytes: int | None) -> None:
+    def cap(self, limit_bytes: int | None, context_bytes: int = 0) -> None:
         """The cap means device bytes, so the allocator gets what the context leaves."""
         fraction = 1.0
         if limit_bytes is not None:
-            context = self.context_bytes + _LATER_CONTEXT_BYTES
+            context = max(self.context_bytes + _LATER_CONTEXT_BYTES, context_bytes)
             fraction = (limit_bytes - context) / self._total_bytes
         torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.001, fraction)), 0)
 

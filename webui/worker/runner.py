@@ -147,7 +147,7 @@ class Runner:
         report.warm = key == self._key
         if not report.warm:
             self.unload()
-        self._device.cap(job.get("limit_bytes"))
+        self._device.cap(job.get("limit_bytes"), int(job.get("context_bytes", 0)))
         if report.warm:
             return
         report.enter("loading")

@@ -29,6 +29,7 @@ from webui.pipelines.running import (
     checked,
     to_frames,
 )
+from webui.pipelines.solving import solving_on_host
 from webui.pipelines.wan.components import component_dtype
 from webui.pipelines.wan.conditions import encode_conditions, takes_conditions
 from webui.pipelines.wan.kinds import (
@@ -156,8 +157,10 @@ def build_scheduler(pipe: Any, request: ClipRequest) -> Any:
     """The request's solver, from the model's own configuration."""
     config = {k: v for k, v in pipe.card.configs["scheduler"].items() if not k.startswith("_")}
     if request.solver == "unipc":
-        return _from_the_start(
-            UniPCMultistepScheduler.from_config(config, flow_shift=request.flow_shift)
+        return solving_on_host(
+            _from_the_start(
+                UniPCMultistepScheduler.from_config(config, flow_shift=request.flow_shift)
+            )
         )
     return _from_the_start(
         DPMSolverMultistepScheduler.from_config(
