@@ -15,13 +15,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CORES = os.cpu_count() or 1
+WORKERS = min(4, CORES)
+"""Processes that share the test files; each holds a gigabyte or two."""
 _LAYERS = "from importlinter.cli import lint_imports_command as run; run()"
 CHECKS: dict[str, tuple[str, list[str]]] = {
     "format": ("ruff", ["-m", "ruff", "format", "--check", "."]),
     "lint": ("ruff", ["-m", "ruff", "check", "."]),
     "types": ("mypy", ["-m", "mypy"]),
     "layers": ("importlinter", ["-c", _LAYERS]),
-    "tests": ("pytest", ["-m", "pytest", "-q"]),
+    "tests": ("pytest", ["-m", "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile"]),
 }
 """Name, the module that it needs, and the arguments for Python."""
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
@@ -76,6 +79,7 @@ def _passes(name: str, for_pytest: list[str]) -> bool:
     environment = dict(os.environ)
     if name == "tests":
         command += for_pytest
+        environment.setdefault("OMP_NUM_THREADS", str(CORES // WORKERS))
         environment["CHROMIUM"] = find_browser()
         if not environment["CHROMIUM"]:
             print("no Chromium: the browser tests are SKIPPED", flush=True)

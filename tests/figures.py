@@ -22,7 +22,6 @@ from webui.core.units import GIB, MIB
 
 ROOT = Path(__file__).parents[1]
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
-RECEIPTS = ROOT / "webui" / "estimator" / "receipts" / "h200.json"
 EVALUATION = ROOT / "webui" / "demo" / "evaluation.json"
 MARK = re.compile(r"(<!-- figure: ([a-z0-9-]+) -->).*?(<!-- /figure -->)", re.DOTALL)
 
@@ -33,7 +32,8 @@ NAMES = (
     "machine", "start-seconds", "ui-rss", "ui-torch", "estimate-p95", "plan-p95", "plan-cold",
     "demo-cold", "demo-warm",
     "demo-accuracy", "demo-colour", "demo-motion", "demo-shape",
-    "allocated-error", "reserved-error", "seconds-error", "verified-cards",
+    "cells", "allocated-error", "reserved-error", "device-error",
+    "capped-plans", "tight-plans", "failed-plans", "verified-cards",
 )  # fmt: skip
 """What the READMEs may ask for."""
 MOVES = 300
@@ -100,30 +100,25 @@ def measured_figures() -> Figures:
     return figures
 
 
-def accuracy_figures(path: Path = RECEIPTS) -> Figures:
-    """Mean and worst error of the receipts that `python -m webui verify --save` left."""
-    if not path.is_file():
-        return {}
-    from webui.core.receipt import Receipt
-    from webui.service.verify import accuracy
+def accuracy_figures() -> Figures:
+    """Errors of today's estimates of the receipts that `verify --save` left, and their number."""
+    from webui.estimator.verified import read_receipts
+    from webui.service.recorded import recorded
 
-    receipts = [
-        Receipt.from_json(item)
-        for item in json.loads(path.read_text(encoding="utf-8"))
-        if item.get("measurement")
-    ]
-    rows = [row for receipt in receipts for row in accuracy(receipt)]
-    totals = [
-        receipt.plan["seconds"] / receipt.measurement.seconds - 1
-        for receipt in receipts
-        if receipt.measurement and receipt.error is None
-    ]
+    runs = list(recorded(read_receipts()))
+    phases = [phase for run in runs for phase in run.phases]
     errors = {
-        "allocated-error": [row.error for row in rows],
-        "reserved-error": [row.reserved_error for row in rows if row.reserved_error is not None],
-        "seconds-error": totals,
+        "allocated-error": [phase.error for phase in phases],
+        "reserved-error": [p.reserved_error for p in phases if p.reserved_error is not None],
+        "device-error": [run.device_error for run in runs],
     }
-    return {name: _mean_and_worst(values) for name, values in errors.items() if values}
+    capped = [run for run in runs if run.receipt.request.get("vram_gib")]
+    figures: Figures = {name: _spread(values) for name, values in errors.items()}
+    figures["cells"] = str(len(runs))
+    figures["capped-plans"] = str(len(capped))
+    figures["tight-plans"] = str(sum(run.tight for run in capped))
+    figures["failed-plans"] = str(sum(run.receipt.error is not None for run in capped))
+    return figures
 
 
 def demo_figures(path: Path = EVALUATION) -> Figures:
@@ -175,9 +170,11 @@ def write_figures(text: str, figures: Figures, language: str = "en") -> str:
     return MARK.sub(written, text)
 
 
-def _mean_and_worst(errors: list[float]) -> str:
-    mean = sum(abs(error) for error in errors) / len(errors)
-    return f"{100 * mean:.1f} % / {100 * max(abs(error) for error in errors):.1f} %"
+def _spread(errors: list[float]) -> str:
+    """The mean size of errors, the size that all but one in a hundred stay within, the worst."""
+    sizes = sorted(abs(error) for error in errors)
+    most = sizes[int(0.99 * len(sizes))]
+    return f"{100 * sum(sizes) / len(sizes):.1f} % / {100 * most:.1f} % / {100 * sizes[-1]:.0f} %"
 
 
 def _child(code: str, home: Path, *arguments: str) -> str:

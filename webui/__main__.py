@@ -29,12 +29,14 @@ from webui.core.plan import Plan
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
+from webui.estimator.verified import read_file, read_receipts
 from webui.optimizer.inverse import MOST
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
 from webui.service.account import explanation_text, frontier_text
 from webui.service.planner import does_not_fit
 from webui.service.questions import SMALLEST
+from webui.service.recorded import recorded, summary
 from webui.service.trials import KINDS, Trial, trials_table
 from webui.service.verify import accuracy_table
 from webui.storage import load_config
@@ -45,6 +47,8 @@ Answer = dict[str, Any]
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     given = _parser().parse_args(arguments)
+    if given.command == "accuracy":
+        return _accuracy(given.files)
     try:
         requests = read_requests(given.file)
         studio = _studio(given)
@@ -137,7 +141,26 @@ def _parser() -> argparse.ArgumentParser:
                 choices=KINDS,
                 help="try the plans: at the smallest cap and beyond it, or against their rivals",
             )
+    accuracy = commands.add_parser("accuracy", help="this version's estimates of recorded runs")
+    accuracy.add_argument(
+        "files", metavar="FILE.json", nargs="*", type=Path,
+        help="what `verify --save` wrote; those that ship when none is named",
+    )  # fmt: skip
     return parser
+
+
+def _accuracy(files: list[Path]) -> int:
+    """`accuracy`: a table of the recorded runs, and its summary."""
+    try:
+        receipts = [receipt for file in files for receipt in read_file(file)]
+        runs = list(recorded(receipts if files else read_receipts()))
+    except StudioError as error:
+        _complain(error)
+        return error.exit_code
+    print(accuracy_table(run.receipt for run in runs))
+    if runs:
+        print(summary(runs))
+    return 0
 
 
 def _studio(given: argparse.Namespace) -> Studio:

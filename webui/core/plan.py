@@ -45,7 +45,8 @@ class Estimate:
     context_bytes: int
     """What the process holds outside the allocator (0 on a processor)."""
     margin_bytes: int
-    """Kept free for what the estimate does not see."""
+    """Free beside the peak for what the estimate does not see; less than the usual share where the
+    allocator's cache fills some of it, which it gives back when needed."""
     limit_bytes: int
     """What the process may use in all."""
     host_bytes: int

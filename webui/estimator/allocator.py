@@ -57,6 +57,8 @@ class CachingAllocator:
         self.reserved_bytes = 0
         self.peak_reserved_bytes = 0
         self.peak_alive_bytes = 0
+        self.most_asked_bytes = 0
+        """The lowest limit that would never have been met."""
         self.retries = 0
         """How often the cache had to be released to make room."""
         self._pools: dict[tuple[int, bool], Pool] = {}
@@ -227,43 +229,44 @@ class CachingAllocator:
         self.peak_alive_bytes = 0
         self.peak_reserved_bytes = self.reserved_bytes
 
-    def _reserve(self, size: int) -> bool:
-        if self.limit_bytes is not None and self.reserved_bytes + size > self.limit_bytes:
-            return False
+    def _reserve(self, size: int) -> None:
         self.reserved_bytes += size
         if self.reserved_bytes > self.peak_reserved_bytes:
             self.peak_reserved_bytes = self.reserved_bytes
-        return True
 
     def _new_block(self, pool: Pool, size: int) -> Block | None:
-        if self.expandable:
-            return self._expand(pool, size)
         if pool.small:
             segment = SMALL_SEGMENT
         elif size < MIN_LARGE_SEGMENT:
             segment = LARGE_SEGMENT
         else:
             segment = -(-size // ROUND_LARGE) * ROUND_LARGE
-        if not self._reserve(segment):
+        # As `alloc_block` has it: the limit is held against a whole new segment, also where an
+        # expandable one has free bytes at its end and needs only the rest.
+        asked = self.reserved_bytes + segment
+        if self.limit_bytes is not None and asked > self.limit_bytes:
             return None
+        self.most_asked_bytes = max(self.most_asked_bytes, asked)
+        if self.expandable:
+            return self._expand(pool, size)
+        self._reserve(segment)
         self._next_address += _ADDRESS_SPACE
         return Block(pool, self._next_address, segment, mapped=True)
 
-    def _expand(self, pool: Pool, size: int) -> Block | None:
+    def _expand(self, pool: Pool, size: int) -> Block:
         """A free block of `size` bytes made by mapping more units into the segment."""
         block = self._stretch_to_grow(pool, size)
         if block.mapped:
             pool.remove(block)
-        elif not self._map(pool, block, min(block.size, size)):
-            return None
+        else:
+            self._map(pool, block, min(block.size, size))
         while block.size < size:
             following = block.next
             assert following is not None
             if following.mapped:
                 pool.remove(following)
-            elif not self._map(pool, following, min(following.size, size - block.size)):
-                pool.add(block)
-                return None
+            else:
+                self._map(pool, following, min(following.size, size - block.size))
             block.absorb_next()
         return block
 
@@ -286,19 +289,17 @@ class CachingAllocator:
         pool.unmapped.append(hole)
         return hole
 
-    def _map(self, pool: Pool, hole: Block, size: int) -> bool:
+    def _map(self, pool: Pool, hole: Block, size: int) -> None:
         """Maps the first `size` bytes of an unmapped block, rounded up to whole units."""
         unit = pool.segment_bytes
         size = min(hole.size, -(-size // unit) * unit)
-        if not self._reserve(size):
-            return False
+        self._reserve(size)
         index = pool.unmapped.index(hole)
         if size < hole.size:
             pool.unmapped[index] = hole.split(size)
         else:
             del pool.unmapped[index]
         hole.mapped = True
-        return True
 
     def _unmap(self, pool: Pool, block: Block) -> None:
         unit = pool.segment_bytes

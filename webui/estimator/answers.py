@@ -17,7 +17,7 @@ from webui.estimator.families import Memory, find_family
 from webui.estimator.replay import Replay
 from webui.estimator.rules import Rules
 from webui.estimator.seconds import start_seconds
-from webui.estimator.templates import use_local_folder
+from webui.estimator.templates import template_source, use_local_folder
 
 _KEPT_REPLAYS = 512
 
@@ -33,7 +33,7 @@ class Key:
         self.model, self.request, self.settings, self.rules = model, request, settings, rules
         # The allocator is among the rules.
         values = frozenset(item for item in settings.items() if item[0] != "allocator")
-        self._parts = (model.name, model.task, *request.shape, rules, values)
+        self._parts = (model.name, model.task, *request.shape, rules, values, template_source())
         self._hash = hash(self._parts)
 
     def __hash__(self) -> int:
@@ -84,18 +84,19 @@ def _replay_within(key: Key, phase: str, room: int | None) -> Replay:
         fits=fits,
         retries=0,
         met_limit=not fits,
+        asked_bytes=live,
     )
 
 
 _unhindered: dict[tuple[Key, str], Replay] = {}
-"""Replays that met no limit: they are the same within any room that holds them."""
+"""Replays that met no limit: they are the same within any room that they would not meet either."""
 _unhindered_lock = Lock()
 
 
 def replay(key: Key, phase: str, room: int | None) -> Replay:
     """A phase's replay within the room that the allocator has; None for any."""
     known = _unhindered.get((key, phase))
-    if known is not None and (room is None or known.reserved_bytes <= room):
+    if known is not None and (room is None or known.asked_bytes <= room):
         return known
     found = _replay_within(key, phase, room)
     # What fills the room to the last byte may have been cut down to it.

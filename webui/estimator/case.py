@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
@@ -10,6 +12,10 @@ from webui.estimator.families import find_family
 from webui.estimator.replay import Replay
 from webui.estimator.rules import rules_for
 from webui.estimator.target import Target, room_bytes
+
+_BESIDE_LIMIT = 1.01
+"""At its limit the allocator gives back its cache, or just not; of two limits this near to each
+other the one that leaves it more is told."""
 
 
 class Case:
@@ -22,7 +28,16 @@ class Case:
         target: the device.
     """
 
-    __slots__ = ("_keys", "model", "request", "room_bytes", "rules", "settings", "target")
+    __slots__ = (
+        "_keys",
+        "allowed_bytes",
+        "model",
+        "request",
+        "room_bytes",
+        "rules",
+        "settings",
+        "target",
+    )
 
     def __init__(
         self, model: ModelCard, request: Request, settings: Settings, target: Target
@@ -30,7 +45,9 @@ class Case:
         self.model, self.request, self.settings, self.target = model, request, settings, target
         self.rules = rules_for(target.card, str(settings["allocator"]), request.platform)
         self.room_bytes = max(0, room_bytes(target, self.rules))
-        """What the allocator may reserve."""
+        """What the allocator may need: the margin stays free."""
+        self.allowed_bytes = max(0, target.limit_bytes - target.card.context_bytes)
+        """What it may reserve: its cache fills the margin too, and is given back when needed."""
         # Not of a kept memory: the number of steps decides which experts run, and is in no key.
         names = find_family(model).memory(model, request, settings, self.rules).phase_names()
         self._keys = {name: key_of(name, model, request, settings, self.rules) for name in names}
@@ -70,6 +87,21 @@ class Case:
     def replay(self, phase: str, unlimited: bool = False) -> Replay:
         """A phase's replay within the room, or without a limit."""
         return replay(self._keys[phase], phase, None if unlimited else self.room_bytes)
+
+    def expected(self, phase: str) -> Replay:
+        """What will be measured: a replay at the limit that the worker's allocator has.
+
+        Without a limit for what does not fit within the room.
+        """
+        if not self.may_hold(phase) or not self.replay(phase).fits:
+            return replace(self.replay(phase, unlimited=True), fits=False)
+        key, allowed = self._keys[phase], self.allowed_bytes
+        found = replay(key, phase, allowed)
+        if not found.met_limit:
+            return found
+        beside = replay(key, phase, int(allowed * _BESIDE_LIMIT))
+        most = max(found.reserved_bytes, beside.reserved_bytes)
+        return replace(found, reserved_bytes=min(most, allowed), fits=True)
 
     def raw_seconds(self, phase: str) -> float:
         """A phase's seconds, before this machine's correction."""

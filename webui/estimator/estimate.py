@@ -44,19 +44,15 @@ def estimate_case(case: Case) -> Estimate:
     phases = []
     fits = True
     for name in case.phases:
-        found = case.replay(name) if case.may_hold(name) else None
-        if found is None or not found.fits:
-            fits = False
-            found = case.replay(name, unlimited=True)
-        # At its limit the allocator fills what it may, gives back its cache and tries again.
-        reserved = case.room_bytes if found.met_limit else found.reserved_bytes
+        found = case.expected(name)
+        fits = fits and found.fits
         phases.append(
             PhaseEstimate(
                 name=name,
                 resident_bytes=found.resident_bytes,
                 activation_bytes=found.allocated_bytes - found.resident_bytes,
                 allocated_bytes=found.allocated_bytes,
-                reserved_bytes=max(reserved, found.allocated_bytes),
+                reserved_bytes=max(found.reserved_bytes, found.allocated_bytes),
                 seconds=case.seconds(name),
                 least_seconds=case.seconds(name) * case.least_share(name),
             )
@@ -65,6 +61,10 @@ def estimate_case(case: Case) -> Estimate:
     least = sum(phase.least_seconds for phase in phases)
     calibrated = all(phase.name in target.speed for phase in phases)
     low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
+    margin = margin_bytes(target, case.rules)
+    if fits:
+        left = case.allowed_bytes - max(phase.reserved_bytes for phase in phases)
+        margin = max(0, min(margin, left))
     return Estimate(
         model=model.name,
         card=target.card.name,
@@ -72,7 +72,7 @@ def estimate_case(case: Case) -> Estimate:
         fits=fits,
         phases=tuple(phases),
         context_bytes=target.card.context_bytes,
-        margin_bytes=margin_bytes(target, case.rules),
+        margin_bytes=margin,
         limit_bytes=target.limit_bytes,
         host_bytes=host_bytes(model, settings, case.rules),
         seconds=total,
@@ -91,7 +91,7 @@ class PhaseTrace:
     replay: Replay
     """Without a limit."""
     limited: Replay | None
-    """Within the room, where that is a limit."""
+    """Within the limit, where that is one."""
     seconds_terms: tuple[SecondsTerm, ...]
     raw_seconds: float
     """Before this machine's correction."""
@@ -99,14 +99,14 @@ class PhaseTrace:
 
 def trace_phase(case: Case, phase: str) -> PhaseTrace:
     """The same computation as `estimate`'s of one phase, with all that it goes through."""
-    limited = case.replay(phase)
+    expected = case.expected(phase)
     key, target = case.key(phase), case.target
     with noting_terms() as terms:
         raw = raw_seconds.__wrapped__(key, phase, case.request.repeats, target.card, target.host)
     return PhaseTrace(
         events=memory_of(key).phase(phase),
         replay=case.replay(phase, unlimited=True),
-        limited=limited if limited.met_limit else None,
+        limited=expected if expected.met_limit or not expected.fits else None,
         seconds_terms=tuple(terms),
         raw_seconds=raw,
     )

@@ -278,9 +278,9 @@ def _reserved(trace: PhaseTrace, phase: PhaseEstimate) -> Term:
         source = Text("replay of the allocator without a limit", "不设上限的分配器回放")
     elif trace.limited.fits:
         source = Text(
-            f"replay against the limit: it fills the room, {trace.limited.retries} times giving "
-            f"back its cache (without a limit it would reserve {trace.replay.reserved_bytes} B)",
-            f"按上限回放：用满可用空间，释放缓存 {trace.limited.retries} 次（不设上限时会保留 "
+            f"replay against the limit, {trace.limited.retries} times giving back the cache "
+            f"(without a limit it would reserve {trace.replay.reserved_bytes} B)",
+            f"按上限回放，释放缓存 {trace.limited.retries} 次（不设上限时会保留 "
             f"{trace.replay.reserved_bytes} B）",
         )
     else:
@@ -299,14 +299,20 @@ def _margin(request: Request, found: Estimate, target: Target) -> tuple[Term, ..
         if rules.measured and target.card.context_measured
         else Text("this architecture was never measured: wider", "该架构未实测：余量更大")
     )
-    return (
-        Term(
-            Text(f"{share:.0%} of {shared} B", f"{shared} B 的 {share:.0%}"),
-            found.margin_bytes - fixed,
-            why,
-        ),
+    by_share = int(shared * share)
+    terms = [
+        Term(Text(f"{share:.0%} of {shared} B", f"{shared} B 的 {share:.0%}"), by_share, why),
         Term(Text("fixed part", "固定部分"), fixed, why),
-    )
+    ]
+    if found.margin_bytes < by_share + fixed:
+        terms.append(
+            Term(
+                Text("filled by the allocator's cache", "被分配器缓存占用"),
+                found.margin_bytes - by_share - fixed,
+                Text("it gives that back when it is needed", "需要时会释放"),
+            )
+        )
+    return tuple(terms)
 
 
 def _context_source(target: Target) -> Text:

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from webui.core.keys import ByIdentity
 from webui.core.settings import Settings
 from webui.core.training import TrainCard, TrainRequest
 from webui.estimator.continued import ContinuedEvents
@@ -108,8 +109,10 @@ class TrainingMemory:
                 gradients = gradients if again else made
             events.begin("optimizer")
             if not shared:
-                states = states or self._make_states(events)
-                temporary = temporaries_of(str(self.settings["optimizer"]), self.trained)
+                # Without pictures the tower, whose parameters come first, has no gradients.
+                updated = self.trained[len(self.trained) - len(gradients) :]
+                states = states or self._make_states(events, updated)
+                temporary = temporaries_of(str(self.settings["optimizer"]), updated)
                 events.release(*events.allocate_all(temporary, "the optimizer's copies"))
                 events.release(*gradients)
         return events
@@ -133,9 +136,9 @@ class TrainingMemory:
             if size
         ]
 
-    def _make_states(self, events: ContinuedEvents) -> tuple[int, ...]:
+    def _make_states(self, events: ContinuedEvents, updated: np.ndarray) -> tuple[int, ...]:
         sizes = states_of(
-            str(self.settings["optimizer"]), self.trained, self.value_bytes, self.rules.kind
+            str(self.settings["optimizer"]), updated, self.value_bytes, self.rules.kind
         )
         return events.allocate_all(sizes, "the optimizer's states")
 
@@ -165,25 +168,11 @@ class TrainingMemory:
             events.allocate(size, "workspace")
 
     def _joined(self) -> Passes:
-        return _joined(_ByIdentity(self.template), _ByIdentity(self.card), self.variant)
-
-
-class _ByIdentity:
-    """Something that cannot be hashed, as a cache key."""
-
-    def __init__(self, thing: object) -> None:
-        self.thing = thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.thing is self.thing
+        return _joined(ByIdentity(self.template), ByIdentity(self.card), self.variant)
 
 
 @lru_cache(maxsize=256)
-def _joined(template: _ByIdentity, card: _ByIdentity, variant: str) -> Passes:
-    assert isinstance(template.thing, Template) and isinstance(card.thing, TrainCard)
+def _joined(template: ByIdentity[Template], card: ByIdentity[TrainCard], variant: str) -> Passes:
     return join_passes(template.thing, card.thing, variant)
 
 

@@ -27,6 +27,8 @@ class Replay:
     """How often the allocator had to release its cache."""
     met_limit: bool = False
     """The limit was met by now, in this span or before: without it all would be otherwise."""
+    asked_bytes: int = 0
+    """A limit of at least this would not have been met by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ def replay_spans(
                 fits=run.fits,
                 retries=run.allocator.retries - retries,
                 met_limit=run.allocator.retries > 0 or not run.fits,
+                asked_bytes=run.allocator.most_asked_bytes + _whole_segments(most_small),
             )
         )
     return found

@@ -10,7 +10,7 @@ from webui.core.text import Text
 from webui.core.units import MIB
 from webui.estimator.rules import Rules
 
-MARGIN_SHARE = 0.03
+MARGIN_SHARE = 0.035
 MARGIN_BYTES = 64 * MIB
 UNMEASURED_MARGIN_SHARE = 0.05
 UNMEASURED_MARGIN_BYTES = 128 * MIB

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from webui.core.errors import NotFound
+from webui.core.keys import ByIdentity
 from webui.core.model import ModelCard
 from webui.core.settings import FP8, NOT_QUANTIZED, Settings
 from webui.core.text import Text
@@ -184,31 +185,19 @@ def quantized_parts(card: ModelCard) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=256)
-def _digest(name: str, part: str, card: _ByName) -> str:
+def _digest(part: str, card: ByIdentity[ModelCard]) -> str:
+    known = card.thing
     configs = [
-        {name: value for name, value in card.card.configs[key].items() if name not in _VALUES}
+        {name: value for name, value in known.configs[key].items() if name not in _VALUES}
         for key in _CONFIGS_OF[part]
     ]
-    text = json.dumps([configs, getattr(card.card, "max_sequence_length", 0)], sort_keys=True)
+    text = json.dumps([configs, getattr(known, "max_sequence_length", 0)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-class _ByName:
-    """A model card as a cache key: cards hold mappings and cannot be hashed."""
-
-    def __init__(self, card: ModelCard) -> None:
-        self.card = card
-
-    def __hash__(self) -> int:
-        return hash(self.card.name)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByName) and other.card is self.card
 
 
 def template_name(card: ModelCard, part: str, width: str) -> str:
     """File name: models whose component has the same configuration share the template."""
-    return f"{card.family}-{part}-{_digest(card.name, part, _ByName(card))}.{width}.npz"
+    return f"{card.family}-{part}-{_digest(part, ByIdentity(card))}.{width}.npz"
 
 
 def find_template(card: ModelCard, part: str, width: str) -> Template:
@@ -217,7 +206,19 @@ def find_template(card: ModelCard, part: str, width: str) -> Template:
     Raises:
         NotFound: it was never traced.
     """
-    return _load(template_name(card, part, width), card.name, part)
+    found = _load(template_name(card, part, width), _source)
+    if found is None:
+        raise NotFound(
+            Text(
+                f"{card.name} has no template for its {part}.",
+                f"{card.name} 的 {part} 没有估算模板。",
+            ),
+            Text(
+                f"Make it: python -m webui.tracing {card.name}",
+                f"请运行：python -m webui.tracing {card.name}",
+            ),
+        )
+    return found
 
 
 def model_versions(card: ModelCard) -> list[dict[str, str]]:
@@ -231,25 +232,31 @@ def model_versions(card: ModelCard) -> list[dict[str, str]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where templates come from: with each renewal another, so that no cache holds former ones."""
+
+    renewals: int
+    folders: tuple[Path, ...]
+    """The first that has a file is read."""
+
+
+_source = Source(0, (FOLDER,))
+
+
+def template_source() -> Source:
+    """What answers depend on beside their questions."""
+    return _source
+
+
 def use_local_folder(folder: Path) -> None:
     """Templates of this folder go before those that ship, and are read anew."""
-    _local_folders[:] = [folder]
+    global _source
+    _source = Source(_source.renewals + 1, (folder, FOLDER))
     _load.cache_clear()
 
 
-_local_folders: list[Path] = []
-
-
 @lru_cache(maxsize=512)
-def _load(name: str, model: str, part: str) -> Template:
-    candidates = (folder / name for folder in (*_local_folders, FOLDER))
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise NotFound(
-            Text(f"{model} has no template for its {part}.", f"{model} 的 {part} 没有估算模板。"),
-            Text(
-                f"Make it: python -m webui.tracing {model}",
-                f"请运行：python -m webui.tracing {model}",
-            ),
-        )
-    return Template(path)
+def _load(name: str, source: Source) -> Template | None:
+    path = next((path for folder in source.folders if (path := folder / name).is_file()), None)
+    return Template(path) if path is not None else None

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from webui.catalogue import find_model
+from webui.core.errors import BadInput
 from webui.core.parse import parse_request
 from webui.core.receipt import Receipt
 from webui.core.settings import Settings
+from webui.core.text import Text
 
 _SPARE: Settings = {
     "quantization": "none",
@@ -73,12 +75,24 @@ class VerifiedRun:
 @cache
 def read_receipts(folder: Path = FOLDER) -> tuple[Receipt, ...]:
     """All receipts that ship with the estimator, those of failed runs too."""
-    items = [
-        item
-        for path in sorted(folder.glob("*.json"))
-        for item in json.loads(path.read_text(encoding="utf-8"))
-    ]
-    return tuple(Receipt.from_json(item) for item in items if "plan" in item)
+    return tuple(receipt for path in sorted(folder.glob("*.json")) for receipt in read_file(path))
+
+
+def read_file(path: Path) -> list[Receipt]:
+    """The receipts of a file that `verify --save` wrote.
+
+    Raises:
+        BadInput: it cannot be read, or holds something else.
+    """
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))
+        return [Receipt.from_json(item) for item in items if "plan" in item]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            "",
+            Text(f"{path.name} holds no receipts.", f"{path.name} 中没有运行记录。"),
+            Text("`verify --save FILE.json` writes them.", "verify --save FILE.json 会写出。"),
+        ) from error
 
 
 def verified_runs(receipts: tuple[Receipt, ...] | None = None) -> list[VerifiedRun]:

@@ -102,10 +102,11 @@ class Calibration:
         revision = self._ledger.revision()
         if revision != self._revision:
             self._kept, self._revision = {}, revision
-        key = (frozenset(devices), model, frozenset(phases), torch)
-        if key not in self._kept:
-            self._kept[key] = self._read(devices, model, phases, torch)
-        return self._kept[key]
+        # Whoever reads while a run ends keeps what it found with what was known before.
+        kept, key = self._kept, (frozenset(devices), model, frozenset(phases), torch)
+        if key not in kept:
+            kept[key] = self._read(devices, model, phases, torch)
+        return kept[key]
 
     def _read(
         self, devices: Collection[str], model: str, phases: Collection[str], torch: str

@@ -71,8 +71,11 @@ def _rms_norm(
     weight: torch.Tensor | None = None,
     eps: float | None = None,
 ) -> torch.Tensor:
-    """One fused kernel on CUDA; on meta it would fall apart into several operations."""
-    return torch.ops.aten._fused_rms_norm(input, normalized_shape, weight, eps)[0]
+    """One kernel on CUDA, with a factor for each row (aten/native/cuda/layer_norm_kernel.cu); on
+    meta even `_fused_rms_norm` falls apart into operations in fp32."""
+    result = torch.empty_like(input)
+    input.new_empty((*input.shape[: -len(normalized_shape)], 1), dtype=torch.float32)
+    return result
 
 
 def _processor_attention(

@@ -18,8 +18,7 @@ OTHER = {"diffusers": "0.0.1", "transformers": "0.0.1"}
 @pytest.fixture(autouse=True)
 def _own_templates() -> Iterator[None]:
     yield
-    templates._local_folders.clear()
-    templates._load.cache_clear()
+    use_templates(templates.FOLDER)
 
 
 def wait_for(retracer: Retracer) -> None:

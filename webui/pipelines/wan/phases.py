@@ -108,6 +108,8 @@ def encode(
         dtype = component_dtype("text_encoder", settings)
         drawn = [_drawn(shape, dtype, pipe.run_device, seed) for seed in range(1 + guided)]
         return Embeddings(drawn[0], drawn[1] if guided else None)
+    # What an encoder on the processor makes is moved once, when it is done.
+    on_host = settings.get("text_encoder") == "cpu" and pipe.run_device.type != "meta"
     on_meta = _MetaAnswers() if pipe.run_device.type == "meta" else nullcontext()
     with on_meta, checked(pipe.text_encoder.encoder.block, check_cancel):
         positive, negative = pipe.encode_prompt(
@@ -115,9 +117,10 @@ def encode(
             negative_prompt=request.negative_prompt,
             do_classifier_free_guidance=guided,
             max_sequence_length=length,
-            device=pipe.run_device,
+            device=torch.device("cpu") if on_host else pipe.run_device,
         )
-    return Embeddings(positive, negative if guided else None)
+    made = [item.to(pipe.run_device) for item in (positive, negative)[: 1 + guided]]
+    return Embeddings(made[0], made[1] if guided else None)
 
 
 class _MetaAnswers(TorchDispatchMode):
