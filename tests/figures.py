@@ -134,14 +134,17 @@ def demo_figures(path: Path = EVALUATION) -> Figures:
 
 
 def verified_table() -> Text:
-    """The plans that ran under a cap, as a Markdown table in both languages."""
+    """Plans that ran under a cap, for each model and cap the one with the most work, as a Markdown
+    table in both languages; the app and `verified_runs` have all of them."""
     from webui.estimator.verified import verified_runs
 
     heads = Text(
         "| card memory | model | work | settings | estimated | measured | time there |",
         "| 显存 | 模型 | 工作量 | 设置 | 估算 | 实测 | 用时 |",
     )
-    runs = verified_runs()
+    # Of a model and a cap the last is the one with the most work.
+    runs = list({(run.model, run.cap_gib): run for run in verified_runs()}.values())
+    runs.sort(key=lambda run: (run.model, run.cap_gib))
     rows = {
         language: [
             f"| {run.cap_gib:g} GiB | `{run.model}` | {run.size} | {run.means} "

@@ -10,6 +10,8 @@ from webui.core.errors import BadInput
 from webui.core.text import Text
 
 MAX_TEXT_CHARACTERS = 4000
+MAX_BATCH = 256
+"""Samples or prompts that go through a model at a time."""
 
 
 def shown(value: Any) -> str:

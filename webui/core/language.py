@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from webui.core.errors import BadInput
-from webui.core.fields import read_prompt, read_whole
+from webui.core.fields import MAX_BATCH, read_prompt, read_whole
 from webui.core.model import ModelCard
 from webui.core.request import Given, Request
 from webui.core.text import Text
-
-MAX_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ class Estimate:
     seconds: float
     """The whole run, with the model loaded already."""
     seconds_range: tuple[float, float]
-    """Low and high; both equal `seconds` on a calibrated card."""
+    """Low and high: narrower where this machine has run the model."""
     load_seconds: float
     """Loading the model, when it is not warm."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from webui.core.errors import BadInput
-from webui.core.fields import read_text, read_whole
+from webui.core.fields import MAX_BATCH, read_text, read_whole
 from webui.core.model import ModelCard
 from webui.core.request import Given, Request
 from webui.core.setting import Settings
 from webui.core.text import Text
 
-MAX_BATCH = 256
 MAX_ACCUMULATION = 1024
 MAX_RANK = 1024
 

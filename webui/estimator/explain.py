@@ -27,7 +27,7 @@ from webui.estimator.estimate import (
 from webui.estimator.events import Live, Part
 from webui.estimator.explain_seconds import Term, seconds_formula, seconds_term
 from webui.estimator.families import Component, components_of
-from webui.estimator.rules import rules_for
+from webui.estimator.rules import WORKSPACE, rules_for
 from webui.estimator.tape import LOAD, RELEASE, SCRATCH
 from webui.estimator.target import Target, margin_parts
 from webui.estimator.templates import stored_part, template_name, weights_name, width_of
@@ -221,7 +221,7 @@ def _template_of(model: ModelCard, found: Estimate, component: Component) -> tup
     part = stored_part(component.part, found.settings)
     if precision == FP8 and weights_name(part, precision) == weights_name(part, "bf16"):
         precision = "bf16"  # fp8 stores the transformer's weights only
-    return template_name(model, part, width_of(precision)), precision
+    return template_name(model, part, width_of(precision)), component.always or precision
 
 
 _NAMED = {
@@ -243,7 +243,7 @@ def _at_peak(live: Sequence[Live]) -> list[Term]:
     for (source, kind), items in groups.items():
         size = sum(item.size_bytes for item in items)
         count = len(items)
-        if source == "workspace":
+        if source == WORKSPACE:
             name = Text("workspace of the matrix library", "矩阵库的工作区")
             why = Text(
                 "rules.py, by compute capability (PyTorch's CublasHandlePool.cpp)",

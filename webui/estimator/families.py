@@ -49,6 +49,8 @@ class Component:
     """The part that its template is of."""
     place: str | None = None
     """The setting that says where it computes, for what encodes a prompt or a picture."""
+    always: str | None = None
+    """The number format that its weights have whatever the setting says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ _FAMILIES = {
         relevant=wan.relevant,
         components={
             "text": Component("precision", "text_encoder", "text", "text_encoder"),
-            "image": Component("precision", "image_encoder", "image", "image_encoder"),
+            "image": Component("precision", "image_encoder", "image", "image_encoder", "fp32"),
             "transformer": Component("precision", "transformer", "transformer"),
             "transformer_2": Component("precision", "transformer_2", "transformer"),
             "vae": Component("vae_precision", "vae", "vae"),

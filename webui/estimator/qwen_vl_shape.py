@@ -17,9 +17,6 @@ KEPT = ("checkpoint", "all")
 """What is kept for the way back: each layer's input, or everything."""
 VIEWS = ("image", "text")
 """Samples with a picture, or of text alone."""
-ATTENTION = ("fused", "plain")
-"""One kernel, or the plain formula with its matrix: CUDA has no kernel for grouped heads in fp32,
-nor for any before Ampere."""
 
 
 def variant_of(way: str, kept: str, view: str, attention: str) -> str:

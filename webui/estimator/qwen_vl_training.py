@@ -19,7 +19,7 @@ from webui.estimator.continued import ContinuedEvents
 from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.optimizer_states import states_of, temporaries_of
 from webui.estimator.qwen_vl_shape import Step, step_of, variant_of, vision_config
-from webui.estimator.rules import Rules
+from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.segments import Joined, Place, join, places_of, unpack
 from webui.estimator.templates import Template, find_template, width_of
 from webui.estimator.zero import shared_states
@@ -148,24 +148,19 @@ class TrainingMemory:
         shape = self.step.to_dict()
         events.begin("forward")
         if first:
-            self._start_matmul(events)
+            events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         kept = events.play(
             passes.forward.tape, shape, what="forward pass", lasting="activations kept"
         )
         events.begin("backward")
         if first:
             # The backward pass runs in a thread of its own, with its own handle.
-            self._start_matmul(events)
+            events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         way = passes.again if again else passes.backward
         outside = tuple(kept.pop(slot) for slot in way.outside)
         assert not kept, "the backward pass frees all that the forward pass keeps"
         left = events.play(way.tape, shape, outside, "backward pass", lasting="gradients")
         return tuple(left.values())
-
-    def _start_matmul(self, events: ContinuedEvents) -> None:
-        """The workspace of the matrix library."""
-        for size in self.rules.workspace_bytes:
-            events.allocate(size, "workspace")
 
     def _joined(self) -> Passes:
         return _joined(ByIdentity(self.template), ByIdentity(self.card), self.variant)

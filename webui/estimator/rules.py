@@ -18,6 +18,11 @@ MEASURED_ARCHITECTURES = ((9, 0),)
 """Compute capabilities on which estimates were compared with measurements."""
 
 
+WORKSPACE = "workspace"
+"""What a phase's events call that of the matrix library: it comes with the first product, and the
+worker gives it back between phases."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The rules for one device."""

@@ -13,7 +13,7 @@ import numpy as np
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.estimator.events import Part, PhaseEvents
-from webui.estimator.rules import Rules
+from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.templates import find_template, width_of
 
 PHASES = ("image_encode", "denoise", "decode")
@@ -136,11 +136,6 @@ class SvdMemory:
             if self.offload == "none" or name in needed
         ]
 
-    def _start_matmul(self, events: PhaseEvents) -> None:
-        """The workspace of the matrix library, which the worker gives back between phases."""
-        for size in self.rules.workspace_bytes:
-            events.allocate(size, "workspace")
-
     @property
     def _embedding_bytes(self) -> int:
         width = int(self.card.configs["unet"]["cross_attention_dim"])
@@ -155,7 +150,7 @@ class SvdMemory:
 
     def _encode(self) -> PhaseEvents:
         events = PhaseEvents(self._always("vae", "image_encoder"))
-        self._start_matmul(events)
+        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         if self.encoder == "gpu":
             tape = self.image.tape(f"encode.{self.guided}")
             events.play(tape, {}, what=f"image encoder, {self.guided}")
@@ -174,7 +169,7 @@ class SvdMemory:
         given = np.array([self._embedding_bytes, self._latent_bytes(self.copies)])
         needed = ("unet",) if mode == "resident" else ()
         events = PhaseEvents([*self._always(*needed), Part("embeddings", given)])
-        self._start_matmul(events)
+        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         pieces = int(self.settings.get("ffn_chunks", 1))
         names = [mode, self.passes, *(["pieces"] if pieces > 1 else [])]
         tape = self.unet.tape(".".join(["denoise", *names]))
@@ -185,7 +180,7 @@ class SvdMemory:
     def _decode(self) -> PhaseEvents:
         frames, latents = self.request.frames, self._latent_bytes(self.request.frames)
         events = PhaseEvents([*self._always("vae"), Part("latents", np.array([latents]))])
-        self._start_matmul(events)
+        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         own_bytes = latents // self._value_bytes * self._vae_value_bytes
         if self._value_bytes != self._vae_value_bytes:
             events.allocate(own_bytes, "latents")

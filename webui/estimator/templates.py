@@ -55,7 +55,7 @@ def stored_part(part: str, settings: Settings) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class ChainedCall:
     """One call of the decoder in a chain of calls, each with caches of the one before."""
 
     tape: Tape
@@ -100,7 +100,7 @@ class Template:
         self._arrays = _Arrays(path.read_bytes())
         self.about: dict[str, Any] = json.loads(str(self._arrays["about"]))
         self._tapes: dict[str, Tape] = {}
-        self._segments: dict[str, tuple[Segment, ...]] = {}
+        self._segments: dict[str, tuple[ChainedCall, ...]] = {}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -115,15 +115,15 @@ class Template:
             self._tapes[name] = Tape.from_arrays(self._arrays, name)
         return self._tapes[name]
 
-    def segments(self, name: str) -> tuple[Segment, ...]:
+    def segments(self, name: str) -> tuple[ChainedCall, ...]:
         """The calls `name.0`, `name.1`, ...; the last one repeats."""
         if name not in self._segments:
-            found: list[Segment] = []
+            found: list[ChainedCall] = []
             while f"{name}.{len(found)}.kind" in self._arrays:
                 prefix = f"{name}.{len(found)}"
                 pairs = self._arrays[f"{prefix}.outside"].reshape(-1, 2)
                 found.append(
-                    Segment(
+                    ChainedCall(
                         tape=self.tape(prefix),
                         outside=tuple((int(back), int(slot)) for back, slot in pairs),
                         output=int(self._arrays[f"{prefix}.output"]),

@@ -12,7 +12,7 @@ import numpy as np
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import FP8, NOT_QUANTIZED, Settings, unquantized
 from webui.estimator.events import Part, PhaseEvents
-from webui.estimator.rules import Rules
+from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.tape import Tape
 from webui.estimator.templates import (
     Template,
@@ -202,11 +202,6 @@ class WanMemory:
             if self.offload == "none" or part in needed
         ]
 
-    def _start_matmul(self, events: PhaseEvents) -> None:
-        """The workspace of the matrix library, which the worker gives back between phases."""
-        for size in self.rules.workspace_bytes:
-            events.allocate(size, "workspace")
-
     @property
     def _embeddings(self) -> np.ndarray:
         """The prompt's, and with guidance the negative prompt's."""
@@ -222,7 +217,7 @@ class WanMemory:
     def _encode(self) -> PhaseEvents:
         events = PhaseEvents(self._always("text"))
         if self.encoder not in ("cpu", *WITHOUT_ENCODER):
-            self._start_matmul(events)
+            events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         if self.encoder in ("gpu", "stream"):
             mode = "resident" if self.encoder == "gpu" else "leaf"
             tape = self.template("text").tape(f"encode.{mode}")
@@ -235,7 +230,7 @@ class WanMemory:
     def _encode_conditions(self) -> PhaseEvents:
         given = [*self._always("image", "vae"), Part("embeddings", self._embeddings)]
         events = PhaseEvents(given)
-        self._start_matmul(events)
+        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         if "image_encoder" in self.card.configs:
             tape = self._image_tape
             if self.image_encoder == "gpu":
@@ -290,7 +285,7 @@ class WanMemory:
             Part("conditions", self._conditions),
         ]
         events = PhaseEvents([part for part in given if len(part.sizes)])
-        self._start_matmul(events)
+        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         variant = [FP8] if self.settings["precision"] == FP8 else []
         quantization = str(self.settings.get("quantization", NOT_QUANTIZED))
         pieces = int(self.settings.get("ffn_chunks", 1))

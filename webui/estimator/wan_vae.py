@@ -17,7 +17,7 @@ from webui.core.clip import ClipCard
 from webui.core.settings import Settings
 from webui.estimator.events import PhaseEvents
 from webui.estimator.tape import cost_monomials
-from webui.estimator.templates import Segment, Template
+from webui.estimator.templates import ChainedCall, Template
 
 SCALE = 8
 """Sides of what the encoder is given and the decoder gives, over those of the latent: where the VAE
@@ -287,7 +287,7 @@ class Calls:
     def __init__(
         self,
         events: PhaseEvents,
-        segments: tuple[Segment, ...],
+        segments: tuple[ChainedCall, ...],
         shape: dict[str, int],
         what: str,
     ) -> None:

@@ -19,7 +19,7 @@ from webui.core.settings import Settings, unquantized
 from webui.estimator.allocator import MIN_LARGE_SEGMENT, ROUND_LARGE
 from webui.estimator.blocks import SMALL_SIZE
 from webui.estimator.events import Part, PhaseEvents
-from webui.estimator.rules import Rules
+from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.tape import read_terms, term_values
 from webui.estimator.templates import Template, find_template, stored_part, width_of
 
@@ -132,8 +132,7 @@ class WritingMemory:
         events = PhaseEvents([*weights, *given])
         first = sum(len(part.sizes) for part in weights)
         run.go_on(events, {key: first + place for place, key in enumerate(kept)})
-        for size in self.rules.workspace_bytes:
-            events.allocate(size, "workspace")
+        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         if name != "generate":
             run.play(name)
             return events

@@ -51,8 +51,8 @@ AUTO_CHUNKS = (8, 4, 2, 1)
 (diffusers, docs, api/pipelines/stable_diffusion/svd.md)."""
 
 
-def effective_settings(model: ModelCard, request: Request, target: Target) -> tuple[str, ...]:
-    """The settings that change something for this request on this device."""
+def effective_settings(model: ModelCard, target: Target) -> tuple[str, ...]:
+    """The model's settings that change something on this device."""
     names = model.settings
     if target.card.kind == "cpu":
         kernels = set(model.setting_values.get("attention", ())) - GPU_KERNELS

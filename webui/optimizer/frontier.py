@@ -50,7 +50,7 @@ def find_frontier(
         model: the request's model.
         request: its fixed settings stay fixed.
         target: the device.
-        chosen: the plan's estimate, which is always among the points.
+        chosen: the plan's estimate, which is marked where it is among the points.
         most: how many points at most; the ends and the chosen one stay.
     """
     found = [_point(chosen, chosen=True)]

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any, overload
 
 from webui.core.clip import ClipCard, ClipRequest
+from webui.core.fields import MAX_BATCH
 from webui.core.language import TextCard, TextRequest
 from webui.core.model import ModelCard
 from webui.core.pages import PageCard, PageRequest
 from webui.core.request import Request
 from webui.core.text import Text
-from webui.core.training import MAX_BATCH, TrainCard, TrainRequest
+from webui.core.training import TrainCard, TrainRequest
 
 Predicate = Callable[[Request], bool]
 

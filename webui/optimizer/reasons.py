@@ -130,12 +130,13 @@ Savings = Mapping[str, Text]
 
 
 def find_savings(model: ModelCard, request: Request, found: Estimate, target: Target) -> Savings:
-    """What each of an estimate's means saves and costs."""
-    return {
+    """What each of an estimate's means saves and costs, where it changes anything."""
+    told = {
         name: _saving(model, request, found, target, name)
-        for name in effective_settings(model, request, target)
+        for name in effective_settings(model, target)
         if _means(name, found.settings[name], model, request) is not None
     }
+    return {name: saving for name, saving in told.items() if saving is not None}
 
 
 def explain(
@@ -157,9 +158,7 @@ def explain(
                 "本机内存足够，无需任何节省手段。",
             )
         )
-    ignored = [
-        name for name in request.settings if name not in effective_settings(model, request, target)
-    ]
+    ignored = [name for name in request.settings if name not in effective_settings(model, target)]
     if ignored:
         names = ", ".join(ignored)
         sentences.append(
@@ -171,8 +170,10 @@ def explain(
     return tuple(sentences)
 
 
-def _saving(model: ModelCard, request: Request, found: Estimate, target: Target, name: str) -> Text:
-    """'leaf streaming: -24.6 GiB, +0.1 s a step (in denoise)'."""
+def _saving(
+    model: ModelCard, request: Request, found: Estimate, target: Target, name: str
+) -> Text | None:
+    """'leaf streaming: -24.6 GiB, +0.1 s a step (in denoise)'; None where nothing changes."""
     settings = found.settings
     label = _means(name, settings[name], model, request) or SETTINGS[name].label
     used = Case(model, request, settings, target)
@@ -187,6 +188,8 @@ def _saving(model: ModelCard, request: Request, found: Estimate, target: Target,
         counted = [max(counted, key=changed.__getitem__)]
     bytes_difference = max(map(used.peak_bytes, counted)) - max(map(without.peak_bytes, counted))
     time_difference = sum(used.seconds(phase) - without.seconds(phase) for phase in counted)
+    if not bytes_difference and not time_difference:
+        return None
     per_en, per_zh = (" a step", "/步") if whole else ("", "")
     if counted[0].startswith("denoise"):
         time_difference /= request.repeats
@@ -219,7 +222,7 @@ def choice_of(
 ) -> dict[str, Choice]:
     """For each setting that has an effect: its value, who chose it, and why."""
     choices = {}
-    for name in effective_settings(model, request, target):
+    for name in effective_settings(model, target):
         value = found.settings[name]
         if not SETTINGS[name].matters(found.settings):
             continue
@@ -228,15 +231,22 @@ def choice_of(
             why = Text("You chose it.", "由你指定。")
         else:
             why = savings.get(name) or _plain_reason(name, value, model, request, target)
+            if why is _NOT_NEEDED and not found.fits:
+                why = _NO_HELP
         choices[name] = Choice(value=value, by_user=by_user, why=why)
     return choices
 
 
+_NOT_NEEDED = Text("Not needed: it fits without.", "不需要：无需它也放得下。")
+_NO_HELP = Text("It does not make the rest fit.", "用上它也放不下。")
 _LIBRARYS = Text("The library's default.", "库的默认值。")
 _OWN_REASONS = {
     "step_cache": Text("It changes the picture: chosen only by you.", "会改变画面：只能由你指定。"),
     "step_cache_threshold": _LIBRARYS,
     "step_cache_interval": _LIBRARYS,
+    "channels_last": Text(
+        "It costs nothing, and convolutions need no copies.", "没有代价，卷积无需额外副本。"
+    ),
     "optimizer": Text(
         "One kernel without copies; the same result.", "单个内核，没有临时副本，结果相同。"
     ),
@@ -282,7 +292,7 @@ def _plain_reason(
             if name == "vae_tile_overlap"
             else Text("Smaller tiles fit.", "更小的块才放得下。")
         )
-    return Text("Not needed: it fits without.", "不需要：无需它也放得下。")
+    return _NOT_NEEDED
 
 
 def does_not_fit(found: Estimate) -> Text:

@@ -50,7 +50,9 @@ class Recorded:
     def tight(self) -> bool:
         """It was planned for a cap that it nearly fills."""
         cap_gib = self.receipt.request.get("vram_gib")
-        return bool(cap_gib) and self.estimate.peak_device_bytes > TIGHT_SHARE * cap_gib * GIB
+        if cap_gib is None:
+            return False
+        return self.estimate.peak_device_bytes > TIGHT_SHARE * float(cap_gib) * GIB
 
     @property
     def _measured_device_bytes(self) -> int:

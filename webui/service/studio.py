@@ -289,7 +289,7 @@ class Studio:
         return self._runs.summary(self._runs.record(run_id, owner))
 
     def delete(self, run_id: str, owner: str) -> None:
-        """Removes a run with its files; a running one is cancelled first.
+        """Removes a run with its files; one that waits is taken out of the queue.
 
         Raises:
             NotFound: the visitor has no such run.

@@ -16,7 +16,7 @@ import torch
 
 from webui.catalogue import find_model
 from webui.core.clip import PICTURES, ClipRequest
-from webui.core.errors import StudioError
+from webui.core.errors import Cancelled, StudioError
 from webui.core.model import ModelCard
 from webui.core.parse import parse_request
 from webui.core.request import Request
@@ -85,7 +85,7 @@ class Runner:
         healthy = self._device.healthy()
         measurement = report.measurement() if healthy else None
         if healthy:
-            self._after_failure(keep=type(told).__name__ == "Cancelled" and not memory)
+            self._after_failure(keep=isinstance(told, Cancelled) and not memory)
         self._channel.emit(
             "failed",
             error=told.to_json(),

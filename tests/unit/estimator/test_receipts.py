@@ -1,7 +1,7 @@
 """Today's estimator against what was measured on a card: the committed receipts.
 
-`python -m webui accuracy` prints every row. `python -m webui verify LIST.yaml --save FILE.json` on a
-card, for the lists in tests/gpu, makes the receipts again.
+`python -m webui accuracy` prints every row. `python -m webui verify LIST.yaml --save FILE.json`,
+for the lists in tests/gpu and on a card, makes them again.
 """
 
 from __future__ import annotations
