@@ -171,9 +171,17 @@ class Planner:
     def cards_for(self, request: Request) -> Iterator[tuple[Card, Target]]:
         """The cards of the list that can do the request's fixed settings, the smallest first."""
         host = find_card("cpu")
-        for card in sorted(load_cards().values(), key=lambda card: card.vram_bytes):
+        for card in _by_memory():
             if unsupported(request, card) is None:
                 yield card, Target(card=card, limit_bytes=card.vram_bytes, host=host)
+
+    def refused_everywhere(self, request: Request) -> BadInput | None:
+        """Why no card of the list can do the fixed settings; None where one can.
+
+        The reason is that of the largest card: it is the least that stands in the way.
+        """
+        refusals = [unsupported(request, card) for card in _by_memory()]
+        return None if None in refusals else refusals[-1]
 
     def _others(self, device: DeviceReading, names: bool) -> tuple[int, tuple[Text, ...]]:
         """Bytes of the card that other programs hold, and a sentence about them."""
@@ -210,6 +218,11 @@ class Planner:
             for card, larger in self.cards_for(request)
             if card.vram_bytes > target.limit_bytes
         )
+
+
+def _by_memory() -> list[Card]:
+    """The cards of the list, the smallest first."""
+    return sorted(load_cards().values(), key=lambda card: card.vram_bytes)
 
 
 def _refuse_unsupported(request: Request, card: Card) -> None:

@@ -94,7 +94,8 @@ class Questions:
         """The answer to one backward question; `most` or `smallest` as for `ask`.
 
         Raises:
-            BadInput: no such question, none, or two at once; a card that cannot do a setting.
+            BadInput: no such question, none, or two at once; a card that cannot do a setting, or
+                no card that can.
         """
         if bool(most) == bool(smallest):
             raise BadInput(
@@ -105,6 +106,9 @@ class Questions:
         model = find_model(request.model, request.task)
         if smallest:
             _check("smallest", smallest, SMALLEST)
+            refusal = self._planner.refused_everywhere(request)
+            if refusal is not None:
+                raise refusal
             return smallest_card(model, request, self._planner.cards_for(request))
         _check("most", str(most), MOST)
         target = self._planner.target(request)
