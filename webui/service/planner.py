@@ -8,6 +8,7 @@ from dataclasses import replace
 from webui.catalogue import find_model
 from webui.core.card import Card
 from webui.core.errors import BadInput, DoesNotFit
+from webui.core.model import ModelCard
 from webui.core.phases import PHASES
 from webui.core.plan import Plan
 from webui.core.request import DETECTED, Request
@@ -46,6 +47,8 @@ class Planner:
         self.device = ""
         """The worker's name of its device, once it has reported it."""
         self.worker_pid: Callable[[], int | None] = lambda: None
+        self.check_templates: Callable[[ModelCard], Text | None] = lambda model: None
+        """Has templates of other versions renewed, and tells what the plan says of it."""
 
     def plan(self, request: Request, names: bool = False) -> Plan:
         """The best settings for what is open.
@@ -60,7 +63,8 @@ class Planner:
         model = find_model(request.model, request.task)
         target = self.target(request, names=names)
         _refuse_unsupported(request, target.card)
-        return make_plan(model, request, target, lambda: self._larger_cards(request, target))
+        plan = make_plan(model, request, target, lambda: self._larger_cards(request, target))
+        return self._with_versions(plan, model)
 
     def estimate(self, request: Request, calibrated: bool = True) -> Plan:
         """The request's settings with `estimate`'s defaults.
@@ -74,7 +78,16 @@ class Planner:
         """
         target = self.target(request, calibrated)
         _refuse_unsupported(request, target.card)
-        return make_estimate(find_model(request.model, request.task), request, target)
+        model = find_model(request.model, request.task)
+        return self._with_versions(make_estimate(model, request, target), model)
+
+    def _with_versions(self, plan: Plan, model: ModelCard) -> Plan:
+        """The plan, with a note where its templates are of other library versions."""
+        note = self.check_templates(model)
+        if note is None:
+            return plan
+        notes = (*plan.estimate.notes, note)
+        return replace(plan, estimate=replace(plan.estimate, notes=notes))
 
     def target(self, request: Request, calibrated: bool = True, names: bool = False) -> Target:
         """The card and the limit that the request names, corrected by receipts.
