@@ -29,7 +29,7 @@ from webui.ui.words import common as words
 
 POLL_S = 0.25
 MAX_RUNS = 200
-_QUESTIONS = ("most", "smallest", "explain", "frontier")
+_QUESTIONS = ("most", "smallest", "explain", "frontier", "request")
 """Parameters of `/plan` that are no keys of a request."""
 
 
@@ -79,6 +79,7 @@ class Endpoints:
         smallest: str | None = None,
         explain: bool = False,
         frontier: bool = False,
+        request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict[str, Any]:
         """Chooses the fastest settings that fit, and says what they take and why.
 
@@ -93,6 +94,7 @@ class Endpoints:
             smallest=smallest,
             explain=explain,
             frontier=frontier,
+            owner=self._is_owner(request),
         )
         return self._answer(_keys(keys), asked)
 
@@ -212,6 +214,13 @@ class Endpoints:
         except StudioError as error:
             raise _refusal(error, visit.language) from error
         return {"id": job.id, "state": str(job.state)}
+
+    def _is_owner(self, request: gr.Request) -> bool:
+        """Whether the owner asks; whom nothing identifies may ask for plans as a visitor does."""
+        try:
+            return self.page.visit(request).owner
+        except StudioError:
+            return False
 
     def _visit(self, request: gr.Request) -> Visit:
         try:
