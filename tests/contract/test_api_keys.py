@@ -13,17 +13,17 @@ from webui.core.request import Request
 from webui.ui.api import Endpoints
 from webui.ui.parameters import OWNER_KEYS, with_request_keys
 
-KNOWN = {
+KNOWN: dict[str, Any] = {
     "model": None, "prompt": None, "negative_prompt": None, "image": None, "last_image": None,
     "frames": None, "height": None, "width": None, "steps": None, "guidance": None,
     "flow_shift": None, "solver": None, "fps": None, "seed": None, "card": None, "vram_gib": None,
     "platform": None, "settings": None, "task": None,
 }  # fmt: skip
-QUESTIONS = {"most": None, "smallest": None, "explain": False, "frontier": False}
+QUESTIONS: dict[str, Any] = {"most": None, "smallest": None, "explain": False, "frontier": False}
 """Parameters with their defaults, in the order in which clients may give them since 0.1.0."""
 ONLY_ON_THE_COMMAND_LINE = {"input", "data"}
 """Keys that may be paths."""
-ENDPOINTS = {
+ENDPOINTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plan": (Endpoints.plan, KNOWN | QUESTIONS),
     "estimate": (Endpoints.estimate, KNOWN),
 }

@@ -12,7 +12,7 @@ from typing import Any, overload
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.language import TextCard, TextRequest
 from webui.core.model import ModelCard
-from webui.core.pages import PageCard, PageRequest
+from webui.core.pages import MAX_SIDE_PX, PageCard, PageRequest, is_page
 from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
@@ -157,12 +157,14 @@ def _page_size(model: PageCard, request: PageRequest) -> Ladder:
     shape = request.width / request.height
     sizes = [
         (height, max(unit, round(height * shape / unit) * unit))
-        for height in range(MAX_PAGE_SIDE_PX, 0, -unit)
+        for height in range(MAX_PAGE_SIDE_PX // unit * unit, 0, -unit)
     ]
     taken = [
         (width, height)
         for height, width in sizes
-        if model.min_pixels <= height * width <= model.max_pixels
+        if is_page(height, width)
+        and max(height, width) <= MAX_SIDE_PX
+        and model.min_pixels <= height * width <= model.max_pixels
         and height * width // unit**2 + model.prompt_tokens + request.new_tokens
         <= model.max_positions
     ]
