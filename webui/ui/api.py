@@ -38,9 +38,9 @@ def build_api(page: Page) -> None:
     """Adds the endpoints to the current `gr.Blocks`."""
     endpoints = Endpoints(page)
     # Waiting calls hold no thread and no slot: the service's queue alone decides what runs.
+    for name, question in (("plan", endpoints.plan), ("estimate", endpoints.estimate)):
+        gr.api(with_request_keys(question), api_name=name, concurrency_limit=None)
     for name, function in (
-        ("plan", with_request_keys(endpoints.plan)),
-        ("estimate", with_request_keys(endpoints.estimate)),
         ("generate", endpoints.generate),
         ("devices", endpoints.devices),
         ("runs", endpoints.runs),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.optimizer.test_plan import FULL, PICTURE, parse, plan, target_of
+from tests.unit.optimizer.test_plan import FULL, parse, plan, target_of
 from webui.catalogue import find_model
 from webui.core.request import Request
 from webui.estimator.estimate import estimate
@@ -95,20 +95,6 @@ def test_where_nothing_fits_the_answer_is_null() -> None:
     assert not none.found and none.to_json()["card"] is None
     for answer in (frames, size, none):
         assert answer.text.en and answer.text.zh
-
-
-@pytest.mark.parametrize("vram_gib", [5, 0.25])
-def test_the_most_frames_come_with_a_chunk_that_goes_with_them(vram_gib: float) -> None:
-    data = {**PICTURE, "vram_gib": vram_gib, "settings": {"decode_chunk": 20}}
-    request = parse(**data)
-    model, target = find_model(request.model), target_of(request, "rtx-4090")
-    answer = find_most(model, request, target, "frames")
-    frames = answer.request.frames
-    assert answer.found == (vram_gib == 5) and frames < 20
-    assert parse(**answer.request.to_json()).settings == {"decode_chunk": frames}
-    told = answer.to_json()
-    assert told["frames"] == (frames if answer.found else None)
-    assert told.get("settings") == ({"decode_chunk": frames} if answer.found else None)
 
 
 def test_bisection_is_right_on_every_border() -> None:

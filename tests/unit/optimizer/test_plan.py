@@ -24,7 +24,6 @@ from webui.optimizer.candidates import GPU_ONLY, candidates, quality_cost
 
 WAN = "wan2.1-t2v-1.3b"
 FULL = {"model": WAN, "frames": 81, "height": 480, "width": 832}
-PICTURE = {"model": "svd-xt", "image": "a", "frames": 25, "height": 576, "width": 1024}
 LOSSY = {"vae_precision": ("bf16", "fp16"), "vae_tiling": (True,)}
 
 
@@ -264,9 +263,6 @@ def changed(request: Request, changes: dict[str, Any]) -> dict[str, Any]:
             "gtx-1060-6gb",
             {**FULL, "model": "wan2.1-t2v-14b", "height": 720, "width": 1280, "frames": 161},
         ),
-        # Fewer frames than the chunk: it follows them.
-        ("rtx-3060-12gb", {**PICTURE, "settings": {"decode_chunk": 20}}),
-        ("rtx-4090", {**PICTURE, "vram_gib": 4, "settings": {"decode_chunk": 25}}),
     ],
     ids=str,
 )
@@ -325,18 +321,6 @@ def test_the_offered_frames_are_the_most() -> None:
     assert frames < 81
     more = plan("rtx-3060-12gb", **(changed(made.request, {"frames": frames + 4})))
     assert not more.fits
-
-
-def test_a_fixed_chunk_follows_the_offered_frames_and_is_said() -> None:
-    made = plan("rtx-4090", **PICTURE, vram_gib=5, settings={"decode_chunk": 20})
-    offer = next(offer for offer in made.alternatives if "frames" in offer.changes)
-    frames = offer.changes["frames"]
-    assert frames < 20 and offer.changes["settings"] == {"decode_chunk": frames}
-    for words in (offer.text.en, offer.text.zh):
-        assert f", decode_chunk: {frames}" in words
-    short = plan("rtx-4090", **PICTURE, vram_gib=3, settings={"decode_chunk": 1})
-    (offer,) = [offer for offer in short.alternatives if "frames" in offer.changes]
-    assert offer.changes.keys() == {"frames"} and "decode_chunk" not in offer.text.en
 
 
 def test_the_offered_size_keeps_the_shape() -> None:
