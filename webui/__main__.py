@@ -262,7 +262,7 @@ def _plan(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer,
         explain=given.explain,
         frontier=search and given.frontier,
         search=search,
-        names=True,
+        owner=True,
     )
     plan = asked.plan
     if not given.json:

@@ -54,6 +54,32 @@ def test_plan_keeps_what_is_fixed_and_answers_for_any_card(client: Client) -> No
     assert capped["limit_bytes"] == 6 * 2**30
 
 
+@pytest.mark.parametrize(
+    ("keys", "phase"),
+    [
+        ({"task": "parse", "model": "logics-parsing-v1", "pages": "1-3, 7", "new_tokens": 64,
+          "max_pixels": 500_000}, "generate"),
+        ({"model": "qwen3-4b", "prompt_tokens": 100, "new_tokens": 64, "batch": 2}, "generate"),
+        ({"task": "train", "model": "qwen2.5-vl-3b", "image_size": 336, "sequence_length": 512,
+          "batch": 1, "gradient_accumulation": 2, "lora_rank": 16}, "optimizer"),
+    ],
+    ids=["parse", "text", "train"],
+)  # fmt: skip
+def test_all_tasks_are_planned_and_estimated(
+    client: Client, keys: dict[str, Any], phase: str
+) -> None:
+    for endpoint in ("/plan", "/estimate"):
+        answer = client.predict(**keys, card="h200", api_name=endpoint)
+        assert answer["fits"] is True and answer["model"] == keys["model"]
+        assert phase in [found["name"] for found in answer["phases"]]
+
+
+@pytest.mark.parametrize("key", ["input", "data"])
+def test_paths_are_not_for_the_network(client: Client, key: str) -> None:
+    with pytest.raises(TypeError, match=key):
+        client.predict(**{key: "/etc/passwd"}, api_name="/plan")
+
+
 def test_estimate_takes_the_defaults_for_what_is_open(client: Client) -> None:
     estimate = client.predict(
         model="wan2.1-t2v-1.3b", card="rtx-3060-12gb", settings={"vae_tiling": True},

@@ -6,12 +6,16 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from webui.core.errors import NotAllowed
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
+from webui.service.limits import VisitorTurns
+from webui.service.questions import Questions
 from webui.storage import StudioConfig
 from webui.ui import form as forms
 from webui.ui.page import Page, Visit
@@ -25,6 +29,24 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     studio = Studio(tmp_path, access=access, config=StudioConfig(), resume=False)
     yield Page(studio=studio, access=access)
     studio.close()
+
+
+def test_visitors_wait_for_a_turn_and_the_owner_does_not(page: Page) -> None:
+    model = page.models()["demo"]
+    form = forms.defaults_of(model) | {"card": "rtx-4090"}
+    turns = VisitorTurns(at_once=1, wait_s=0.05)
+    page.studio.questions = Questions(page.studio._planner, turns)
+    asks = {
+        owner: partial(
+            limits_panel, page, form, {}, model, Visit(visitor="", language="en", owner=owner)
+        )
+        for owner in (True, False)
+    }
+    with turns.turn(owner=False):
+        with pytest.raises(NotAllowed, match="busy"):
+            asks[False]()
+        assert "frames fit" in asks[True]()
+    assert "frames fit" in asks[False]()
 
 
 @pytest.mark.parametrize(

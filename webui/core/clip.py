@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from webui.core.errors import BadInput
 from webui.core.fields import (
@@ -115,6 +115,13 @@ class ClipRequest(Request):
     flow_shift: float
     solver: str
     fps: int
+
+    def resized(self, **changes: Any) -> Self:
+        """With other workload keys; a chunk that was fixed is no longer than the clip."""
+        request = self.with_changes(**changes)
+        if int(request.settings.get("decode_chunk", 1)) <= request.frames:
+            return request
+        return request.with_changes(settings=request.settings | {"decode_chunk": request.frames})
 
     @property
     def guided(self) -> bool:

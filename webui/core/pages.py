@@ -16,9 +16,12 @@ from webui.core.text import Text
 
 MAX_SIDE_PX = 16_384
 MAX_PAGES = 100_000
+MAX_RATIO = 200
+"""Longer side over the shorter one; the models' picture processor refuses more (`smart_resize`)."""
 A4 = math.sqrt(2)
 """Height over width of a page whose size nobody named."""
-_RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
+_RANGE = re.compile(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?")
+_MOST_DIGITS = len(str(MAX_PAGES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +107,9 @@ class PageRequest(Request):
 
 def count_pages(pages: int | str) -> int:
     """How many pages a number, or a list of ranges, names."""
-    return pages if isinstance(pages, int) else len(page_numbers(pages))
+    if isinstance(pages, int):
+        return pages
+    return sum(last - first + 1 for first, last in _ranges(pages))
 
 
 def page_numbers(pages: str) -> list[int]:
@@ -113,14 +118,38 @@ def page_numbers(pages: str) -> list[int]:
     Raises:
         BadInput: it is no such list.
     """
-    found: set[int] = set()
+    return [page for first, last in _ranges(pages) for page in range(first, last + 1)]
+
+
+def _ranges(pages: str) -> list[tuple[int, int]]:
+    """First and last page of each range, in order and apart from each other.
+
+    They are not counted page by page: a few characters can name all pages many times over.
+
+    Raises:
+        BadInput: it is no list of ranges, or one ends beyond `MAX_PAGES`.
+    """
+    named: list[tuple[int, int]] = []
     for part in pages.split(","):
         match = _RANGE.fullmatch(part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= first <= last <= MAX_PAGES:
+        if match is None:
             raise _bad_pages(pages)
-        found.update(range(first, last + 1))
-    return sorted(found)
+        digits = [match[1].lstrip("0"), (match[2] or match[1]).lstrip("0")]
+        if max(map(len, digits)) > _MOST_DIGITS:  # before `int`, which refuses very long ones
+            raise _too_many_pages(pages)
+        first, last = (int(number or 0) for number in digits)
+        if not 1 <= first <= last:
+            raise _bad_pages(pages)
+        if last > MAX_PAGES:
+            raise _too_many_pages(pages)
+        named.append((first, last))
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(named):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return found
 
 
 def read_pages(given: Given, model: PageCard, common: Mapping[str, Any]) -> PageRequest:
@@ -146,6 +175,7 @@ def read_pages(given: Given, model: PageCard, common: Mapping[str, Any]) -> Page
     height = read_whole(given, "height", min(MAX_SIDE_PX, round(width * A4)), unit, MAX_SIDE_PX)
     if "height" in given and "width" not in given:
         width = min(MAX_SIDE_PX, max(unit, round(height / A4)))
+    _check_shape(height, width)
     request = PageRequest(
         input=read_text(given, "input", ""),
         pages=_pages(given),
@@ -171,12 +201,47 @@ def read_pages(given: Given, model: PageCard, common: Mapping[str, Any]) -> Page
     return request
 
 
+def is_page(height_px: int, width_px: int) -> bool:
+    """Whether the models' picture processor takes a picture of this shape."""
+    return max(height_px, width_px) <= MAX_RATIO * min(height_px, width_px)
+
+
+def _check_shape(height: int, width: int) -> None:
+    if is_page(height, width):
+        return
+    longer, shorter = ("height", "width") if height > width else ("width", "height")
+    most = MAX_RATIO * min(height, width)
+    raise BadInput(
+        longer,
+        Text(
+            f"A page of {width}x{height} px is too narrow: the model's picture processor takes "
+            f"sides up to {MAX_RATIO}:1.",
+            f"{width}x{height} 像素的页面过于狭长：图片处理器接受的边长比最大为 {MAX_RATIO}:1。",
+        ),
+        Text(
+            f"Use a {longer} of at most {most}, or a larger {shorter}.",
+            f"{longer} 请不超过 {most}，或增大 {shorter}。",
+        ),
+    )
+
+
 def _pages(given: Given) -> int | str:
-    pages = given.get("pages", 1)
-    if isinstance(pages, str):
-        page_numbers(pages)
+    if isinstance(given.get("pages"), str):
+        pages = read_text(given, "pages", "")
+        _ranges(pages)
         return pages
     return read_whole(given, "pages", 1, 1, MAX_PAGES)
+
+
+def _too_many_pages(pages: str) -> BadInput:
+    return BadInput(
+        "pages",
+        Text(
+            f"'{shown(pages)}' names pages beyond {MAX_PAGES}.",
+            f"“{shown(pages)}”超出了第 {MAX_PAGES} 页。",
+        ),
+        Text(f"Use pages from 1 to {MAX_PAGES}.", f"页码请在 1 到 {MAX_PAGES} 之间。"),
+    )
 
 
 def _bad_pages(pages: str) -> BadInput:

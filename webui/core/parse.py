@@ -48,10 +48,10 @@ _KINDS: dict[type[ModelCard], _Kind] = {
     TrainCard: _Kind(TrainRequest, read_training),
 }
 
+REQUESTS = tuple(kind.request for kind in _KINDS.values())
+"""The requests of all tasks."""
 KEYS = tuple(
-    dict.fromkeys(
-        [*COMMON_KEYS, *(key for kind in _KINDS.values() for key in keys_of(kind.request))]
-    )
+    dict.fromkeys([*COMMON_KEYS, *(key for request in REQUESTS for key in keys_of(request))])
 )
 """The keys of all tasks."""
 

@@ -62,6 +62,10 @@ class Request:
             return self
         return replace(self, **changes)
 
+    def resized(self, **changes: Any) -> Self:
+        """With other workload keys, and what was fixed within what they allow: it still parses."""
+        return self.with_changes(**changes)
+
 
 COMMON_KEYS = tuple(item.name for item in fields(Request))
 

@@ -127,9 +127,16 @@ library moves parameters, but not the scales that quantised layers keep beside t
 def refused_together(settings: Mapping[str, SettingValue]) -> BadInput | None:
     """What is wrong with values that contradict each other; None where none do.
 
+    The parser refuses them, and the optimizer leaves them out.
+
     Args:
         settings: some or all of a model's.
     """
+    return _refused_quantized(settings) or _refused_sharing(settings)
+
+
+def _refused_quantized(settings: Mapping[str, SettingValue]) -> BadInput | None:
+    """What quantised weights do not go with."""
     quantization = settings.get("quantization", NOT_QUANTIZED)
     if quantization == NOT_QUANTIZED:
         return None
@@ -148,6 +155,35 @@ def refused_together(settings: Mapping[str, SettingValue]) -> BadInput | None:
                     f"请用 {name}: {allowed[0]} 或 {allowed[1]}，或 quantization: none。",
                 ),
             )
+    return None
+
+
+def _refused_sharing(settings: Mapping[str, SettingValue]) -> BadInput | None:
+    """ZeRO needs cards to share between, and states that it can share."""
+    stage, gpus = int(settings.get("zero_stage", 0)), int(settings.get("gpus", 1))
+    if not stage:
+        return None
+    if gpus < 2:
+        return BadInput(
+            "settings.zero_stage",
+            Text(
+                f"ZeRO stage {stage} shares between GPUs, and gpus is {gpus}.",
+                f"ZeRO 阶段 {stage} 在多张 GPU 之间分摊，而 gpus 是 {gpus}。",
+            ),
+            Text(
+                "Set gpus to 2 or more, or leave zero_stage out.",
+                "请把 gpus 设为 2 以上，或不写 zero_stage。",
+            ),
+        )
+    if settings.get("optimizer") == "adamw-8bit":
+        return BadInput(
+            "settings.optimizer",
+            Text(
+                "ZeRO shares states in fp32; adamw-8bit has none.",
+                "ZeRO 分摊的是 fp32 状态，而 adamw-8bit 没有。",
+            ),
+            Text("Use adamw-fused, or zero_stage: 0.", "请用 adamw-fused，或 zero_stage: 0。"),
+        )
     return None
 
 

@@ -10,7 +10,6 @@ from webui.core.errors import BadInput
 from webui.core.fields import MAX_BATCH, read_text, read_whole
 from webui.core.model import ModelCard
 from webui.core.request import Given, Request
-from webui.core.setting import Settings
 from webui.core.text import Text
 
 MAX_ACCUMULATION = 1024
@@ -111,7 +110,6 @@ def read_training(given: Given, model: TrainCard, common: Mapping[str, Any]) -> 
                 f"请用大于 {picture} 的值，或减小 image_size。",
             ),
         )
-    _check_sharing(common["settings"])
     return TrainRequest(
         data=read_text(given, "data", ""),
         image_size=image_size,
@@ -142,33 +140,3 @@ def _read_image_size(given: Given, model: TrainCard) -> int:
             ),
         )
     return size
-
-
-def _check_sharing(settings: Settings) -> None:
-    """Settings that only mean something together.
-
-    Raises:
-        BadInput: one of them is missing, or does not go with another.
-    """
-    stage, gpus = int(settings.get("zero_stage", 0)), int(settings.get("gpus", 1))
-    if stage and gpus < 2:
-        raise BadInput(
-            "settings.zero_stage",
-            Text(
-                f"ZeRO stage {stage} shares between GPUs, and gpus is {gpus}.",
-                f"ZeRO 阶段 {stage} 在多张 GPU 之间分摊，而 gpus 是 {gpus}。",
-            ),
-            Text(
-                "Set gpus to 2 or more, or leave zero_stage out.",
-                "请把 gpus 设为 2 以上，或不写 zero_stage。",
-            ),
-        )
-    if stage and settings.get("optimizer") == "adamw-8bit":
-        raise BadInput(
-            "settings.optimizer",
-            Text(
-                "ZeRO shares states in fp32; adamw-8bit has none.",
-                "ZeRO 分摊的是 fp32 状态，而 adamw-8bit 没有。",
-            ),
-            Text("Use adamw-fused, or zero_stage: 0.", "请用 adamw-fused，或 zero_stage: 0。"),
-        )

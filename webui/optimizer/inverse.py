@@ -37,11 +37,14 @@ class Answer:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The request's keys that were found; each None where nothing fits."""
+        """The request's keys that were found; each None where nothing fits.
+
+        `settings` is among them where a fixed one had to follow, as with offers.
+        """
         if self.ladder is None:
             return {"card": self.request.card if self.found else None}
-        changes = self.ladder.changes(self.request)
-        return changes if self.found else dict.fromkeys(changes)
+        found = self.ladder.changes(self.request)
+        return found if self.found else dict.fromkeys(self.ladder.keys)
 
     def to_json(self) -> dict[str, Any]:
         """The `answer` of a plan: null where not even the smallest fits."""

@@ -13,8 +13,9 @@ from webui.core.clip import ClipCard, ClipRequest
 from webui.core.fields import MAX_BATCH
 from webui.core.language import TextCard, TextRequest
 from webui.core.model import ModelCard
-from webui.core.pages import PageCard, PageRequest
+from webui.core.pages import MAX_SIDE_PX, PageCard, PageRequest, is_page
 from webui.core.request import Request
+from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.training import TrainCard, TrainRequest
 
@@ -49,7 +50,7 @@ class Rungs(Sequence[Request]):
         if isinstance(index, slice):
             return Rungs(self.request, self.keys, self.values[index])
         changes: dict[str, Any] = dict(zip(self.keys, self.values[index], strict=True))
-        return self.request.with_changes(**changes)
+        return self.request.resized(**changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +70,29 @@ class Ladder:
         return self.requests.keys
 
     def amount(self, request: Request) -> Text:
-        """How much of it a request asks for, in words."""
+        """How much of it a request asks for, in words, and the settings that go with it."""
+        with_them = "".join(f", {key}: {value}" for key, value in self._settings(request).items())
         if self.name == "size":
             size = "x".join(str(getattr(request, key)) for key in self.keys)
             if len(self.keys) == 1:
                 size = f"{size} px"
-            return Text(size, size)
+            return Text(size + with_them, size + with_them)
         count = getattr(request, self.keys[0])
         plural = "s" if count != 1 else ""
-        return Text(f"{count} {self.unit.en}{plural}", f"{count} {self.unit.zh}")
+        return Text(
+            f"{count} {self.unit.en}{plural}{with_them}", f"{count} {self.unit.zh}{with_them}"
+        )
 
     def changes(self, request: Request) -> dict[str, Any]:
-        """The request's values of the keys."""
-        return {key: getattr(request, key) for key in self.keys}
+        """The request's values of the keys, and of the settings that go with them."""
+        changes = {key: getattr(request, key) for key in self.keys}
+        settings = self._settings(request)
+        return changes | ({"settings": settings} if settings else {})
+
+    def _settings(self, request: Request) -> Settings:
+        """Fixed settings that had to follow: they are other than those that were asked for."""
+        asked = self.requests.request.settings
+        return {key: value for key, value in request.settings.items() if asked.get(key) != value}
 
     def below(self, request: Request) -> Ladder:
         """The rungs that ask for less than the request."""
@@ -147,12 +158,14 @@ def _page_size(model: PageCard, request: PageRequest) -> Ladder:
     shape = request.width / request.height
     sizes = [
         (height, max(unit, round(height * shape / unit) * unit))
-        for height in range(MAX_PAGE_SIDE_PX, 0, -unit)
+        for height in range(MAX_PAGE_SIDE_PX // unit * unit, 0, -unit)
     ]
     taken = [
         (width, height)
         for height, width in sizes
-        if model.min_pixels <= height * width <= model.max_pixels
+        if is_page(height, width)
+        and max(height, width) <= MAX_SIDE_PX
+        and model.min_pixels <= height * width <= model.max_pixels
         and height * width // unit**2 + model.prompt_tokens + request.new_tokens
         <= model.max_positions
     ]

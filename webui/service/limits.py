@@ -2,12 +2,77 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from webui.core.clip import ClipRequest
 from webui.core.errors import BadInput, NotAllowed
 from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.storage import Ledger, Limits
+
+COSTLY_AT_ONCE = 2
+"""Questions of many searches (`most`, `smallest`, `frontier`) of all visitors together that are
+answered at the same time: each keeps a core busy for seconds."""
+MOST_WAITING = 8
+"""Questions that wait for their turn: each holds one of the 40 threads that the page has
+(anyio's default)."""
+WAIT_S = 10.0
+"""How long they wait: about as long as a few of the questions take."""
+
+
+class VisitorTurns:
+    """Lets visitors' costly questions in, a few at a time; the owner's are always let in.
+
+    Args:
+        at_once: how many are answered at the same time.
+        waiting: how many more may wait for it.
+        wait_s: for how long.
+    """
+
+    def __init__(
+        self, at_once: int = COSTLY_AT_ONCE, waiting: int = MOST_WAITING, wait_s: float = WAIT_S
+    ) -> None:
+        self._places = threading.BoundedSemaphore(at_once + waiting)
+        self._answering = threading.BoundedSemaphore(at_once)
+        self._wait_s = wait_s
+
+    @contextmanager
+    def turn(self, owner: bool) -> Iterator[None]:
+        """Waits for a turn, and gives it back at the end.
+
+        Args:
+            owner: whether the owner asks.
+
+        Raises:
+            NotAllowed: a visitor's turn did not come.
+        """
+        if owner:
+            yield
+            return
+        if not self._places.acquire(blocking=False):
+            raise _busy()
+        try:
+            if not self._answering.acquire(timeout=self._wait_s):
+                raise _busy()
+            try:
+                yield
+            finally:
+                self._answering.release()
+        finally:
+            self._places.release()
+
+
+def _busy() -> NotAllowed:
+    return NotAllowed(
+        Text(
+            "The studio is busy with such questions of other visitors.",
+            "本站正忙于回答其他访客的同类问题。",
+        ),
+        Text("Try again in a minute.", "请过一分钟再试。"),
+    )
 
 
 def check_size(request: Request, limits: Limits) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from webui.catalogue import find_model
 from webui.core.card import Card
 from webui.core.errors import BadInput, DoesNotFit
+from webui.core.model import ModelCard
 from webui.core.phases import PHASES
 from webui.core.plan import Plan
 from webui.core.request import DETECTED, Request
@@ -46,6 +47,8 @@ class Planner:
         self.device = ""
         """The worker's name of its device, once it has reported it."""
         self.worker_pid: Callable[[], int | None] = lambda: None
+        self.check_templates: Callable[[ModelCard], Text | None] = lambda model: None
+        """Has templates of other versions renewed, and tells what the plan says of it."""
 
     def plan(self, request: Request, names: bool = False) -> Plan:
         """The best settings for what is open.
@@ -60,7 +63,8 @@ class Planner:
         model = find_model(request.model, request.task)
         target = self.target(request, names=names)
         _refuse_unsupported(request, target.card)
-        return make_plan(model, request, target, lambda: self._larger_cards(request, target))
+        plan = make_plan(model, request, target, lambda: self._larger_cards(request, target))
+        return self._with_versions(plan, model)
 
     def estimate(self, request: Request, calibrated: bool = True) -> Plan:
         """The request's settings with `estimate`'s defaults.
@@ -74,7 +78,16 @@ class Planner:
         """
         target = self.target(request, calibrated)
         _refuse_unsupported(request, target.card)
-        return make_estimate(find_model(request.model, request.task), request, target)
+        model = find_model(request.model, request.task)
+        return self._with_versions(make_estimate(model, request, target), model)
+
+    def _with_versions(self, plan: Plan, model: ModelCard) -> Plan:
+        """The plan, with a note where its templates are of other library versions."""
+        note = self.check_templates(model)
+        if note is None:
+            return plan
+        notes = (*plan.estimate.notes, note)
+        return replace(plan, estimate=replace(plan.estimate, notes=notes))
 
     def target(self, request: Request, calibrated: bool = True, names: bool = False) -> Target:
         """The card and the limit that the request names, corrected by receipts.
@@ -171,9 +184,17 @@ class Planner:
     def cards_for(self, request: Request) -> Iterator[tuple[Card, Target]]:
         """The cards of the list that can do the request's fixed settings, the smallest first."""
         host = find_card("cpu")
-        for card in sorted(load_cards().values(), key=lambda card: card.vram_bytes):
+        for card in _by_memory():
             if unsupported(request, card) is None:
                 yield card, Target(card=card, limit_bytes=card.vram_bytes, host=host)
+
+    def refused_everywhere(self, request: Request) -> BadInput | None:
+        """Why no card of the list can do the fixed settings; None where one can.
+
+        The reason is that of the largest card: it is the least that stands in the way.
+        """
+        refusals = [unsupported(request, card) for card in _by_memory()]
+        return None if None in refusals else refusals[-1]
 
     def _others(self, device: DeviceReading, names: bool) -> tuple[int, tuple[Text, ...]]:
         """Bytes of the card that other programs hold, and a sentence about them."""
@@ -210,6 +231,11 @@ class Planner:
             for card, larger in self.cards_for(request)
             if card.vram_bytes > target.limit_bytes
         )
+
+
+def _by_memory() -> list[Card]:
+    """The cards of the list, the smallest first."""
+    return sorted(load_cards().values(), key=lambda card: card.vram_bytes)
 
 
 def _refuse_unsupported(request: Request, card: Card) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from webui.core.text import Text
 from webui.estimator.explain import Explanation, explain_estimate
 from webui.optimizer.frontier import Point, find_frontier
 from webui.optimizer.inverse import MOST, Answer, find_most, smallest_card
+from webui.service.limits import VisitorTurns
 from webui.service.planner import Planner, unsupported
 
 SMALLEST = ("card",)
@@ -44,10 +46,16 @@ class Answered:
 
 
 class Questions:
-    """Asks the optimizer and the estimator on behalf of the command line, the API and the page."""
+    """Asks the optimizer and the estimator on behalf of the command line, the API and the page.
 
-    def __init__(self, planner: Planner) -> None:
+    Args:
+        planner: makes the plans.
+        turns: when visitors' questions of many searches are answered.
+    """
+
+    def __init__(self, planner: Planner, turns: VisitorTurns | None = None) -> None:
         self._planner = planner
+        self._turns = turns or VisitorTurns()
 
     def ask(
         self,
@@ -58,7 +66,7 @@ class Questions:
         explain: bool = False,
         frontier: bool = False,
         search: bool = True,
-        names: bool = False,
+        owner: bool = False,
     ) -> Answered:
         """A plan, and what else is asked for.
 
@@ -69,32 +77,54 @@ class Questions:
             explain: take every figure apart.
             frontier: the settings that nothing else beats in memory, time and quality.
             search: choose the open settings (`plan`), or give them their default (`estimate`).
-            names: whether the plan may name other programs on the card (the owner's).
+            owner: whether the owner of the machine asks: the plan may name other programs on the
+                card, and no question waits for those of visitors.
 
         Raises:
             BadInput: no such question, or two at once.
+            NotAllowed: too many costly questions of visitors.
         """
-        answer = self.find(request, most, smallest) if most or smallest else None
-        asked = answer.request if answer else request
-        plan = self._planner.plan(asked, names) if search else self._planner.estimate(asked)
-        model = find_model(request.model, request.task)
-        target = self._planner.target(plan.request, names=names)
-        return Answered(
-            plan=plan,
-            answer=answer,
-            explanation=explain_estimate(model, plan.request, plan.estimate, target)
-            if explain
-            else None,
-            frontier=find_frontier(model, plan.request, target, plan.estimate)
-            if frontier
-            else None,
-        )
+        costly = bool(most or smallest or frontier)
+        with self._turns.turn(owner) if costly else nullcontext():
+            answer = self._find(request, most, smallest) if most or smallest else None
+            asked = answer.request if answer else request
+            plan = self._planner.plan(asked, owner) if search else self._planner.estimate(asked)
+            model = find_model(request.model, request.task)
+            target = self._planner.target(plan.request, names=owner)
+            return Answered(
+                plan=plan,
+                answer=answer,
+                explanation=explain_estimate(model, plan.request, plan.estimate, target)
+                if explain
+                else None,
+                frontier=find_frontier(model, plan.request, target, plan.estimate)
+                if frontier
+                else None,
+            )
 
-    def find(self, request: Request, most: str | None, smallest: str | None) -> Answer:
+    def limits(self, request: Request, owner: bool = False) -> tuple[Answer, ...]:
+        """How far a clip's card goes: the most frames, the largest size, the smallest card.
+
+        Args:
+            request: for a clip.
+            owner: whether the owner of the machine asks.
+
+        Raises:
+            BadInput: a card that cannot do a setting, or no card that can.
+            NotAllowed: too many costly questions of visitors.
+        """
+        with self._turns.turn(owner):
+            return tuple(
+                self._find(request, most, smallest)
+                for most, smallest in (("frames", None), ("size", None), (None, "card"))
+            )
+
+    def _find(self, request: Request, most: str | None, smallest: str | None) -> Answer:
         """The answer to one backward question; `most` or `smallest` as for `ask`.
 
         Raises:
-            BadInput: no such question, none, or two at once; a card that cannot do a setting.
+            BadInput: no such question, none, or two at once; a card that cannot do a setting, or
+                no card that can.
         """
         if bool(most) == bool(smallest):
             raise BadInput(
@@ -105,6 +135,9 @@ class Questions:
         model = find_model(request.model, request.task)
         if smallest:
             _check("smallest", smallest, SMALLEST)
+            refusal = self._planner.refused_everywhere(request)
+            if refusal is not None:
+                raise refusal
             return smallest_card(model, request, self._planner.cards_for(request))
         _check("most", str(most), MOST)
         target = self._planner.target(request)

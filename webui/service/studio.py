@@ -108,6 +108,7 @@ class Studio:
         )
         self._retracer = Retracer(home / "outputs" / "templates", traces=resume)
         self._planner.worker_pid = lambda: self._queue.worker_pid
+        self._planner.check_templates = self._retracer.check
         self._downloads: dict[str, Download] = {}
         self._recording = threading.Lock()
         if resume:
@@ -142,19 +143,11 @@ class Studio:
             request: the workload and fixed settings.
             names: the owner asks: the plan may name other programs on the card.
         """
-        return self._with_versions(self._planner.plan(request, names))
+        return self._planner.plan(request, names)
 
     def estimate(self, request: Request) -> Plan:
         """The named settings, `estimate`'s defaults for the others."""
-        return self._with_versions(self._planner.estimate(request))
-
-    def _with_versions(self, plan: Plan) -> Plan:
-        """The plan, with a note where its templates are of other library versions."""
-        note = self._retracer.check(find_model(plan.request.model, plan.request.task))
-        if note is None:
-            return plan
-        notes = (*plan.estimate.notes, note)
-        return replace(plan, estimate=replace(plan.estimate, notes=notes))
+        return self._planner.estimate(request)
 
     def trials(self, kind: str, request: Request, group: int) -> list[Trial]:
         """The runs that try a request's plan (`webui.service.trials`).

@@ -23,23 +23,24 @@ from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.ui.form import PICTURE
 from webui.ui.page import Page, Visit
+from webui.ui.parameters import with_request_keys
 from webui.ui.results import made_by
 from webui.ui.uploads import received_file, with_pictures
 from webui.ui.words import common as words
 
 POLL_S = 0.25
 MAX_RUNS = 200
-_QUESTIONS = ("most", "smallest", "explain", "frontier")
-"""Parameters of `/plan` that are no keys of a request."""
+_NO_KEYS = ("self", "request")
+"""Parameters of `/generate` that are no keys of a request."""
 
 
 def build_api(page: Page) -> None:
     """Adds the endpoints to the current `gr.Blocks`."""
     endpoints = Endpoints(page)
     # Waiting calls hold no thread and no slot: the service's queue alone decides what runs.
+    for name, question in (("plan", endpoints.plan), ("estimate", endpoints.estimate)):
+        gr.api(with_request_keys(question), api_name=name, concurrency_limit=None)
     for name, function in (
-        ("plan", endpoints.plan),
-        ("estimate", endpoints.estimate),
         ("generate", endpoints.generate),
         ("devices", endpoints.devices),
         ("runs", endpoints.runs),
@@ -49,36 +50,23 @@ def build_api(page: Page) -> None:
 
 
 class Endpoints:
-    """One method an endpoint; parameters left out take the model's defaults."""
+    """One method an endpoint; parameters left out take the model's defaults.
+
+    The questions' `keys` become a parameter for each key of a request (`with_request_keys`).
+    """
 
     def __init__(self, page: Page) -> None:
         self.page = page
 
     def plan(
         self,
-        model: str | None = None,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        image: dict[str, Any] | None = None,
-        last_image: dict[str, Any] | None = None,
-        frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        flow_shift: float | None = None,
-        solver: str | None = None,
-        fps: int | None = None,
-        seed: int | None = None,
-        card: str | None = None,
-        vram_gib: float | None = None,
-        platform: str | None = None,
-        settings: dict[str, Any] | None = None,
-        task: str | None = None,
+        *,
         most: str | None = None,
         smallest: str | None = None,
         explain: bool = False,
         frontier: bool = False,
+        request: gr.Request = None,  # type: ignore[assignment]
+        **keys: Any,
     ) -> dict[str, Any]:
         """Chooses the fastest settings that fit, and says what they take and why.
 
@@ -86,40 +74,19 @@ class Endpoints:
         request that was found, and `answer` says what it is. `explain` and `frontier` add what
         the command line's options of that name print.
         """
-        keys = {key: value for key, value in locals().items() if key not in _QUESTIONS}
         asked = partial(
             self.page.studio.questions.ask,
             most=most,
             smallest=smallest,
             explain=explain,
             frontier=frontier,
+            owner=self._is_owner(request),
         )
-        return self._answer(_keys(keys), asked)
+        return self._answer(_given(keys), asked)
 
-    def estimate(
-        self,
-        model: str | None = None,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        image: dict[str, Any] | None = None,
-        last_image: dict[str, Any] | None = None,
-        frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        flow_shift: float | None = None,
-        solver: str | None = None,
-        fps: int | None = None,
-        seed: int | None = None,
-        card: str | None = None,
-        vram_gib: float | None = None,
-        platform: str | None = None,
-        settings: dict[str, Any] | None = None,
-        task: str | None = None,
-    ) -> dict[str, Any]:
+    def estimate(self, **keys: Any) -> dict[str, Any]:
         """Memory and time of the given settings; what is left out takes its default."""
-        return self._answer(_keys(locals()), self.page.studio.estimate)
+        return self._answer(_given(keys), self.page.studio.estimate)
 
     async def generate(
         self,
@@ -152,7 +119,7 @@ class Endpoints:
         `{"id", "state", "video": file, "outputs": [files], "receipt": {...}}`. Progress is in
         `job.status().progress_data`. Cancelling the call cancels the job.
         """
-        keys = _keys({key: value for key, value in locals().items() if key != "request"})
+        keys = _given({key: value for key, value in locals().items() if key not in _NO_KEYS})
         studio, visit = self.page.studio, self._visit(request)
         try:
             pictures = {key: keys.pop(key) for key in PICTURES if key in keys}
@@ -213,6 +180,13 @@ class Endpoints:
             raise _refusal(error, visit.language) from error
         return {"id": job.id, "state": str(job.state)}
 
+    def _is_owner(self, request: gr.Request) -> bool:
+        """Whether the owner asks; whom nothing identifies may ask for plans as a visitor does."""
+        try:
+            return self.page.visit(request).owner
+        except StudioError:
+            return False
+
     def _visit(self, request: gr.Request) -> Visit:
         try:
             return self.page.visit(request)
@@ -251,9 +225,9 @@ def _named(pictures: dict[str, Any]) -> dict[str, str]:
     return {key: PICTURE for key, value in pictures.items() if received_file(value, key)}
 
 
-def _keys(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The request's keys that were given."""
-    return {key: value for key, value in arguments.items() if key != "self" and value is not None}
+def _given(keys: dict[str, Any]) -> dict[str, Any]:
+    """The request's keys that were not left out."""
+    return {key: value for key, value in keys.items() if value is not None}
 
 
 def _file(path: str) -> dict[str, Any]:

@@ -33,13 +33,9 @@ def limits_panel(
     studio = page.studio
     request = studio.parse(forms.request_data(form, model, pictures))
     plan = studio.plan(request, visit.owner)
-    answers = [
-        studio.questions.find(request, most=most, smallest=smallest)
-        for most, smallest in (("frames", None), ("size", None), (None, "card"))
-    ]
     limits = [
         Alternative(text=answer.text, changes=_changes(answer) if answer.found else {})
-        for answer in answers
+        for answer in studio.questions.limits(request, visit.owner)
     ]
     return render_panel(replace(_content(page, plan, None), limits=limits), visit.language)
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
 
 from webui.catalogue import find_model, models_of
 from webui.core.errors import BadInput
-from webui.core.pages import MAX_SIDE_PX, PageCard, PageRequest, count_pages, page_numbers
+from webui.core.pages import (
+    MAX_PAGES,
+    MAX_RATIO,
+    MAX_SIDE_PX,
+    PageCard,
+    PageRequest,
+    count_pages,
+    page_numbers,
+)
 from webui.core.parse import parse_request
 
 MODELS = list(models_of(PageCard))
@@ -87,6 +96,39 @@ def test_known_cards() -> None:
 def test_page_numbers(pages: str, numbers: list[int]) -> None:
     assert page_numbers(pages) == numbers
     assert parse(pages=pages).repeats == count_pages(pages) == len(numbers)
+
+
+@pytest.mark.parametrize("last", [MAX_PAGES + 1, 100_000_000_000, "9" * 3000], ids=[1, 2, 3])
+def test_pages_beyond_the_last_are_refused_at_once(last: int | str) -> None:
+    began = time.monotonic()
+    error = refused(pages=f"1-{last}")
+    assert error.field == "pages" and str(MAX_PAGES) in error.message.en + error.hint.en
+    assert refused(pages=f"3, {last}").field == "pages"
+    assert time.monotonic() - began < 1
+
+
+def test_pages_named_again_and_again_are_counted_fast() -> None:
+    began = time.monotonic()
+    assert parse(pages=",".join([f"1-{MAX_PAGES}"] * 400)).repeats == MAX_PAGES
+    assert parse(pages=f"1-{MAX_PAGES - 1}, 7, {MAX_PAGES}, 0001").repeats == MAX_PAGES
+    assert time.monotonic() - began < 1
+    assert refused(pages="1," * 2000 + "1").field == "pages"
+
+
+def test_pictures_that_the_processor_refuses_are_refused() -> None:
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    for short in (28, 41, 81):
+        smart_resize(MAX_RATIO * short, short)
+        assert parse(height=MAX_RATIO * short, width=short).height == MAX_RATIO * short
+        assert parse(height=short, width=MAX_RATIO * short).width == MAX_RATIO * short
+        with pytest.raises(ValueError, match="aspect ratio"):
+            smart_resize(MAX_RATIO * short + 1, short)
+        high = refused(height=MAX_RATIO * short + 1, width=short)
+        wide = refused(height=short, width=MAX_RATIO * short + 1)
+        assert (high.field, wide.field) == ("height", "width")
+        for error in (high, wide):
+            assert "200:1" in error.message.en and f"at most {MAX_RATIO * short}" in error.hint.en
 
 
 @pytest.mark.parametrize(

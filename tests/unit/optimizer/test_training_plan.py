@@ -81,6 +81,17 @@ def test_eight_bits_are_used_when_named() -> None:
     assert "optimizer states in 8 bits: -" in said(named)
 
 
+@pytest.mark.parametrize("cap_gib", [80, 28])
+def test_states_in_eight_bits_are_not_shared(cap_gib: float) -> None:
+    """What the parser refuses is not planned, whether it would fit or not."""
+    fixed = {"optimizer": "adamw-8bit", "gpus": 4}
+    request = parse(**FULL, vram_gib=cap_gib, settings=fixed)
+    tried = list(candidates(CARD, request, target_of(request, "h200")))
+    assert tried and {settings["zero_stage"] for settings in tried} == {0}
+    chosen = dict(plan("h200", **FULL, vram_gib=cap_gib, settings=fixed).settings)
+    assert parse(**FULL, settings=chosen).settings == chosen
+
+
 @pytest.mark.parametrize(("cap_gib", "stage"), [(34, 1), (28, 2), (23, 3)])
 def test_of_several_gpus_the_lowest_stage_that_fits_is_taken(cap_gib: float, stage: int) -> None:
     several = {"gpus": 4, "gradient_checkpointing": True}

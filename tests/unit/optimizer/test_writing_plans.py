@@ -20,6 +20,7 @@ from webui.optimizer import make_plan
 from webui.optimizer.candidates import candidates, open_values
 from webui.optimizer.frontier import find_frontier
 from webui.optimizer.inverse import find_most, smallest_card
+from webui.optimizer.ladder import ladders
 
 PAGES = {"task": "parse", "model": "logics-parsing-v1", "height": 1204, "width": 868}
 
@@ -132,6 +133,15 @@ def test_the_largest_page_and_the_longest_answer_that_fit() -> None:
     assert "tokens fit" in tokens.text.en and "词元" in tokens.text.zh
     with pytest.raises(BadInput):
         find_most(model, request, target, "frames")
+
+
+@pytest.mark.parametrize(("width", "height"), [(82, 16_384), (16_384, 82), (40, 8000)])
+def test_sizes_of_narrow_pages_are_those_that_a_request_may_have(width: int, height: int) -> None:
+    request = parse(width=width, height=height)
+    rungs = ladders(find_model(request.model), request)["size"].requests
+    assert rungs
+    for rung in rungs:
+        assert parse(**rung.to_json()).size_text == rung.size_text
 
 
 def test_the_smallest_card_without_streaming() -> None:

@@ -114,6 +114,17 @@ def test_the_smallest_card(run) -> None:
     assert code == 0 and found["card"] == found["answer"]["card"] != "h200"
 
 
+def test_settings_that_no_card_can_do_are_the_answer(run) -> None:
+    text = WAN + ", platform: windows, settings: {allocator: expandable}}"
+    code, (found,), (problem,) = run("plan", text, "--smallest", "card")
+    assert code == 2 and found["error"]["field"] == "settings.allocator"
+    assert "expandable segments" in found["error"]["message"] and "card ''" not in problem
+    # One that only older cards cannot do is looked for among the others.
+    text = WAN + ", settings: {precision: fp8}}"
+    code, (found,), problems = run("plan", text, "--smallest", "card")
+    assert (code, problems, found["answer"]["found"]) == (0, [], True)
+
+
 def test_where_not_even_the_smallest_fits(run) -> None:
     for question in (("--most", "frames"), ("--most", "size")):
         text = WAN + ", card: rtx-4090, vram_gib: 0.3}"

@@ -10,7 +10,9 @@ import pytest
 from webui.catalogue import find_model
 from webui.estimator import templates
 from webui.estimator.answers import use_templates
+from webui.service import Access, Studio
 from webui.service.retrace import Retracer, installed_versions
+from webui.storage import StudioConfig
 
 OTHER = {"diffusers": "0.0.1", "transformers": "0.0.1"}
 
@@ -100,6 +102,26 @@ def test_a_short_command_traces_nothing(tmp_path: Path) -> None:
     retracer = Retracer(tmp_path, traces=False, versions=OTHER, command=("false",))
     assert retracer.check(find_model("demo")) is not None
     assert not retracer._running
+
+
+def test_every_way_to_ask_for_a_plan_has_the_same_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDIO_DEVICE", "cpu")
+    monkeypatch.setattr("webui.service.retrace.installed_versions", lambda: OTHER)
+    studio = Studio(tmp_path, access=Access(), config=StudioConfig(), resume=False)
+    try:
+        request = studio.parse({"model": "demo", "card": "h200", "prompt": "a red circle"})
+        planned = studio.plan(request).estimate.notes
+        assert any("0.0.1" in note.en for note in planned)
+        ask = studio.questions.ask
+        assert ask(request).plan.estimate.notes == planned
+        assert ask(request, smallest="card").plan.estimate.notes[-1] == planned[-1]
+        estimated = studio.estimate(request).estimate.notes
+        assert estimated[-1] == planned[-1]
+        assert ask(request, search=False).plan.estimate.notes == estimated
+    finally:
+        studio.close()
 
 
 def test_closing_ends_the_tracer(tmp_path: Path) -> None:
