@@ -60,6 +60,8 @@ def seconds_term(term: SecondsTerm) -> Term:
         )
     kernels = term.amounts.get("kernels", 0.0)
     launched = f"{kernels:.0f} kernels x {term.rates.get('kernels', 0.0) * 1e6:g} us"
+    if streamed := term.amounts.get("streamed"):
+        launched += f" + {streamed:.0f} streamed tensors x {term.rates['streamed'] * 1e6:g} us"
     how = "overlapped" if term.card != "cpu" else "added"
     how_zh = "重叠进行" if term.card != "cpu" else "相加"
     return Term(

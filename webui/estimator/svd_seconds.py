@@ -32,10 +32,10 @@ def phase_seconds(name: str, memory: SvdMemory, steps: int, card: Card, host: Ca
     return _denoise(memory, steps, card) if name == "denoise" else _decode(memory, card)
 
 
-def _compute(costs: np.ndarray, card: Card, half: bool) -> float:
+def _compute(costs: np.ndarray, card: Card, half: bool, streamed_tensors: int = 0) -> float:
     if card.kind == "cuda":
         costs = costs * np.where(np.array(COSTS) == "conv", CONV_FACTOR, 1.0)
-    return compute_seconds(costs, card, half)
+    return compute_seconds(costs, card, half, streamed_tensors=streamed_tensors)
 
 
 def _transfer(memory: SvdMemory, template: Template, card: Card) -> float:
@@ -64,12 +64,18 @@ def _denoise(memory: SvdMemory, steps: int, card: Card) -> float:
     half = width_of(str(memory.settings["precision"])) == "half"
     split = memory.passes == "split"
     costs = memory.unet.array(f"costs.{'single' if split else memory.guided}")
-    forward = _compute(costs @ axial_cost_monomials(memory.shape.to_dict(), _VARIABLES), card, half)
+    streams = memory.offload in ("leaf", "block")
+    forward = _compute(
+        costs @ axial_cost_monomials(memory.shape.to_dict(), _VARIABLES),
+        card,
+        half,
+        streamed_tensors=len(memory.unet.array("weights")) if streams else 0,
+    )
     if int(memory.settings.get("ffn_chunks", 1)) > 1:
         forward *= 1 + PIECES_SHARE
     passes = 2 if split else 1
     weights = _transfer(memory, memory.unet, card)
-    if memory.offload in ("leaf", "block"):
+    if streams:
         return max(forward, weights) * passes * steps
     return forward * passes * steps + weights
 

@@ -73,8 +73,9 @@ class _Times:
         costs = self.memory.template("text").array("costs") @ cost_monomials({}, ())
         if where == "cpu":
             return compute_seconds(costs, self.host, self.half)
-        seconds = compute_seconds(costs, self.card, self.half)
         passes = 2 if self.memory.request.guided else 1
+        tensors = passes * len(self.memory.weights("text")) if where == "stream" else 0
+        seconds = compute_seconds(costs, self.card, self.half, streamed_tensors=tensors)
         if where == "stream":
             weights = transfer_seconds(self._weights_bytes("text"), self.card)
             return max(seconds, passes * weights)
@@ -111,12 +112,18 @@ class _Times:
         if memory.settings["precision"] == FP8:
             # Each forward pass reads the weights once more, and writes them in bf16.
             costs[COSTS.index("bytes")] += 3 * weights_read
-        forward = compute_seconds(costs, self.card, self.half)
+        streams = self.offload in ("leaf", "block")
+        forward = compute_seconds(
+            costs,
+            self.card,
+            self.half,
+            streamed_tensors=len(self.memory.weights("transformer")) if streams else 0,
+        )
         if int(memory.settings.get("ffn_chunks", 1)) > 1:
             forward *= 1 + PIECES_SHARE
         passes = 2 if memory.request.guided else 1
         weights = transfer_seconds(weights_read, self.card)
-        if self.offload in ("leaf", "block"):
+        if streams:
             forward = max(forward, weights)
         # Steps that a cache leaves out are free: no block runs, and what is left (embeddings,
         # norms, zeros for the blocks) is under 1 % of a pass of 1.3B and larger, 5 % of the demo's

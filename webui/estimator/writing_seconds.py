@@ -41,7 +41,13 @@ def batch_seconds(
     if windowed_tokens is not None and name == "vision":
         kernels = COSTS.index("kernels")
         costs[kernels] = memory.costs(name, b=batch, m=windowed_tokens)[kernels]
-    pass_s = compute_seconds(costs, card, _half(memory), kernel_s=HOST_S[card.kind])
+    pass_s = compute_seconds(
+        costs,
+        card,
+        _half(memory),
+        kernel_s=HOST_S[card.kind],
+        streamed_tensors=_streamed(memory),
+    )
     return _beside_transfer(memory, pass_s, card, "vision" if name == "vision" else "language")
 
 
@@ -61,6 +67,7 @@ def _generate(memory: WritingMemory, card: Card, batch: int) -> float:
         half,
         kernel_s=host_s,
         read_bytes=int(memory.template.array("bytes.step")) + cache_bytes + restored_bytes,
+        streamed_tensors=_streamed(memory),
     )
     return seconds + memory.steps * _beside_transfer(memory, step_s, card, "language")
 
@@ -70,6 +77,11 @@ def _beside_transfer(memory: WritingMemory, pass_s: float, card: Card, part: str
     if not memory.streamed:
         return pass_s
     return max(pass_s, transfer_seconds(int(memory.template.array(f"bytes.{part}")), card))
+
+
+def _streamed(memory: WritingMemory) -> int:
+    """Tensors that a pass brings; the tower's and the language model's are not told apart."""
+    return len(memory.template.array("weights")) if memory.streamed else 0
 
 
 def _half(memory: WritingMemory) -> bool:

@@ -17,6 +17,7 @@ from webui.estimator.case import Case
 from webui.estimator.estimate import estimate
 from webui.estimator.target import Target
 from webui.hardware import find_card
+from webui.optimizer.candidates import quality_cost
 from webui.optimizer.search import can_fit
 from webui.service.trials import BEST, OTHERS, STEP_GIB, Trial, make_trials, trials_table
 
@@ -56,7 +57,9 @@ def test_what_fits_nowhere_has_no_border() -> None:
 def test_rivals_are_the_next_best_and_some_others() -> None:
     request = parse(vram_gib=8)
     trials = make_trials("rivals", request, 1, target_of)
-    assert [trial.role for trial in trials] == ["chosen", *["rival"] * (len(trials) - 1)]
+    assert [trial.role for trial in trials] == ["chosen"] * 2 + ["rival"] * (len(trials) - 2)
+    assert trials[::2] == trials[1::2]
+    trials = trials[::2]
     assert BEST < len(trials) <= BEST + OTHERS
     model, target = find_model(REQUEST["model"]), target_of(request)
     found = [estimate(model, request, trial.request.settings, target) for trial in trials]
@@ -64,7 +67,9 @@ def test_rivals_are_the_next_best_and_some_others() -> None:
     times = [one.seconds for one in found[1:BEST]]
     assert times == sorted(times)
     assert len({tuple(sorted(trial.request.settings.items())) for trial in trials}) == len(trials)
-    assert make_trials("rivals", request, 1, target_of) == trials
+    assert make_trials("rivals", request, 1, target_of)[::2] == trials
+    costs = [quality_cost(one.settings) for one in found]
+    assert max(costs) == costs[0]
 
 
 def receipt(seconds: float, error: dict[str, Any] | None = None) -> Receipt:
@@ -95,5 +100,7 @@ def test_the_table_says_what_happened() -> None:
     assert "FAILED at 6 GiB" in trials_table([(border, out), (beyond, out)])
     chosen = Trial(role="chosen", group=1, request=request)
     rival = Trial(role="rival", group=1, request=request)
-    line = trials_table([(chosen, receipt(2.1)), (rival, receipt(2.0)), (rival, receipt(9))])
+    slow = Trial(role="rival", group=1, request=parse(vram_gib=6, settings={"offload": "leaf"}))
+    runs = [(chosen, 4), (chosen, 2.1), (rival, 2.9), (rival, 2.0), (slow, 9), (slow, 8)]
+    line = trials_table([(trial, receipt(seconds)) for trial, seconds in runs])
     assert "chosen 2.10 s, fastest of 3 2.00 s (+5.0%)" in line
