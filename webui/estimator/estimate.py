@@ -173,13 +173,6 @@ def _notes(
                 "这种架构还没有实测过，因此余量更大。",
             )
         )
-    if rules.kind == "cuda" and settings != unquantized(settings):
-        notes.append(
-            Text(
-                "Quantised weights were not yet compared with measurements on any card.",
-                "量化权重的估算还没有在任何显卡上与实测对比过。",
-            )
-        )
     if not calibrated:
         notes.append(
             Text(

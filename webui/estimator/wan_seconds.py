@@ -12,6 +12,10 @@ from webui.estimator.wan import WITHOUT_ENCODER, WanMemory
 from webui.estimator.wan_step_cache import computed_steps, least_share
 from webui.estimator.wan_steps import expert_steps
 
+INT8_FACTOR = 1.3
+"""How much longer a pass takes with 8-bit products, each of which waits for the host: Wan2.1 14B, 81
+frames of 480x832 on an H200 (bitsandbytes 0.50, 2026-11-27)."""
+
 
 def phase_seconds(name: str, memory: WanMemory, steps: int, card: Card, host: Card) -> float:
     """Seconds of one phase, the weights' way to the card included.
@@ -106,9 +110,7 @@ class _Times:
             shape, ("f", "h", "w")
         )
         weights_read = self._weights_bytes("transformer")
-        # The costs of quantised layers have what restoring their weights moves. Not measured: the
-        # 8-bit products, which are taken to be as fast as those in bf16, and the waits for the
-        # host in each of them, which are left out.
+        # The costs of quantised layers have what restoring their weights moves.
         if memory.settings["precision"] == FP8:
             # Each forward pass reads the weights once more, and writes them in bf16.
             costs[COSTS.index("bytes")] += 3 * weights_read
@@ -119,6 +121,8 @@ class _Times:
             self.half,
             streamed_tensors=len(self.memory.weights("transformer")) if streams else 0,
         )
+        if memory.settings.get("quantization") == "int8":
+            forward *= INT8_FACTOR
         if int(memory.settings.get("ffn_chunks", 1)) > 1:
             forward *= 1 + PIECES_SHARE
         passes = 2 if memory.request.guided else 1
