@@ -237,11 +237,11 @@ class Source:
     """Where templates come from: with each renewal another, so that no cache holds former ones."""
 
     renewals: int
-    folders: tuple[Path, ...]
-    """The first that has a file is read."""
+    folders: tuple[Path, ...] = ()
+    """Looked into before those that ship."""
 
 
-_source = Source(0, (FOLDER,))
+_source = Source(0)
 
 
 def template_source() -> Source:
@@ -252,11 +252,12 @@ def template_source() -> Source:
 def use_local_folder(folder: Path) -> None:
     """Templates of this folder go before those that ship, and are read anew."""
     global _source
-    _source = Source(_source.renewals + 1, (folder, FOLDER))
+    _source = Source(_source.renewals + 1, (folder,))
     _load.cache_clear()
 
 
 @lru_cache(maxsize=512)
 def _load(name: str, source: Source) -> Template | None:
-    path = next((path for folder in source.folders if (path := folder / name).is_file()), None)
+    candidates = (folder / name for folder in (*source.folders, FOLDER))
+    path = next((path for path in candidates if path.is_file()), None)
     return Template(path) if path is not None else None

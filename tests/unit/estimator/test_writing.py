@@ -19,7 +19,7 @@ from webui.estimator.estimate import estimate, host_bytes
 from webui.estimator.qwen_vl import PagesMemory
 from webui.estimator.rules import rules_for
 from webui.estimator.target import Target
-from webui.estimator.writing import WritingMemory
+from webui.estimator.writing import UNSEEN_SHARE, WritingMemory
 from webui.hardware import find_card
 
 PAGES = ("qwen2.5-vl-3b", "qwen2.5-vl-7b", "logics-parsing-v1", "logics-parsing-v2")
@@ -213,7 +213,12 @@ def test_steps_that_are_left_out_change_little(
     # Blocks of the allocator that is not expandable are not always cut to size.
     exact = 0.001 if allocator == "expandable" else 0.01
     assert found.allocated_bytes == pytest.approx(every.allocated_bytes, rel=exact)
-    assert found.reserved_bytes == pytest.approx(every.reserved_bytes, rel=0.03)
+    # Holes of a streamed model's cache show on cards (tests of the receipts), and in no replay.
+    holes = 0
+    if offload == "leaf":
+        holes = memory.phase("generate").unseen_bytes
+        assert 0 <= holes <= UNSEEN_SHARE * every.allocated_bytes
+    assert found.reserved_bytes - holes == pytest.approx(every.reserved_bytes, rel=0.03)
 
 
 def test_the_last_step_is_where_the_cache_is_largest() -> None:
