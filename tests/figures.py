@@ -177,7 +177,7 @@ def _spread(errors: list[float]) -> str:
     """The mean size of errors, the size that all but one in a hundred stay within, the worst."""
     sizes = sorted(abs(error) for error in errors)
     most = sizes[int(0.99 * len(sizes))]
-    return f"{100 * sum(sizes) / len(sizes):.1f} % / {100 * most:.1f} % / {100 * sizes[-1]:.0f} %"
+    return f"{100 * sum(sizes) / len(sizes):.1f} % / {100 * most:.1f} % / {100 * sizes[-1]:.1f} %"
 
 
 def _child(code: str, home: Path, *arguments: str) -> str:

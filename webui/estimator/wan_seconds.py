@@ -13,8 +13,8 @@ from webui.estimator.wan_step_cache import computed_steps, least_share
 from webui.estimator.wan_steps import expert_steps
 
 INT8_FACTOR = 1.3
-"""How much longer a pass takes with 8-bit products, each of which waits for the host: Wan2.1 14B, 81
-frames of 480x832 on an H200 (bitsandbytes 0.50, 2026-11-27)."""
+"""How much longer a pass takes with 8-bit products, each of which waits for the host: Wan2.1 14B,
+81 frames of 480x832 on an H200 (bitsandbytes 0.50, 2026-11-27)."""
 
 
 def phase_seconds(name: str, memory: WanMemory, steps: int, card: Card, host: Card) -> float:

@@ -32,26 +32,45 @@ class CardsTab:
 
 
 def render_tried(runs: list[VerifiedRun], language: str) -> str:
-    """The verified card table: estimated beside measured."""
+    """The verified card table, estimated beside measured: a part for each model."""
     devices = ", ".join(sorted({run.device for run in runs}))
-    about = say(words.ABOUT, language, devices=escape(devices))
-    rows = (
-        (
-            f"{run.cap_gib:g} GiB",
-            f"<code>{escape(run.model)}</code>",
-            escape(run.size),
-            escape(run.means),
-            format_bytes(run.estimated_bytes),
-            f"{format_bytes(run.measured_bytes)} "
-            f"({format_error(run.measured_bytes, run.estimated_bytes)})",
-            say(words.A_STEP, language, time=seconds_text(run.seconds))
-            if run.steps
-            else seconds_text(run.seconds),
-            escape(run.date),
-        )
-        for run in runs
-    )  # fmt: skip
-    return _table(words.TRIED, words.HEADS, rows, language, f'<p class="vs-fine">{about}</p>')
+    about = say(words.ABOUT, language, devices=escape(devices), plans=len(runs))
+    parts = [
+        f"<details><summary><code>{escape(model)}</code> · "
+        f"{_caps(list(its_runs), language)}</summary>"
+        + _table(words.HEADS, [_tried(run, language) for run in its_runs], language)
+        + "</details>"
+        for model, its_runs in _by_model(runs).items()
+    ]
+    return _section(words.TRIED, f'<p class="vs-fine">{about}</p>' + "".join(parts), language)
+
+
+def _by_model(runs: Iterable[VerifiedRun]) -> dict[str, list[VerifiedRun]]:
+    found: dict[str, list[VerifiedRun]] = {}
+    for run in runs:
+        found.setdefault(run.model, []).append(run)
+    return found
+
+
+def _caps(runs: list[VerifiedRun], language: str) -> str:
+    """How many there are, and in what memory."""
+    caps = sorted(run.cap_gib for run in runs)
+    spread = f"{caps[0]:g}" if caps[0] == caps[-1] else f"{caps[0]:g}–{caps[-1]:g}"
+    return say(words.CAPS, language, count=len(runs), caps=spread)
+
+
+def _tried(run: VerifiedRun, language: str) -> tuple[str, ...]:
+    error = format_error(run.measured_bytes, run.estimated_bytes)
+    seconds = seconds_text(run.seconds)
+    return (
+        f"{run.cap_gib:g} GiB",
+        escape(run.size),
+        escape(run.means),
+        format_bytes(run.estimated_bytes),
+        f"{format_bytes(run.measured_bytes)} ({error})",
+        say(words.A_STEP, language, time=seconds) if run.steps else seconds,
+        escape(run.date),
+    )
 
 
 def render_known(cards: Iterable[Card], language: str) -> str:
@@ -67,22 +86,19 @@ def render_known(cards: Iterable[Card], language: str) -> str:
         )
         for card in sorted(cards, key=lambda card: card.vram_bytes)
     )
-    return _table(words.KNOWN, words.KNOWN_HEADS, rows, language)
+    return _section(words.KNOWN, _table(words.KNOWN_HEADS, rows, language), language)
 
 
-def _table(
-    title: Text,
-    heads: Iterable[Text],
-    rows: Iterable[tuple[str, ...]],
-    language: str,
-    about: str = "",
-) -> str:
+def _section(title: Text, content: str, language: str) -> str:
+    return f'<section><h3 class="vs-title">{say(title, language)}</h3>{content}</section>'
+
+
+def _table(heads: Iterable[Text], rows: Iterable[tuple[str, ...]], language: str) -> str:
     head = "".join(f'<th scope="col">{say(text, language)}</th>' for text in heads)
     body = "".join(
         "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for cells in rows
     )
     return (
-        f'<section><h3 class="vs-title">{say(title, language)}</h3>{about}'
         f'<div class="vs-table"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div></section>"
+        f"<tbody>{body}</tbody></table></div>"
     )

@@ -7,15 +7,14 @@ from webui.core.text import Text
 TAB = Text("Cards", "显卡")
 TRIED = Text("What was tried on a GPU", "在 GPU 上试过的")
 ABOUT = Text(
-    "Plans that ran at full size, with random weights, under a hard limit on the card's memory "
+    "{plans} plans that ran at full size, with random weights, under a hard limit on the card's memory "
     "(CUDA context included). The limit stands for a card's memory, not for its speed: the times "
     "are those of {devices}.",
-    "这些方案都以真实尺寸、随机权重、在严格的显存上限（含 CUDA 上下文）内运行过。"
+    "{plans} 个方案都以真实尺寸、随机权重、在严格的显存上限（含 CUDA 上下文）内运行过。"
     "上限代表的是显卡的显存，不是它的速度：用时来自 {devices}。",
 )
 HEADS = (
     Text("Memory", "显存"),
-    Text("Model", "模型"),
     Text("Work", "工作量"),
     Text("Settings", "设置"),
     Text("Estimated", "估算"),
@@ -23,6 +22,7 @@ HEADS = (
     Text("Time", "用时"),
     Text("Date", "日期"),
 )
+CAPS = Text("{count} within {caps} GiB", "{caps} GiB 内 {count} 个")
 A_STEP = Text("{time} a step", "{time}/步")
 KNOWN = Text("Cards that can be planned for", "可以规划的显卡")
 KNOWN_HEADS = (
