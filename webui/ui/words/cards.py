@@ -7,9 +7,9 @@ from webui.core.text import Text
 TAB = Text("Cards", "显卡")
 TRIED = Text("What was tried on a GPU", "在 GPU 上试过的")
 ABOUT = Text(
-    "{plans} plans that ran at full size, with random weights, under a hard limit on the card's memory "
-    "(CUDA context included). The limit stands for a card's memory, not for its speed: the times "
-    "are those of {devices}.",
+    "{plans} plans that ran at full size, with random weights, under a hard limit on the card's "
+    "memory (CUDA context included). The limit stands for a card's memory, not for its speed: the "
+    "times are those of {devices}.",
     "{plans} 个方案都以真实尺寸、随机权重、在严格的显存上限（含 CUDA 上下文）内运行过。"
     "上限代表的是显卡的显存，不是它的速度：用时来自 {devices}。",
 )
