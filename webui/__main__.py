@@ -36,7 +36,7 @@ from webui.service.access import LOCAL
 from webui.service.account import explanation_text, frontier_text
 from webui.service.planner import does_not_fit
 from webui.service.questions import SMALLEST
-from webui.service.recorded import recorded, summary
+from webui.service.recorded import renewed, summary, was_measured
 from webui.service.trials import KINDS, Trial, trials_table
 from webui.service.verify import accuracy_table
 from webui.storage import load_config
@@ -153,14 +153,24 @@ def _accuracy(files: list[Path]) -> int:
     """`accuracy`: a table of the recorded runs, and its summary."""
     try:
         receipts = [receipt for file in files for receipt in read_file(file)]
-        runs = list(recorded(receipts if files else read_receipts()))
     except StudioError as error:
         _complain(error)
         return error.exit_code
+    receipts = receipts if files else list(read_receipts())
+    runs, code = [], 0
+    for receipt in filter(was_measured, receipts):
+        try:
+            runs.append(renewed(receipt))
+        except StudioError as error:  # the others are shown all the same
+            print(f"{receipt.id}: ", end="", file=sys.stderr)
+            _complain(error)
+            code = error.exit_code
+    if not runs:
+        print("There is no run on a card among them.", file=sys.stderr)
+        return code or 2
     print(accuracy_table(run.receipt for run in runs))
-    if runs:
-        print(summary(runs))
-    return 0
+    print(summary(runs, receipts))
+    return code
 
 
 def _studio(given: argparse.Namespace) -> Studio:

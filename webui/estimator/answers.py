@@ -99,8 +99,7 @@ def replay(key: Key, phase: str, room: int | None) -> Replay:
     if known is not None and (room is None or known.asked_bytes <= room):
         return known
     found = _replay_within(key, phase, room)
-    # What fills the room to the last byte may have been cut down to it.
-    if room is None or (not found.met_limit and found.reserved_bytes < room):
+    if room is None or (not found.met_limit and found.asked_bytes <= room):
         with _unhindered_lock:
             _unhindered[key, phase] = found
             if len(_unhindered) > _KEPT_REPLAYS:

@@ -254,4 +254,5 @@ class PhaseEvents:
         reserved = found.reserved_bytes + self.unseen_bytes
         if limit_bytes is not None:
             reserved = min(reserved, limit_bytes)
-        return replace(found, reserved_bytes=reserved)
+        asked = found.asked_bytes + self.unseen_bytes
+        return replace(found, reserved_bytes=reserved, asked_bytes=asked)

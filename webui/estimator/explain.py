@@ -16,7 +16,7 @@ from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
 from webui.core.settings import FP8
 from webui.core.text import Text
-from webui.estimator.case import Case
+from webui.estimator.case import BESIDE_LIMIT, Case
 from webui.estimator.estimate import (
     DISK_BYTES_S,
     PROCESS_HOST_BYTES,
@@ -278,10 +278,12 @@ def _reserved(trace: PhaseTrace, phase: PhaseEstimate) -> Term:
         source = Text("replay of the allocator without a limit", "不设上限的分配器回放")
     elif trace.limited.fits:
         source = Text(
-            f"replay against the limit, {trace.limited.retries} times giving back the cache "
-            f"(without a limit it would reserve {trace.replay.reserved_bytes} B)",
-            f"按上限回放，释放缓存 {trace.limited.retries} 次（不设上限时会保留 "
-            f"{trace.replay.reserved_bytes} B）",
+            f"replay against the limit, or one {BESIDE_LIMIT - 1:.0%} above it where more is kept: "
+            f"{trace.limited.retries} times giving back the cache (without a limit it would "
+            f"reserve {trace.replay.reserved_bytes} B)",
+            f"按上限回放（或高 {BESIDE_LIMIT - 1:.0%}，取保留较多者），"
+            f"释放缓存 {trace.limited.retries} 次"
+            f"（不设上限时会保留 {trace.replay.reserved_bytes} B）",
         )
     else:
         source = Text(

@@ -7,6 +7,8 @@ cards the host is what it waits for.
 
 from __future__ import annotations
 
+import numpy as np
+
 from webui.core.card import Card
 from webui.estimator.seconds import compute_seconds, transfer_seconds
 from webui.estimator.tape import COSTS
@@ -41,14 +43,15 @@ def batch_seconds(
     if windowed_tokens is not None and name == "vision":
         kernels = COSTS.index("kernels")
         costs[kernels] = memory.costs(name, b=batch, m=windowed_tokens)[kernels]
+    part = "vision" if name == "vision" else "language"
     pass_s = compute_seconds(
         costs,
         card,
         _half(memory),
         kernel_s=HOST_S[card.kind],
-        streamed_tensors=_streamed(memory),
+        streamed_tensors=_streamed(memory, part),
     )
-    return _beside_transfer(memory, pass_s, card, "vision" if name == "vision" else "language")
+    return _beside_transfer(memory, pass_s, card, part)
 
 
 def _generate(memory: WritingMemory, card: Card, batch: int) -> float:
@@ -67,7 +70,7 @@ def _generate(memory: WritingMemory, card: Card, batch: int) -> float:
         half,
         kernel_s=host_s,
         read_bytes=int(memory.template.array("bytes.step")) + cache_bytes + restored_bytes,
-        streamed_tensors=_streamed(memory),
+        streamed_tensors=_streamed(memory, "language"),
     )
     return seconds + memory.steps * _beside_transfer(memory, step_s, card, "language")
 
@@ -79,9 +82,14 @@ def _beside_transfer(memory: WritingMemory, pass_s: float, card: Card, part: str
     return max(pass_s, transfer_seconds(int(memory.template.array(f"bytes.{part}")), card))
 
 
-def _streamed(memory: WritingMemory) -> int:
-    """Tensors that a pass brings; the tower's and the language model's are not told apart."""
-    return len(memory.template.array("weights")) if memory.streamed else 0
+def _streamed(memory: WritingMemory, part: str) -> int:
+    """Tensors that a pass of the tower (`vision`) or of the language model brings."""
+    if not memory.streamed:
+        return 0
+    sizes = memory.template.array("weights")
+    # The tower's come first.
+    of_tower = int(np.searchsorted(np.cumsum(sizes), memory.template.array("bytes.vision")))
+    return of_tower if part == "vision" else len(sizes) - of_tower
 
 
 def _half(memory: WritingMemory) -> bool:

@@ -48,11 +48,27 @@ class Recorded:
 
     @property
     def tight(self) -> bool:
-        """It was planned for a cap that it nearly fills."""
+        """It fits its cap and nearly fills it, by today's estimate."""
         cap_gib = self.receipt.request.get("vram_gib")
-        if cap_gib is None:
+        if cap_gib is None or not self.estimate.fits:
             return False
         return self.estimate.peak_device_bytes > TIGHT_SHARE * float(cap_gib) * GIB
+
+    @property
+    def seconds_error(self) -> float:
+        """Estimated over measured seconds of the whole run, less one; uncalibrated."""
+        return self.estimate.seconds / self._measured_seconds - 1
+
+    @property
+    def within_range(self) -> bool:
+        """The run took what was told as a range."""
+        low, high = self.estimate.seconds_range
+        return low <= self._measured_seconds <= high
+
+    @property
+    def _measured_seconds(self) -> float:
+        assert self.receipt.measurement is not None
+        return self.receipt.measurement.seconds
 
     @property
     def _measured_device_bytes(self) -> int:
@@ -64,34 +80,53 @@ def recorded(receipts: Iterable[Receipt]) -> Iterator[Recorded]:
     """Today's estimate beside each run that was measured on a card, at the settings that it had.
 
     Raises:
-        BadInput, NotFound: a receipt names what this version does not know.
+        BadInput: a receipt names what this version does not know.
     """
-    host = find_card("cpu")
-    for receipt in receipts:
-        if receipt.measurement is None or receipt.measurement.source != "cuda":
-            continue
-        card = find_card(str(receipt.plan["card"]))
-        asked = {**receipt.request, "card": card.name, "settings": receipt.plan["settings"]}
-        request = parse_request(asked, find_model)
-        limit = card.vram_bytes if request.vram_gib is None else int(request.vram_gib * GIB)
-        found = estimate(
-            find_model(request.model, request.task),
-            request,
-            request.settings,
-            Target(card=card, limit_bytes=limit, host=host),
-        )
-        yield Recorded(receipt=replace(receipt, plan=found.to_json()), estimate=found)
+    for receipt in filter(was_measured, receipts):
+        yield renewed(receipt)
 
 
-def summary(runs: Sequence[Recorded]) -> str:
-    """Counts and errors, a line each."""
+def was_measured(receipt: Receipt) -> bool:
+    """Whether it is of a run on a card that left figures."""
+    return receipt.measurement is not None and receipt.measurement.source == "cuda"
+
+
+def renewed(receipt: Receipt) -> Recorded:
+    """Today's estimate of one run.
+
+    Raises:
+        BadInput: the receipt names a card, model or setting that this version does not know.
+    """
+    card = find_card(str(receipt.plan.get("card", "")))
+    settings = receipt.plan.get("settings", {})
+    request = parse_request(
+        {**receipt.request, "card": card.name, "settings": settings}, find_model
+    )
+    limit = card.vram_bytes if request.vram_gib is None else int(request.vram_gib * GIB)
+    found = estimate(
+        find_model(request.model, request.task),
+        request,
+        request.settings,
+        Target(card=card, limit_bytes=limit, host=find_card("cpu")),
+    )
+    return Recorded(receipt=replace(receipt, plan=found.to_json()), estimate=found)
+
+
+def summary(runs: Sequence[Recorded], receipts: Sequence[Receipt]) -> str:
+    """Counts and errors, a line each.
+
+    Args:
+        runs: what was measured.
+        receipts: all of them, those without a measurement too.
+    """
     phases = [phase for run in runs for phase in run.phases]
     cards = [find_model(run.estimate.model, run.receipt.request["task"]) for run in runs]
     families = {card.family for card in cards}
     models = {run.receipt.request["model"] for run in runs}
-    capped = [run for run in runs if run.receipt.request.get("vram_gib")]
-    failed = [run for run in capped if run.receipt.error is not None]
+    capped = [receipt for receipt in receipts if receipt.request.get("vram_gib")]
+    failed = [receipt for receipt in capped if receipt.error is not None]
     reserved = [error for phase in phases if (error := phase.reserved_error) is not None]
+    seconds = [run.seconds_error for run in runs]
     beyond = sum(run.beyond_margin for run in runs)
     return "\n".join(
         [
@@ -100,7 +135,10 @@ def summary(runs: Sequence[Recorded]) -> str:
             f"reserved: {spread(reserved)}",
             f"device: {spread([run.device_error for run in runs])}; "
             f"{beyond} above the estimate with its margin",
-            f"capped plans: {len(capped)}, {sum(run.tight for run in capped)} of them above "
+            f"seconds: mean {mean(abs(error) for error in seconds):.0%}, worst "
+            f"{max(abs(error) for error in seconds):.0%}; "
+            f"{mean(run.within_range for run in runs):.0%} within the range that is told",
+            f"capped plans: {len(capped)}, {sum(run.tight for run in runs)} of them above "
             f"{TIGHT_SHARE:.0%} of the cap; {len(failed)} failed",
         ]
     )

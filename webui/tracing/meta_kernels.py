@@ -72,7 +72,8 @@ def _rms_norm(
     eps: float | None = None,
 ) -> torch.Tensor:
     """One kernel on CUDA, with a factor for each row (aten/native/cuda/layer_norm_kernel.cu); on
-    meta even `_fused_rms_norm` falls apart into operations in fp32."""
+    meta even `_fused_rms_norm` falls apart into operations in fp32. The factor is in fp32, also for
+    inputs in half precision."""
     result = torch.empty_like(input)
     input.new_empty((*input.shape[: -len(normalized_shape)], 1), dtype=torch.float32)
     return result

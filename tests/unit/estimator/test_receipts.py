@@ -6,6 +6,7 @@ for the lists in tests/gpu and on a card, makes them again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from statistics import mean
 
@@ -76,6 +77,10 @@ def test_the_device_never_held_more_than_the_estimate_with_its_margin(index: int
 
 
 def test_the_summary_counts():
-    told = summary(runs()[:3])
+    told = summary(runs()[:3], RECEIPTS[:3])
     assert told.startswith("cells: 3, of ")
     assert "0 above the estimate with its margin" in told
+    crashed = replace(RECEIPTS[0], request={**RECEIPTS[0].request, "vram_gib": 8}, measurement=None,
+                      error={"type": "RunFailed"})  # fmt: skip
+    assert "capped plans: 1, 0 of them" in summary(runs()[:1], [crashed])
+    assert summary(runs()[:1], [crashed]).endswith("1 failed")
