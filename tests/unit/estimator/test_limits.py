@@ -1,4 +1,4 @@
-"""Near the limit: the same answer whatever was asked before, and true of what the worker may use."""
+"""Near the limit: one answer whatever was asked before, and true of what the worker may use."""
 
 from __future__ import annotations
 
