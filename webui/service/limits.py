@@ -38,20 +38,36 @@ class VisitorTurns:
         self._places = threading.BoundedSemaphore(at_once + waiting)
         self._answering = threading.BoundedSemaphore(at_once)
         self._wait_s = wait_s
+        self._asking: set[str] = set()
+        self._asking_lock = threading.Lock()
 
     @contextmanager
-    def turn(self, owner: bool) -> Iterator[None]:
+    def turn(self, owner: bool, visitor: str = "") -> Iterator[None]:
         """Waits for a turn, and gives it back at the end.
 
         Args:
             owner: whether the owner asks.
+            visitor: who asks, one question at a time; those whom nothing identifies count as one.
 
         Raises:
-            NotAllowed: a visitor's turn did not come.
+            NotAllowed: a visitor's turn did not come, or the visitor has one already.
         """
         if owner:
             yield
             return
+        with self._asking_lock:
+            if visitor in self._asking:
+                raise _busy()
+            self._asking.add(visitor)
+        try:
+            with self._place():
+                yield
+        finally:
+            with self._asking_lock:
+                self._asking.discard(visitor)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
             raise _busy()
         try:
@@ -68,8 +84,8 @@ class VisitorTurns:
 def _busy() -> NotAllowed:
     return NotAllowed(
         Text(
-            "The studio is busy with such questions of other visitors.",
-            "本站正忙于回答其他访客的同类问题。",
+            "The studio is still busy with such questions.",
+            "本站还在回答同类问题。",
         ),
         Text("Try again in a minute.", "请过一分钟再试。"),
     )

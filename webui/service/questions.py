@@ -67,6 +67,7 @@ class Questions:
         frontier: bool = False,
         search: bool = True,
         owner: bool = False,
+        visitor: str = "",
     ) -> Answered:
         """A plan, and what else is asked for.
 
@@ -79,13 +80,14 @@ class Questions:
             search: choose the open settings (`plan`), or give them their default (`estimate`).
             owner: whether the owner of the machine asks: the plan may name other programs on the
                 card, and no question waits for those of visitors.
+            visitor: who asks, where that is known.
 
         Raises:
             BadInput: no such question, or two at once.
             NotAllowed: too many costly questions of visitors.
         """
         costly = bool(most or smallest or frontier)
-        with self._turns.turn(owner) if costly else nullcontext():
+        with self._turns.turn(owner, visitor) if costly else nullcontext():
             answer = self._find(request, most, smallest) if most or smallest else None
             asked = answer.request if answer else request
             plan = self._planner.plan(asked, owner) if search else self._planner.estimate(asked)
@@ -102,18 +104,21 @@ class Questions:
                 else None,
             )
 
-    def limits(self, request: Request, owner: bool = False) -> tuple[Answer, ...]:
+    def limits(
+        self, request: Request, owner: bool = False, visitor: str = ""
+    ) -> tuple[Answer, ...]:
         """How far a clip's card goes: the most frames, the largest size, the smallest card.
 
         Args:
             request: for a clip.
             owner: whether the owner of the machine asks.
+            visitor: who asks, where that is known.
 
         Raises:
             BadInput: a card that cannot do a setting, or no card that can.
             NotAllowed: too many costly questions of visitors.
         """
-        with self._turns.turn(owner):
+        with self._turns.turn(owner, visitor):
             return tuple(
                 self._find(request, most, smallest)
                 for most, smallest in (("frames", None), ("size", None), (None, "card"))

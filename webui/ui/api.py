@@ -80,7 +80,7 @@ class Endpoints:
             smallest=smallest,
             explain=explain,
             frontier=frontier,
-            owner=self._is_owner(request),
+            **self._who(request),
         )
         return self._answer(_given(keys), asked)
 
@@ -180,12 +180,13 @@ class Endpoints:
             raise _refusal(error, visit.language) from error
         return {"id": job.id, "state": str(job.state)}
 
-    def _is_owner(self, request: gr.Request) -> bool:
-        """Whether the owner asks; whom nothing identifies may ask for plans as a visitor does."""
+    def _who(self, request: gr.Request) -> dict[str, Any]:
+        """Who asks; whom nothing identifies may ask for plans as a visitor does."""
         try:
-            return self.page.visit(request).owner
+            visit = self.page.visit(request)
         except StudioError:
-            return False
+            return {"owner": False}
+        return {"owner": visit.owner, "visitor": visit.visitor}
 
     def _visit(self, request: gr.Request) -> Visit:
         try:

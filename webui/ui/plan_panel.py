@@ -35,7 +35,7 @@ def limits_panel(
     plan = studio.plan(request, visit.owner)
     limits = [
         Alternative(text=answer.text, changes=_changes(answer) if answer.found else {})
-        for answer in studio.questions.limits(request, visit.owner)
+        for answer in studio.questions.limits(request, visit.owner, visit.visitor)
     ]
     return render_panel(replace(_content(page, plan, None), limits=limits), visit.language)
 

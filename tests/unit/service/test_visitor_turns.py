@@ -22,8 +22,8 @@ COSTLY: list[dict[str, Any]] = [{"most": "frames"}, {"smallest": "card"}, {"fron
 def taken(turns: VisitorTurns, count: int = COSTLY_AT_ONCE) -> Iterator[ExitStack]:
     """Turns that other visitors have."""
     with ExitStack() as others:
-        for _ in range(count):
-            others.enter_context(turns.turn(owner=False))
+        for number in range(count):
+            others.enter_context(turns.turn(owner=False, visitor=f"other {number}"))
         yield others
 
 
@@ -39,6 +39,19 @@ def test_two_at_a_time_and_the_third_is_told_that_the_studio_is_busy() -> None:
         with turns.turn(owner=True):
             pass
     with taken(turns):  # all were given back, that of the refused one too
+        pass
+
+
+def test_a_visitor_has_one_question_at_a_time() -> None:
+    turns = VisitorTurns(wait_s=30)
+    with turns.turn(owner=False, visitor="one"):
+        began = time.monotonic()
+        with pytest.raises(NotAllowed), turns.turn(owner=False, visitor="one"):
+            pass
+        assert time.monotonic() - began < 5
+        with turns.turn(owner=False, visitor="two"):
+            pass
+    with turns.turn(owner=False, visitor="one"):
         pass
 
 
