@@ -152,7 +152,7 @@ def verified_table() -> Text:
         language: [
             f"| {run.cap_gib:g} GiB | `{run.model}` | {run.size} | {run.means} "
             f"| {run.estimated_bytes / GIB:.2f} GiB "
-            f"| {run.measured_bytes / GIB:.2f} GiB ({run.error:+.1%}) "
+            f"| {run.measured_bytes / GIB:.2f} GiB ({run.difference:+.1%}) "
             f"| {run.seconds:.2f} s{a_step if run.steps else ''} |"
             for run in runs
         ]

@@ -168,8 +168,12 @@ def _accuracy(files: list[Path]) -> int:
     if not runs:
         print("There is no run on a card among them.", file=sys.stderr)
         return code or 2
-    print(accuracy_table(run.receipt for run in runs))
-    print(summary(runs, receipts))
+    try:
+        print(accuracy_table((run.receipt for run in runs), totals=False))
+        print(summary(runs, receipts), flush=True)
+    except BrokenPipeError:  # whoever read the table has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return code
 
 
@@ -330,6 +334,7 @@ def _print_plan(plan: Plan) -> None:
         f"{format_bytes(found.peak_device_bytes)} of {format_bytes(found.limit_bytes)}, "
         f"{format_seconds(found.seconds_range[0])} to {format_seconds(found.seconds_range[1])}"
     )
+    print(f"  {format_bytes(found.host_bytes)} of this computer's own memory")
     for phase in found.phases:
         print(
             f"  {phase.name:<8} {format_bytes(phase.allocated_bytes):>10} allocated "

@@ -8,6 +8,7 @@ from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.estimator.answers import Key, key_of, live_peak, memory_of, raw_seconds, replay
+from webui.estimator.blocks import LARGE_SEGMENT
 from webui.estimator.families import find_family
 from webui.estimator.replay import Replay
 from webui.estimator.rules import rules_for
@@ -47,11 +48,16 @@ class Case:
         self.rules = rules_for(target.card, str(settings["allocator"]), request.platform)
         self.room_bytes = max(0, room_bytes(target, self.rules))
         """What the allocator may need: the margin stays free."""
-        self.allowed_bytes = max(0, target.limit_bytes - target.card.context_bytes)
+        self.allowed_bytes = max(self.room_bytes, self._worker_limit())
         """What it may reserve: its cache fills the margin too, and is given back when needed."""
         # Not of a kept memory: the number of steps decides which experts run, and is in no key.
         names = find_family(model).memory(model, request, settings, self.rules).phase_names()
         self._keys = {name: key_of(name, model, request, settings, self.rules) for name in names}
+
+    def _worker_limit(self) -> int:
+        """The limit that the worker sets (worker/device.py)."""
+        free = self.target.limit_bytes - self.target.card.context_bytes
+        return free - LARGE_SEGMENT if self.rules.kind == "cuda" else free
 
     @property
     def phases(self) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ def estimate_case(case: Case) -> Estimate:
     low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
     margin = margin_bytes(target, case.rules)
     if fits:
-        left = case.allowed_bytes - max(phase.reserved_bytes for phase in phases)
+        allowed = target.limit_bytes - target.card.context_bytes
+        left = allowed - max(phase.reserved_bytes for phase in phases)
         margin = max(0, min(margin, left))
     return Estimate(
         model=model.name,

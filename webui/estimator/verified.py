@@ -58,9 +58,9 @@ class VerifiedRun:
     date: str
 
     @property
-    def error(self) -> float:
-        """Estimated over measured, less one."""
-        return self.estimated_bytes / self.measured_bytes - 1
+    def difference(self) -> float:
+        """Measured over planned, less one."""
+        return self.measured_bytes / self.estimated_bytes - 1
 
     @property
     def means(self) -> str:
@@ -85,9 +85,16 @@ def read_file(path: Path) -> list[Receipt]:
         BadInput: it cannot be read, or holds something else.
     """
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BadInput(
+            "", Text(f"{path} cannot be read: {reason}.", f"无法读取 {path}：{reason}。")
+        ) from error
+    try:
+        items = json.loads(text)
         return [Receipt.from_json(item) for item in items if "plan" in item]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise BadInput(
             "",
             Text(f"{path.name} holds no receipts.", f"{path.name} 中没有运行记录。"),

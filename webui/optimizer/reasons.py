@@ -117,6 +117,8 @@ def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -
     return _NAMES.get((name, value))
 
 
+_NO_TIME_S = 0.05
+"""Less is told as none."""
 _SAVE_TIME = {"page_batch", "step_cache"}
 """Means that save time and not memory."""
 _NOTHING_RECOMPUTED = Text(
@@ -188,7 +190,7 @@ def _saving(
         counted = [max(counted, key=changed.__getitem__)]
     bytes_difference = max(map(used.peak_bytes, counted)) - max(map(without.peak_bytes, counted))
     time_difference = sum(used.seconds(phase) - without.seconds(phase) for phase in counted)
-    if not bytes_difference and not time_difference:
+    if not bytes_difference and abs(time_difference) < _NO_TIME_S:
         return None
     per_en, per_zh = (" a step", "/步") if whole else ("", "")
     if counted[0].startswith("denoise"):
@@ -196,7 +198,7 @@ def _saving(
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"
-    time_sign = "-" if time_difference < -0.05 else "+"
+    time_sign = "-" if time_difference < -_NO_TIME_S else "+"
     time = format_seconds(abs(time_difference))
     during = next(words for start, words in _PHASE_WORDS.items() if counted[0].startswith(start))
     return Text(

@@ -55,7 +55,8 @@ class Corrections:
             factors = ", ".join(f"{phase} x{factor:.2f}" for phase, factor in self.speed.items())
             found.append(
                 Text(
-                    f"Times are corrected by the last {_runs(runs)} of this machine: {factors}.",
+                    f"Times are corrected by the last {_runs(runs) if runs > 1 else 'run'} of this "
+                    f"machine: {factors}.",
                     f"时间已按本机最近 {runs} 次运行修正：{factors}。",
                 )
             )

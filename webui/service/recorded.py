@@ -87,8 +87,9 @@ def recorded(receipts: Iterable[Receipt]) -> Iterator[Recorded]:
 
 
 def was_measured(receipt: Receipt) -> bool:
-    """Whether it is of a run on a card that left figures."""
-    return receipt.measurement is not None and receipt.measurement.source == "cuda"
+    """Whether it is of a run on a card that came to its end."""
+    measured = receipt.measurement
+    return measured is not None and measured.source == "cuda" and receipt.error is None
 
 
 def renewed(receipt: Receipt) -> Recorded:
@@ -117,7 +118,7 @@ def summary(runs: Sequence[Recorded], receipts: Sequence[Receipt]) -> str:
 
     Args:
         runs: what was measured.
-        receipts: all of them, those without a measurement too.
+        receipts: all of them, those that failed too.
     """
     phases = [phase for run in runs for phase in run.phases]
     cards = [find_model(run.estimate.model, run.receipt.request["task"]) for run in runs]

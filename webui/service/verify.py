@@ -55,8 +55,13 @@ def accuracy(receipt: Receipt) -> Iterator[PhaseAccuracy]:
             )
 
 
-def accuracy_table(receipts: Iterable[Receipt]) -> str:
-    """A table for a terminal, with the mean and the worst error below."""
+def accuracy_table(receipts: Iterable[Receipt], totals: bool = True) -> str:
+    """A table for a terminal.
+
+    Args:
+        receipts: the runs.
+        totals: the mean and the worst error below.
+    """
     lines = [
         f"{'request':<42} {'phase':<8} {'estimated':>10} {'measured':>10} {'error':>7} "
         f"{'reserved':>10} {'error':>7} {'est. s':>8} {'s':>8}"
@@ -83,7 +88,7 @@ def accuracy_table(receipts: Iterable[Receipt]) -> str:
                 + f"{row.estimated_s:>8.2f} {row.measured_s:>8.2f}"
             )
     for label, values in (("allocated", errors), ("reserved", reserved_errors)):
-        if values:
+        if values and totals:
             mean = sum(abs(value) for value in values) / len(values)
             worst = max(abs(value) for value in values)
             lines.append(f"{label}: {len(values)} phases, mean {mean:.2%}, worst {worst:.2%}")

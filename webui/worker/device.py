@@ -19,6 +19,8 @@ _LATER_CONTEXT_BYTES = 80 * MIB
 """What the context grows by once copy streams run: 784 to 856 MiB on an H200, 2026-11-21."""
 _PLAUSIBLE_CONTEXT_BYTES = (64 * MIB, 4096 * MIB)
 _GROWTH_BYTES = 512 * MIB
+_BEYOND_LIMIT_BYTES = 20 * MIB
+"""Expandable segments grow by whole units of so much, the last one past the allocator's limit."""
 
 
 class Device:
@@ -81,7 +83,7 @@ class CudaDevice(Device):
         fraction = 1.0
         if limit_bytes is not None:
             context = max(self.context_bytes + _LATER_CONTEXT_BYTES, context_bytes)
-            fraction = (limit_bytes - context) / self._total_bytes
+            fraction = (limit_bytes - context - _BEYOND_LIMIT_BYTES) / self._total_bytes
         torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.001, fraction)), 0)
 
     def empty_cache(self) -> None:

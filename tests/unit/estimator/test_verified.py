@@ -19,7 +19,7 @@ def test_the_newest_run_stands_and_failed_ones_do_not() -> None:
     failed = replace(newer, created="2099-01-02T00:00:00+00:00", error={"message": {}})
     (run,) = verified_runs((newer, capped, failed))
     assert run.date == "2099-01-01"
-    assert run.error == run.estimated_bytes / run.measured_bytes - 1
+    assert run.difference == run.measured_bytes / run.estimated_bytes - 1
 
 
 def test_runs_without_a_cap_are_left_out() -> None:
