@@ -54,10 +54,14 @@ class Case:
         names = find_family(model).memory(model, request, settings, self.rules).phase_names()
         self._keys = {name: key_of(name, model, request, settings, self.rules) for name in names}
 
+    @property
+    def free_bytes(self) -> int:
+        """What the context leaves of the limit."""
+        return self.target.limit_bytes - self.target.card.context_bytes
+
     def _worker_limit(self) -> int:
-        """The limit that the worker sets (worker/device.py)."""
-        free = self.target.limit_bytes - self.target.card.context_bytes
-        return free - LARGE_SEGMENT if self.rules.kind == "cuda" else free
+        """The limit that the worker sets (`_BEYOND_LIMIT_BYTES` in worker/device.py)."""
+        return self.free_bytes - LARGE_SEGMENT if self.rules.kind == "cuda" else self.free_bytes
 
     @property
     def phases(self) -> tuple[str, ...]:

@@ -66,8 +66,7 @@ def estimate_case(case: Case) -> Estimate:
     low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
     margin = margin_bytes(target, case.rules)
     if fits:
-        allowed = target.limit_bytes - target.card.context_bytes
-        left = allowed - max(phase.reserved_bytes for phase in phases)
+        left = case.free_bytes - max(phase.reserved_bytes for phase in phases)
         margin = max(0, min(margin, left))
     return Estimate(
         model=model.name,

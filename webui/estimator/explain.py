@@ -303,7 +303,7 @@ def _margin(request: Request, found: Estimate, target: Target) -> tuple[Term, ..
     )
     by_share = int(shared * share)
     terms = [
-        Term(Text(f"{share:.0%} of {shared} B", f"{shared} B 的 {share:.0%}"), by_share, why),
+        Term(Text(f"{share:.1%} of {shared} B", f"{shared} B 的 {share:.1%}"), by_share, why),
         Term(Text("fixed part", "固定部分"), fixed, why),
     ]
     if found.margin_bytes < by_share + fixed:

@@ -44,8 +44,8 @@ CUDA = Efficiency(
     start_s=0.16,
     read=0.75,
 )
-"""Fitted on an H200 (torch 2.11, CUDA 13.0, 2026-11-21): 65 phases of Wan 1.3B and 14B, 86 % of
-them within 15 % (receipts/h200.json and the cells of tests/unit/estimator)."""
+"""Fitted on an H200 (torch 2.11, CUDA 13.0) to 65 phases of Wan 1.3B and 14B of 2026-11-21, 86 % of
+them within 15 %; `python -m webui accuracy` compares with the runs that are kept."""
 
 CPU = Efficiency(
     matmul=0.55,

@@ -78,8 +78,8 @@ def render_known(cards: Iterable[Card], language: str) -> str:
     rows = (
         (
             escape(card.title),
-            f"<code>{escape(card.name)}</code>",
             f"{card.vram_bytes / GIB:.1f} GiB",
+            f"<code>{escape(card.name)}</code>",
             f"{card.bandwidth_bytes_s / 1e9:.0f} GB/s",
             f"{card.bf16_flops / 1e12:.0f} TFLOP/s",
             "✓" if card.bf16 else "–",

@@ -27,8 +27,8 @@ A_STEP = Text("{time} a step", "{time}/步")
 KNOWN = Text("Cards that can be planned for", "可以规划的显卡")
 KNOWN_HEADS = (
     Text("Card", "显卡"),
-    Text("Name in requests", "请求中的名称"),
     Text("Memory", "显存"),
+    Text("Name in requests", "请求中的名称"),
     Text("Bandwidth", "显存带宽"),
     Text("16 bit", "16 位算力"),
     Text("Has bf16", "支持 bf16"),
