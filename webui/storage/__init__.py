@@ -1,6 +1,6 @@
 """What stays on disk: the ledger of runs, outputs, presets, the configuration, and weights."""
 
-from webui.storage.config import Limits, StudioConfig, load_config
+from webui.storage.config import Limits, MemoryPolicy, StudioConfig, load_config
 from webui.storage.hub import Download, DownloadProgress
 from webui.storage.ledger import JobRecord, Ledger, Recovery, SpeedSample
 from webui.storage.metadata import read_metadata
@@ -16,6 +16,7 @@ __all__ = [
     "JobRecord",
     "Ledger",
     "Limits",
+    "MemoryPolicy",
     "Outputs",
     "Presence",
     "Preset",

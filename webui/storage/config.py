@@ -7,6 +7,8 @@
     hub_cache: /data/hub
     language: zh
     calibration: false
+    metrics: false
+    memory: {warn_threshold: 0.9, retries_after_out_of_memory: 1}
     limits: {max_queued: 20, max_queued_per_user: 3, max_pixel_frames: 35000000}
 """
 
@@ -42,6 +44,24 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPolicy:
+    """How the studio treats the card's memory."""
+
+    auto_optimize: bool = True
+    """Settings that a request leaves open are chosen for it; else they are `estimate`'s defaults."""
+    force_fp16_threshold: float = 16.0
+    """Cards with less memory (GiB) never run in fp32; 0 for no such cards."""
+    enable_monitoring: bool = True
+    """Keep a history of the devices' readings."""
+    warn_threshold: float = 0.85
+    """Share of a card's memory in use from which the dashboard warns."""
+    clear_cache_after_generation: bool = True
+    """The worker gives its allocator's cache back after each job."""
+    retries_after_out_of_memory: int = 2
+    """How often a job that ran out of memory is planned anew and run again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudioConfig:
     """The owner's choices; everything has a default."""
 
@@ -52,6 +72,9 @@ class StudioConfig:
     language: str | None = None
     """`en` or `zh`; None follows the browser."""
     limits: Limits = field(default_factory=Limits)
+    memory: MemoryPolicy = field(default_factory=MemoryPolicy)
+    metrics: bool = False
+    """Serve `/metrics` in Prometheus' format."""
     calibration: bool = True
     """Correct estimates by what receipts of this machine showed."""
 
@@ -111,9 +134,6 @@ def _parse(data: Any, path: Path, model_names: Collection[str] | None) -> Studio
     if language is not None and language not in LANGUAGES:
         choices = ", ".join(LANGUAGES)
         raise _wrong(path, "language", f"it is one of {choices}", f"可用的值：{choices}")
-    calibration = given.get("calibration", True)
-    if not isinstance(calibration, bool):
-        raise _wrong(path, "calibration", "it is true or false", "可用的值：true、false")
     cache = given.get("hub_cache")
     return StudioConfig(
         models={
@@ -122,7 +142,9 @@ def _parse(data: Any, path: Path, model_names: Collection[str] | None) -> Studio
         hub_cache=None if cache is None else _folder(cache, path, "hub_cache"),
         language=language,
         limits=_limits(given.get("limits") or {}, path),
-        calibration=calibration,
+        memory=_memory(given.get("memory") or {}, path),
+        metrics=_flag(given.get("metrics", False), path, "metrics"),
+        calibration=_flag(given.get("calibration", True), path, "calibration"),
     )
 
 
@@ -135,6 +157,39 @@ def _limits(data: Any, path: Path) -> Limits:
                 path, f"limits.{name}", "it is a whole number from 1", "应当是不小于 1 的整数"
             )
     return Limits(**given)
+
+
+_MEMORY_RANGES: Mapping[str, tuple[float, float]] = {
+    "force_fp16_threshold": (0, 1024),
+    "warn_threshold": (0.1, 1),
+    "retries_after_out_of_memory": (0, 8),
+}
+"""Least and most of each figure."""
+
+
+def _memory(data: Any, path: Path) -> MemoryPolicy:
+    defaults = {item.name: getattr(MemoryPolicy(), item.name) for item in fields(MemoryPolicy)}
+    given = check_keys(data, where=f"{path.name}, memory", optional=list(defaults))
+    read: dict[str, Any] = {}
+    for name, value in given.items():
+        where = f"memory.{name}"
+        if isinstance(defaults[name], bool):
+            read[name] = _flag(value, path, where)
+            continue
+        low, high = _MEMORY_RANGES[name]
+        kinds = (int,) if isinstance(defaults[name], int) else (int, float)
+        if type(value) not in kinds or not low <= value <= high:
+            raise _wrong(
+                path, where, f"it is a number from {low} to {high}", f"应当是 {low} 到 {high} 的数"
+            )
+        read[name] = value
+    return MemoryPolicy(**read)
+
+
+def _flag(value: Any, path: Path, field_name: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(path, field_name, "it is true or false", "可用的值：true、false")
+    return value
 
 
 def _folder(value: Any, path: Path, field_name: str) -> Path:

@@ -31,13 +31,15 @@ def test_a_full_file_is_read(tmp_path):
     write(
         tmp_path,
         "models: {wan2.1-t2v-1.3b: weights/wan}\nhub_cache: ~/hub\nlanguage: zh\n"
-        "limits: {max_queued: 5}\n",
+        "limits: {max_queued: 5}\nmemory: {warn_threshold: 1, auto_optimize: false}\nmetrics: true\n",
     )
     config = load(tmp_path)
     assert config.models["wan2.1-t2v-1.3b"] == tmp_path / "weights/wan"
     assert config.hub_cache == Path.home() / "hub"
     assert (config.language, config.limits.max_queued) == ("zh", 5)
     assert config.limits.max_queued_per_user == 3
+    assert config.metrics and not config.memory.auto_optimize
+    assert (config.memory.warn_threshold, config.memory.force_fp16_threshold) == (1, 16)
 
 
 def test_the_command_line_wins(tmp_path):
@@ -57,6 +59,12 @@ def test_the_command_line_wins(tmp_path):
         ("limits: {max_queued: 0}", "limits.max_queued", ""),
         ("limits: {max_queued: true}", "limits.max_queued", ""),
         ("language: fr", "language", ""),
+        ("metrics: 1", "metrics", ""),
+        ("memory: {warn_treshold: 0.5}", "warn_treshold", "warn_threshold"),
+        ("memory: {warn_threshold: 1.5}", "memory.warn_threshold", ""),
+        ("memory: {warn_threshold: .nan}", "memory.warn_threshold", ""),
+        ("memory: {auto_optimize: 1}", "memory.auto_optimize", ""),
+        ("memory: {retries_after_out_of_memory: 1.5}", "memory.retries_after_out_of_memory", ""),
         ("- a list", "", "models"),
         ("models: {a: [", "", ""),
     ],
