@@ -48,7 +48,7 @@ class MemoryPolicy:
     """How the studio treats the card's memory."""
 
     auto_optimize: bool = True
-    """Settings that a request leaves open are chosen for it; else they are `estimate`'s defaults."""
+    """What a request leaves open is chosen for it; else it is `estimate`'s default."""
     force_fp16_threshold: float = 16.0
     """Cards with less memory (GiB) never run in fp32; 0 for no such cards."""
     enable_monitoring: bool = True

@@ -31,7 +31,8 @@ def test_a_full_file_is_read(tmp_path):
     write(
         tmp_path,
         "models: {wan2.1-t2v-1.3b: weights/wan}\nhub_cache: ~/hub\nlanguage: zh\n"
-        "limits: {max_queued: 5}\nmemory: {warn_threshold: 1, auto_optimize: false}\nmetrics: true\n",
+        "limits: {max_queued: 5}\nmetrics: true\n"
+        "memory: {warn_threshold: 1, auto_optimize: false}\n",
     )
     config = load(tmp_path)
     assert config.models["wan2.1-t2v-1.3b"] == tmp_path / "weights/wan"
