@@ -34,6 +34,7 @@ from webui.optimizer.inverse import MOST
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
 from webui.service.account import explanation_text, frontier_text
+from webui.service.claims import check_shipped, claims_table
 from webui.service.planner import does_not_fit
 from webui.service.questions import SMALLEST
 from webui.service.recorded import renewed, summary, was_measured
@@ -49,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.command == "accuracy":
         return _accuracy(given.files)
+    if given.command == "claims":
+        return _claims(given.json)
     try:
         requests = read_requests(given.file)
         studio = _studio(given)
@@ -146,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
         "files", metavar="FILE.json", nargs="*", type=Path,
         help="what `verify --save` wrote; those that ship when none is named",
     )  # fmt: skip
+    claims = commands.add_parser("claims", help="what the guides say, beside our figures")
+    claims.add_argument("--json", action="store_true", help="as JSON on stdout")
     return parser
 
 
@@ -175,6 +180,19 @@ def _accuracy(files: list[Path]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+def _claims(as_json: bool) -> int:
+    """`claims`: each figure of the guides with our estimate, measurement and verdict."""
+    checked = check_shipped()
+    answers = [one.to_json() for one in checked]
+    text = json.dumps(answers, ensure_ascii=False, indent=1) if as_json else claims_table(checked)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read them has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
 
 
 def _studio(given: argparse.Namespace) -> Studio:

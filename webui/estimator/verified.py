@@ -65,11 +65,16 @@ class VerifiedRun:
     @property
     def means(self) -> str:
         """The settings that are not as they would be on a card with memory to spare."""
-        return ", ".join(
-            f"{name} {value}".replace(" True", "")
-            for name, value in self.settings.items()
-            if name in _SPARE and value != _SPARE[name]
-        )
+        return means_of(self.settings)
+
+
+def means_of(settings: Mapping[str, Any]) -> str:
+    """Names the settings that save memory, e.g. `offload leaf, vae_tiling`."""
+    return ", ".join(
+        f"{name} {value}".replace(" True", "")
+        for name, value in settings.items()
+        if name in _SPARE and value != _SPARE[name]
+    )
 
 
 @cache

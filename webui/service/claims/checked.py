@@ -1,0 +1,141 @@
+"""All claims of all guides, each with what was found of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from webui.catalogue.claims import (
+    Arithmetic,
+    Change,
+    Claim,
+    Duration,
+    Facts,
+    Fits,
+    Guide,
+    Memory,
+    Quality,
+    Unchecked,
+    load_guides,
+)
+from webui.core.receipt import Receipt
+from webui.core.text import Text
+from webui.estimator.verified import read_receipts
+from webui.service.claims.bench import Bench
+from webui.service.claims.checks import check
+from webui.service.claims.finding import Finding
+from webui.service.claims.verdicts import VERDICTS, Verdict
+
+KINDS = {
+    "memory": Text("memory", "显存"),
+    "saving": Text("saving", "节省"),
+    "fits": Text("fits a card", "显卡"),
+    "speed": Text("speed", "速度"),
+    "quality": Text("quality", "质量"),
+    "formula": Text("formula", "公式"),
+    "fact": Text("fact", "参数"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One claim with what was found."""
+
+    guide: Guide
+    claim: Claim
+    found: Finding
+
+    @property
+    def id(self) -> str:
+        return f"{self.guide.name}/{self.claim.id}"
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        match self.claim.check:
+            case Unchecked(kind=kind):
+                return kind
+            case Memory():
+                return "memory"
+            case Change(told="saves"):
+                return "saving"
+            case Fits():
+                return "fits"
+            case Change() | Duration():
+                return "speed"
+            case Quality():
+                return "quality"
+            case Arithmetic() | Facts():
+                return "fact"
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.found
+        return {
+            "id": self.id,
+            "guide": self.guide.title.to_json(),
+            "kind": self.kind,
+            "claim": self.claim.says.to_json(),
+            "estimate": found.estimate.to_json() if found.estimate else None,
+            "measured": found.measured.to_json() if found.measured else None,
+            "verdict": found.verdict.value,
+            "why": found.sentence.to_json(),
+            "receipts": list(found.receipts),
+        }
+
+
+def check_claims(receipts: Iterable[Receipt]) -> Iterator[Checked]:
+    """Every claim, in the order of the guides.
+
+    Args:
+        receipts: recorded runs that measurements are looked up in.
+    """
+    bench = Bench(receipts)
+    for guide in load_guides():
+        for claim in guide.claims:
+            found = check(claim.check, claim.otherwise, bench)
+            yield Checked(guide=guide, claim=claim, found=found)
+
+
+@cache
+def check_shipped() -> tuple[Checked, ...]:
+    """Every claim, by the receipts that ship."""
+    return tuple(check_claims(read_receipts()))
+
+
+def by_guide(checked: Iterable[Checked]) -> dict[str, list[Checked]]:
+    """The claims of each guide, by its name, in order."""
+    found: dict[str, list[Checked]] = {}
+    for one in checked:
+        found.setdefault(one.guide.name, []).append(one)
+    return found
+
+
+def tally(checked: Iterable[Checked]) -> dict[Verdict, int]:
+    """How many claims have each verdict; those that none has are left out."""
+    counts = Counter(one.found.verdict for one in checked)
+    return {verdict: counts[verdict] for verdict in Verdict if counts[verdict]}
+
+
+def claims_table(checked: Iterable[Checked]) -> str:
+    """For a terminal: each claim, its verdict and figures, and what they come from."""
+    every = list(checked)
+    lines: list[str] = []
+    for claims in by_guide(every).values():
+        lines += [claims[0].guide.title.en, *(line for one in claims for line in _lines(one)), ""]
+    counted = ", ".join(f"{VERDICTS[verdict].en} {n}" for verdict, n in tally(every).items())
+    return "\n".join([*lines, f"{len(every)} claims: {counted}"])
+
+
+def _lines(one: Checked) -> tuple[str, str, str]:
+    found = one.found
+    estimate = found.estimate.en if found.estimate else "-"
+    measured = found.measured.en if found.measured else "-"
+    receipts = f" [{', '.join(found.receipts)}]" if found.receipts else ""
+    return (
+        f"  {one.claim.says.en}",
+        f"    {VERDICTS[found.verdict].en}: estimated {estimate}, measured {measured}",
+        f"    {found.sentence.en}{receipts}",
+    )
