@@ -33,7 +33,7 @@ NAMES = (
     "demo-cold", "demo-warm",
     "demo-accuracy", "demo-colour", "demo-motion", "demo-shape",
     "cells", "allocated-error", "reserved-error", "device-error", "seconds-within",
-    "capped-plans", "tight-plans", "failed-plans", "verified-cards",
+    "capped-plans", "tight-plans", "failed-plans", "verified-cards", "claims", "claims-tally",
 )  # fmt: skip
 """What the READMEs may ask for."""
 MOVES = 300
@@ -163,6 +163,45 @@ def verified_table() -> Text:
     return Text(f"\n\n{heads.en}\n{tables['en']}\n\n", f"\n\n{heads.zh}\n{tables['zh']}\n\n")
 
 
+def claims_figures() -> Figures:
+    """The guides' claims with our figures and verdicts, as a Markdown table, and their counts."""
+    from webui.service.claims import VERDICTS, by_guide, check_shipped, tally
+
+    checked = check_shipped()
+    heads = Text(
+        "| what is said | our figure | verdict | runs |", "| 说法 | 我们的数字 | 结论 | 运行记录 |"
+    )
+
+    def table(language: str) -> str:
+        lines = [heads.in_language(language), "|---|---|---|---|"]
+        for claims in by_guide(checked).values():
+            lines.append(f"| **{claims[0].guide.title.in_language(language)}** | | | |")
+            for one in claims:
+                found = one.found
+                figure = found.measured or found.estimate
+                shown = figure.in_language(language) if figure else ""
+                runs = " ".join(f"`{each}`" for each in found.receipts)
+                said, verdict = (
+                    text.in_language(language) for text in (one.claim.says, found.shown)
+                )
+                cells = (said, shown, verdict, runs)
+                lines.append(f"| {' | '.join(cells)} |")
+        return "\n\n" + "\n".join(lines) + "\n\n"
+
+    counts = tally(checked)
+    tallied = {
+        language: mark.join(
+            f"{VERDICTS[verdict].in_language(language)} {count}"
+            for verdict, count in counts.items()
+        )
+        for language, mark in (("en", ", "), ("zh", "，"))
+    }
+    return {
+        "claims": Text(table("en"), table("zh")),
+        "claims-tally": Text(tallied["en"], tallied["zh"]),
+    }
+
+
 def write_figures(text: str, figures: Figures, language: str = "en") -> str:
     """The README with the figures between their marks; what was not measured stays."""
 
@@ -215,6 +254,7 @@ def main() -> int:
     parser.add_argument("--files-only", action="store_true", help="measure nothing here")
     given = parser.parse_args()
     figures = {**accuracy_figures(), **demo_figures(), "verified-cards": verified_table()}
+    figures.update(claims_figures())
     if not given.files_only:
         figures.update(measured_figures())
     for name in NAMES:

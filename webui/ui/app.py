@@ -12,11 +12,13 @@ from webui.service.access import Access
 from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import api, generate, history
 from webui.ui.cards import CardsTab
+from webui.ui.claims import ClaimsTab
 from webui.ui.page import Page
 from webui.ui.results import say
 from webui.ui.theme import STYLESHEET, build_theme
 from webui.ui.web import DoorMiddleware, build_file_route
 from webui.ui.words import cards as cards_words
+from webui.ui.words import claims as claims_words
 from webui.ui.words import common as words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
@@ -71,6 +73,8 @@ def build_app(
                 past = history.build_tab(page, tabs, first)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
+            with gr.Tab(page.labels(claims_words.TAB), id="claims") as claims_tab:
+                claims = ClaimsTab(page)
         cards_tab.select(
             known.on_select, None, [known.tables], queue=False, show_progress="hidden",
             api_visibility="private",
@@ -86,6 +90,9 @@ def build_app(
         hidden: dict[str, Any] = {
             "queue": False, "show_progress": "hidden", "api_visibility": "private",
         }  # fmt: skip
+        claims_tab.select(claims.on_select, None, [claims.list], **hidden).then(
+            claims.on_checked, None, [claims.list], **hidden
+        )
         demo.load(on_header, None, [header], js=_KEYS, **hidden)
         demo.load(first.on_load, first.load_inputs(), first.outputs, **hidden)
         header.click(

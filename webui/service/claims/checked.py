@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from webui.catalogue.claims import (
@@ -81,6 +82,7 @@ class Checked:
             "estimate": found.estimate.to_json() if found.estimate else None,
             "measured": found.measured.to_json() if found.measured else None,
             "verdict": found.verdict.value,
+            "depends_on": found.on.to_json() if found.on else None,
             "why": found.sentence.to_json(),
             "receipts": list(found.receipts),
         }
@@ -99,9 +101,17 @@ def check_claims(receipts: Iterable[Receipt]) -> Iterator[Checked]:
             yield Checked(guide=guide, claim=claim, found=found)
 
 
-@cache
+_CHECKING = Lock()
+
+
 def check_shipped() -> tuple[Checked, ...]:
-    """Every claim, by the receipts that ship."""
+    """Every claim, by the receipts that ship: made once, which takes some seconds."""
+    with _CHECKING:
+        return _check_shipped()
+
+
+@cache
+def _check_shipped() -> tuple[Checked, ...]:
     return tuple(check_claims(read_receipts()))
 
 
@@ -136,6 +146,6 @@ def _lines(one: Checked) -> tuple[str, str, str]:
     receipts = f" [{', '.join(found.receipts)}]" if found.receipts else ""
     return (
         f"  {one.claim.says.en}",
-        f"    {VERDICTS[found.verdict].en}: estimated {estimate}, measured {measured}",
+        f"    {found.shown.en} (estimated {estimate}, measured {measured})",
         f"    {found.sentence.en}{receipts}",
     )

@@ -59,6 +59,7 @@ def check(claim: Check, otherwise: tuple[Reading, ...], bench: Bench) -> Finding
             return replace(
                 found,
                 verdict=Verdict.DEPENDS,
+                on=words.holds_read(reading.name),
                 receipts=tuple(dict.fromkeys((*found.receipts, *other.receipts))),
                 sentence=words.joined(found.sentence, words.as_read(reading.name, other.sentence)),
             )
@@ -94,14 +95,16 @@ def _memory(claim: Memory, bench: Bench) -> Finding:
     bounds = bytes_of(claim.gb)
     figure = measured.value if measured else float(estimated)
     verdict = judge_amount(figure, bounds)
+    on = None
     sentence = words.peak(figure, bounds, measured is not None)
     if not verdict.stands and not bench.is_training(claim.of):
         weights = bench.weights_bytes(claim.of)
         if judge_amount(weights, bounds) is Verdict.HOLDS:
-            verdict = Verdict.DEPENDS
+            verdict, on = Verdict.DEPENDS, words.ON_WEIGHTS
             sentence = words.joined(sentence, words.weights_alone(weights))
     return Finding(
         verdict=verdict,
+        on=on,
         estimate=words.amount(estimated),
         measured=words.amount(measured.value) if measured else None,
         receipts=measured.receipts if measured else (),
@@ -160,12 +163,14 @@ def _timing(claim: Change, bench: Bench) -> Finding:
         bench.estimated_seconds(claim.before, ELSEWHERE),
         bench.estimated_seconds(claim.after, ELSEWHERE),
     )
+    on = None
     if _judge_timing(claim.told, there, claim.percent).stands != verdict.stands:
-        verdict = Verdict.DEPENDS
+        verdict, on = Verdict.DEPENDS, words.ON_CARD
         sentence = words.joined(sentence, told(there, ELSEWHERE, False))
     short = words.speed_left if claim.told == "speed" else words.change
     return Finding(
         verdict=verdict,
+        on=on,
         estimate=short(expected.before, expected.after),
         measured=short(measured.before, measured.after) if measured else None,
         receipts=measured.receipts if measured else (),
@@ -190,18 +195,19 @@ def _duration(claim: Duration, bench: Bench) -> Finding:
         return Finding(verdict=Verdict.WRONG, estimate=words.NOTHING, sentence=words.NO_SETTINGS)
     seconds = [found.seconds for found in planned]
     verdict = judge_span(seconds, claim.seconds)
-    sentence = words.span(seconds, claim.cards)
+    on, sentence = None, words.span(seconds, claim.cards)
     if not verdict.stands:
         shorter = [*seconds, *map(_short_seconds, planned)]
         whole = [bench.whole(*pair) for pair in pairs]
         if_whole = [found.seconds for found in whole] + [_short_seconds(found) for found in whole]
         if judge_span(shorter, claim.seconds).stands:
-            verdict = Verdict.DEPENDS
+            verdict, on = Verdict.DEPENDS, words.ON_LENGTH
             sentence = words.joined(sentence, words.by_length(shorter))
         elif claim.whole and judge_span(if_whole, claim.seconds).stands:
-            verdict = Verdict.DEPENDS
+            verdict, on = Verdict.DEPENDS, words.ON_STAYING
             sentence = words.joined(sentence, words.if_whole(if_whole))
-    return Finding(verdict=verdict, estimate=words.seconds_span(seconds), sentence=sentence)
+    figure = words.seconds_span(seconds)
+    return Finding(verdict=verdict, on=on, estimate=figure, sentence=sentence)
 
 
 def _short_seconds(found: Estimate) -> float:
@@ -214,14 +220,16 @@ def _short_seconds(found: Estimate) -> float:
 def _facts(claim: Facts) -> Finding:
     have = {name: _fact(claim, name) for name in claim.values}
     differing = {name: value for name, value in have.items() if value != claim.values[name]}
+    on = None
     if differing:
         verdict, sentence = Verdict.WRONG, words.differs(differing)
     elif claim.reading is not None:
-        verdict, sentence = Verdict.DEPENDS, words.sentence(claim.reading)
+        verdict, on = Verdict.DEPENDS, claim.reading
+        sentence = words.sentence(claim.reading)
     else:
         verdict, sentence = Verdict.HOLDS, words.SAME_IN_CATALOGUE
     figure = words.values(differing) if differing else words.THE_SAME
-    return Finding(verdict=verdict, estimate=figure, sentence=sentence)
+    return Finding(verdict=verdict, on=on, estimate=figure, sentence=sentence)
 
 
 def _fact(claim: Facts, name: str) -> Any:

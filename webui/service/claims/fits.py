@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from webui.catalogue.claims import Fits
 from webui.core.plan import Estimate
+from webui.core.text import Text
 from webui.hardware import find_card
 from webui.service.claims import words
 from webui.service.claims.bench import Bench, Figure
 from webui.service.claims.finding import Finding
-from webui.service.claims.verdicts import judge_fit
+from webui.service.claims.verdicts import Verdict, judge_fit
 
 _ORDER = ("yes", "one", "planned", "no")
 
@@ -46,8 +47,10 @@ def check_fits(claim: Fits, bench: Bench) -> Finding:
     if tried is not None:
         sentence = words.joined(sentence, words.ran_within(tried.most_bytes, tried.limit_gib))
         loaded = Figure(tried.most_bytes, tried.receipts)
+    verdict = judge_fit(claim.says, worst.answer)
     return Finding(
-        verdict=judge_fit(claim.says, worst.answer),
+        verdict=verdict,
+        on=_on(claim.says, worst.answer) if verdict is Verdict.DEPENDS else None,
         estimate=words.amount(peak if worst.answer == "planned" else worst.whole_bytes),
         measured=words.amount(loaded.value) if loaded else None,
         receipts=loaded.receipts if loaded else (),
@@ -68,6 +71,12 @@ def _found(claim: Fits, card: str, bench: Bench) -> _Found:
         plans = tuple(bench.planned(work, card) for work in claim.of)
         answer = "no" if None in plans else "planned"
     return _Found(answer=answer, card=card, whole_bytes=whole_bytes, plans=plans)
+
+
+def _on(says: str, answer: str) -> Text:
+    if answer == "one":
+        return words.ON_ONE
+    return words.RUNS_SAVING if says == "no" else words.ON_SAVING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,13 @@ NOTHING = Text("does not fit", "放不下")
 NO_SETTINGS = Text("No settings make it fit.", "任何设置都放不下。")
 THE_SAME = Text("the same", "相同")
 SAME_IN_CATALOGUE = Text("The catalogue has the same.", "与目录中的相同。")
+ON_WEIGHTS = Text("holds for the weights alone", "仅对权重成立")
+ON_CARD = Text("on the card", "因显卡而异")
+ON_LENGTH = Text("on the answer's length", "因答案长度而异")
+ON_STAYING = Text("holds if the whole model stayed on the card", "整个模型都留在显卡上时成立")
+ON_SAVING = Text("only with settings that save memory", "需用省显存的设置")
+RUNS_SAVING = Text("with settings that save memory it runs", "用省显存的设置可以运行")
+ON_ONE = Text("one at a time", "一次一个")
 _BASIS = {True: Text("measured", "实测"), False: Text("estimated", "估算")}
 
 
@@ -130,6 +137,10 @@ def if_whole(seconds: Sequence[float]) -> Text:
         f"If the whole model stayed on the card, by the length of the answer: {shown.en}.",
         f"若整个模型都留在显卡上，视答案长度为 {shown.zh}。",
     )
+
+
+def holds_read(name: Text) -> Text:
+    return Text(f"holds {name.en}", f"{name.zh}时成立")
 
 
 def as_read(name: Text, other: Text) -> Text:

@@ -1,0 +1,96 @@
+"""The tab about the guides' claims: each beside our figures, with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import gradio as gr
+
+from webui.core.text import Text
+from webui.estimator.verified import read_receipts
+from webui.service.claims import (
+    KINDS,
+    VERDICTS,
+    Checked,
+    Verdict,
+    by_guide,
+    check_shipped,
+    tally,
+)
+from webui.ui.page import Page
+from webui.ui.results import say
+from webui.ui.words import claims as words
+
+
+class ClaimsTab:
+    """Builds the tab inside the current `gr.Tab`."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.list = gr.HTML(elem_id="claims-list")
+
+    def on_select(self, request: gr.Request) -> str:
+        """The tab was opened: the first time, comparing takes some seconds."""
+        language = self.page.visit(request).language
+        return f'<p class="vs-hint">{say(words.CHECKING, language)}</p>'
+
+    def on_checked(self, request: gr.Request) -> str:
+        """All claims, by guide."""
+        language = self.page.visit(request).language
+        return render_claims(check_shipped(), language)
+
+
+def render_claims(checked: Sequence[Checked], language: str) -> str:
+    """A part for each guide, closed at first."""
+    devices = ", ".join(sorted({receipt.device for receipt in read_receipts()}))
+    about = say(words.ABOUT, language, count=len(checked), devices=devices)
+    parts = (
+        f"<details><summary><b>{say(claims[0].guide.title, language)}</b>"
+        f"{_counts(claims, language)}</summary>"
+        f"{''.join(_claim(one, language) for one in claims)}</details>"
+        for claims in by_guide(checked).values()
+    )
+    return (
+        f'<section><h3 class="vs-title">{say(words.TITLE, language)}</h3>'
+        f'<p class="vs-fine">{about}</p>{"".join(parts)}</section>'
+    )
+
+
+def _counts(checked: Sequence[Checked], language: str) -> str:
+    chips = (
+        _verdict(
+            verdict, say(words.COUNTS, language, verdict=_name(verdict, language), count=count)
+        )
+        for verdict, count in tally(checked).items()
+    )
+    return f'<span class="vs-verdicts">{"".join(chips)}</span>'
+
+
+def _claim(one: Checked, language: str) -> str:
+    found = one.found
+    figures = [
+        f"{say(label, language)} <b>{say(figure, language)}</b>"
+        for label, figure in ((words.ESTIMATED, found.estimate), (words.MEASURED, found.measured))
+        if figure is not None
+    ]
+    if found.receipts:
+        ids = ", ".join(f"<code>{escape(each)}</code>" for each in found.receipts)
+        figures.append(f"{say(words.RECEIPT, language)} {ids}")
+    return (
+        f'<article class="vs-claim" data-claim="{escape(one.id)}">'
+        f'<div><p><span class="vs-claim-kind">{say(KINDS[one.kind], language)}</span> '
+        f"{say(one.claim.says, language)}</p>"
+        f'<p class="vs-fine">{say(found.sentence, language)}</p>'
+        f'<p class="vs-fine vs-figure">{" · ".join(figures)}</p></div>'
+        f"{_verdict(found.verdict, say(found.shown, language))}</article>"
+    )
+
+
+def _verdict(verdict: Verdict, shown: str) -> str:
+    return f'<span class="vs-badge-verdict" data-verdict="{verdict.value}">{shown}</span>'
+
+
+def _name(verdict: Verdict, language: str) -> str:
+    name: Text = VERDICTS[verdict]
+    return name.in_language(language)
