@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.app.running import RunningStudio, has_colour
 from tests.browser.conftest import PHONE, load
 from webui.estimator.verified import verified_runs
+from webui.service.claims import check_shipped
 
 Visit = Callable[..., Page]
 RUN_MS = 90_000
@@ -288,3 +289,16 @@ def test_the_cards_tab_shows_what_was_tried(studio: RunningStudio, visit: Visit)
     expect(svd.locator("table")).to_contain_text("25x576x1024")
     wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     assert not wide
+
+
+def test_the_claims_tab_on_a_phone(studio: RunningStudio, visit: Visit) -> None:
+    page = visit(studio, size=PHONE)
+    page.get_by_role("tab", name="Claims").click()
+    shown = page.locator("#claims-list")
+    expect(shown.locator("details")).to_have_count(5)
+    assert shown.locator(".vs-claim").count() == len(check_shipped())
+    claim = shown.locator("[data-claim='video-fp16/clip-fp16-memory']")
+    expect(claim).not_to_be_visible()
+    shown.locator("summary").first.click()
+    expect(claim).to_contain_text("depends: holds for the weights alone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

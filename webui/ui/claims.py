@@ -7,7 +7,6 @@ from html import escape
 
 import gradio as gr
 
-from webui.core.text import Text
 from webui.estimator.verified import read_receipts
 from webui.service.claims import (
     KINDS,
@@ -59,9 +58,7 @@ def render_claims(checked: Sequence[Checked], language: str) -> str:
 
 def _counts(checked: Sequence[Checked], language: str) -> str:
     chips = (
-        _verdict(
-            verdict, say(words.COUNTS, language, verdict=_name(verdict, language), count=count)
-        )
+        _verdict(verdict, f"{say(VERDICTS[verdict], language)} {count}")
         for verdict, count in tally(checked).items()
     )
     return f'<span class="vs-verdicts">{"".join(chips)}</span>'
@@ -89,8 +86,3 @@ def _claim(one: Checked, language: str) -> str:
 
 def _verdict(verdict: Verdict, shown: str) -> str:
     return f'<span class="vs-badge-verdict" data-verdict="{verdict.value}">{shown}</span>'
-
-
-def _name(verdict: Verdict, language: str) -> str:
-    name: Text = VERDICTS[verdict]
-    return name.in_language(language)

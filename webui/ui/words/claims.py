@@ -19,4 +19,3 @@ CHECKING = Text("Comparing with estimates and recorded runs …", "正在与估�
 ESTIMATED = Text("estimated", "估算")
 MEASURED = Text("measured", "实测")
 RECEIPT = Text("run", "运行记录")
-COUNTS = Text("{verdict} {count}", "{verdict} {count}")
