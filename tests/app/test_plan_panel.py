@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from webui.core.errors import NotAllowed
+from webui.core.receipt import Measurement, PhaseMeasurement, Receipt
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
 from webui.service.limits import VisitorTurns
 from webui.service.questions import Questions
 from webui.storage import StudioConfig
 from webui.ui import form as forms
+from webui.ui.memory_panel import content_of_plan
 from webui.ui.page import Page, Visit
 from webui.ui.plan_panel import limits_panel, plan_panel
 
@@ -71,3 +73,26 @@ def test_what_the_button_finds_can_be_applied(
     for changes in offered:
         changed = forms.with_changes(form, changes)
         assert page.studio.plan(page.studio.parse(forms.request_data(changed, model))).fits
+
+
+def test_a_run_stands_beside_what_was_told_before_it(page: Page) -> None:
+    """The plan of now has learned from the run: compared with it, every estimate were right."""
+    plan = page.studio.plan(page.studio.parse({"model": "demo", "frames": 9}))
+    told = plan.to_json() | {"seconds": 12.5}
+    phases = tuple(
+        PhaseMeasurement(
+            name=phase.name, resident_bytes=0, allocated_bytes=1, reserved_bytes=0, seconds=1.0
+        )
+        for phase in plan.estimate.phases
+    )
+    measurement = Measurement(
+        phases=phases, peak_allocated_bytes=1, peak_reserved_bytes=0, peak_device_bytes=0,
+        host_bytes=1, seconds=3.0, load_seconds=0.0, source="cpu",
+    )  # fmt: skip
+    receipt = Receipt(
+        id="a", request=plan.request.to_json(), plan=told, measurement=measurement, outputs=()
+    )
+    shown = content_of_plan(plan, "this processor", True, receipt)
+    assert shown.estimate["seconds"] == 12.5 and shown.measurement is not None
+    assert list(shown.reasons) == [each for each in plan.reasons if each not in shown.notes]
+    assert content_of_plan(plan, "this processor", True).estimate == plan.to_json()

@@ -126,6 +126,7 @@ class Plan:
     choices: dict[str, Choice]
     reasons: tuple[Text, ...]
     alternatives: tuple[Alternative, ...] = ()
+    """The nearest that would fit; where it fits, what would be much faster."""
 
     @property
     def fits(self) -> bool:

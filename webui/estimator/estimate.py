@@ -16,9 +16,9 @@ from webui.estimator.events import PhaseEvents
 from webui.estimator.families import components_of, find_family
 from webui.estimator.replay import Replay
 from webui.estimator.rules import Rules
-from webui.estimator.seconds import SecondsTerm, noting_terms
 from webui.estimator.target import Target, margin_bytes
 from webui.estimator.templates import find_template, stored_part, weights_name, width_of
+from webui.estimator.told import SecondsTerm, how_of, noting_terms
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
 """A worker's resident set before any model, by kind of device: Python, PyTorch, the libraries."""
@@ -101,6 +101,8 @@ class PhaseTrace:
     seconds_terms: tuple[SecondsTerm, ...]
     raw_seconds: float
     """Before this machine's correction."""
+    seconds_formula: str
+    """How the terms make them; they are numbered by kind, `compute 1`, `transfer 1`, ..."""
 
 
 def trace_phase(case: Case, phase: str) -> PhaseTrace:
@@ -114,7 +116,8 @@ def trace_phase(case: Case, phase: str) -> PhaseTrace:
         replay=case.replay(phase, unlimited=True),
         limited=expected if expected.met_limit or not expected.fits else None,
         seconds_terms=tuple(terms),
-        raw_seconds=raw,
+        raw_seconds=float(raw),
+        seconds_formula=how_of(raw) if terms else "0",
     )
 
 

@@ -25,7 +25,7 @@ from webui.estimator.estimate import (
     trace_phase,
 )
 from webui.estimator.events import Live, Part
-from webui.estimator.explain_seconds import Term, seconds_formula, seconds_term
+from webui.estimator.explain_seconds import Term, seconds_terms
 from webui.estimator.families import Component, components_of
 from webui.estimator.rules import WORKSPACE, rules_for
 from webui.estimator.tape import LOAD, RELEASE, SCRATCH
@@ -182,8 +182,8 @@ def _explain_phase(
         memory=tuple(term for term in memory[:-2] if term.value) + tuple(memory[-2:]),
         largest=tuple(live[:_LARGEST]),
         retries=trace.limited.retries if trace.limited else trace.replay.retries,
-        seconds=tuple(seconds_term(term) for term in trace.seconds_terms),
-        formula=seconds_formula(trace, request, found),
+        seconds=seconds_terms(trace.seconds_terms),
+        formula=trace.seconds_formula,
         raw_seconds=trace.raw_seconds,
         speed=target.speed.get(phase.name, 1.0),
         speed_receipts=target.speed_receipts.get(phase.name, 0),

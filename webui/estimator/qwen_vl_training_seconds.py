@@ -8,6 +8,7 @@ from webui.estimator.qwen_vl_shape import vision_attention_of
 from webui.estimator.qwen_vl_training import TrainingMemory
 from webui.estimator.seconds import compute_seconds, transfer_seconds
 from webui.estimator.tape import term_values
+from webui.estimator.told import longest
 
 
 def phase_seconds(name: str, memory: TrainingMemory, repeats: int, card: Card, host: Card) -> float:
@@ -66,7 +67,7 @@ def _reduced(memory: TrainingMemory, repeats: int, backward_s: float, card: Card
     gradients = float(memory.trained.sum())
     sent = transfer_seconds(_sent(memory, gradients), card)
     if memory.zero_stage == 0:
-        return max(0.0, 2 * sent - backward_s)
+        return longest(0.0, 2 * sent - backward_s)
     if memory.zero_stage == 1:
         return sent
     share = 3 * gradients / memory.gpus / card.bandwidth_bytes_s

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
 
 from webui.core.card import Card
 from webui.estimator.tape import COSTS
+from webui.estimator.told import SecondsTerm, note
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,40 +70,6 @@ _OVERLAP = 4
 """Fitted with the others: infinite would be a plain maximum, 1 no overlap at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecondsTerm:
-    """One result of the time model, with what it was made from."""
-
-    kind: str
-    """`compute`, `transfer` (weights on their way to the card) or `start`."""
-    card: str
-    amounts: dict[str, float]
-    """Operations, bytes and kernels of a computation; bytes of a transfer."""
-    rates: dict[str, float]
-    """What each amount is divided by (of kernels and streamed tensors: multiplied by)."""
-    seconds: float
-
-
-_noted: ContextVar[list[SecondsTerm] | None] = ContextVar("noted", default=None)
-
-
-@contextmanager
-def noting_terms() -> Iterator[list[SecondsTerm]]:
-    """Collects what the time model computes inside the block, for explanations."""
-    terms: list[SecondsTerm] = []
-    token = _noted.set(terms)
-    try:
-        yield terms
-    finally:
-        _noted.reset(token)
-
-
-def _note(term: SecondsTerm) -> None:
-    terms = _noted.get()
-    if terms is not None:
-        terms.append(term)
-
-
 def compute_seconds(
     costs: np.ndarray,
     card: Card,
@@ -147,8 +111,7 @@ def compute_seconds(
         rates["streamed"] = STREAMED_KERNELS * launch_s
         launches += streamed_tensors * STREAMED_KERNELS * launch_s
     seconds = float(_overlapped(busy, launches) if card.kind == "cuda" else busy + launches)
-    _note(SecondsTerm("compute", card.name, amount, rates, seconds))
-    return seconds
+    return note(SecondsTerm("compute", card.name, amount, rates, seconds))
 
 
 def _overlapped(busy_s: float, launches_s: float) -> float:
@@ -164,17 +127,13 @@ def _overlapped(busy_s: float, launches_s: float) -> float:
 def start_seconds(card: Card) -> float:
     """What a phase takes before it is under way."""
     seconds = (CUDA if card.kind == "cuda" else CPU).start_s
-    if seconds:
-        _note(SecondsTerm("start", card.name, {}, {}, seconds))
-    return seconds
+    return note(SecondsTerm("start", card.name, {}, {}, seconds)) if seconds else 0.0
 
 
 def transfer_seconds(size_bytes: float, card: Card) -> float:
     """Seconds to bring bytes from pinned host memory to the card."""
-    seconds = size_bytes / card.pcie_bytes_s
-    _note(
-        SecondsTerm(
-            "transfer", card.name, {"bytes": size_bytes}, {"bytes": card.pcie_bytes_s}, seconds
-        )
+    rate = card.pcie_bytes_s
+    term = SecondsTerm(
+        "transfer", card.name, {"bytes": size_bytes}, {"bytes": rate}, size_bytes / rate
     )
-    return seconds
+    return note(term)

@@ -9,6 +9,7 @@ from webui.estimator.seconds import PIECES_SHARE, compute_seconds, transfer_seco
 from webui.estimator.svd import SvdMemory
 from webui.estimator.tape import COSTS, axial_cost_monomials, cost_monomials
 from webui.estimator.templates import Template, width_of
+from webui.estimator.told import longest
 
 _VARIABLES = ("f", "h", "w")
 CONV_FACTOR = 1.85
@@ -76,7 +77,7 @@ def _denoise(memory: SvdMemory, steps: int, card: Card) -> float:
     passes = 2 if split else 1
     weights = _transfer(memory, memory.unet, card)
     if streams:
-        return max(forward, weights) * passes * steps
+        return longest(forward, weights) * passes * steps
     return forward * passes * steps + weights
 
 

@@ -27,6 +27,7 @@ HALF_PRECISIONS = ("bf16", "fp16", FP8)
 
 
 WIDTHS = ("half", "full")
+FP16 = "fp16"
 
 
 def width_of(precision: str) -> str:
@@ -36,7 +37,15 @@ def width_of(precision: str) -> str:
 
 def weights_name(part: str, precision: str) -> str:
     """The array of a template that has the weights' sizes; fp8 stores the transformer's only."""
+    if part == "text":
+        return text_name("weights", precision)
     return "weights.fp8" if precision == FP8 and part == "transformer" else "weights"
+
+
+def text_name(name: str, precision: str) -> str:
+    """An array or tape of a text encoder's template: those of fp16 have names of their own, since
+    the library keeps some of its weights in fp32 then."""
+    return f"{FP16}.{name}" if precision == FP16 else name
 
 
 QUANTIZATIONS = ("int8", "nf4")

@@ -15,9 +15,11 @@ from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.tape import Tape
 from webui.estimator.templates import (
+    FP16,
     Template,
     find_template,
     stored_part,
+    text_name,
     weights_name,
     width_of,
 )
@@ -96,8 +98,11 @@ def _relevant_settings(phase: str, settings: Settings, rules: Rules, conditioned
             relevant["precision"] = settings["vae_precision"]
         elif not denoises and relevant["precision"] == FP8:
             relevant["precision"] = "bf16"
-    # Both halves take two bytes a value.
+    # Both halves take two bytes a value; only of a text encoder on the card more stays in fp32.
+    encodes = relevant["text_encoder"] in ("gpu", "stream")
     for name in ("precision", "vae_precision"):
+        if name == "precision" and relevant[name] == FP16 and encodes:
+            continue
         if relevant[name] != FP8:
             relevant[name] = "bf16" if width_of(str(relevant[name])) == "half" else "fp32"
     return relevant
@@ -220,7 +225,8 @@ class WanMemory:
             events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         if self.encoder in ("gpu", "stream"):
             mode = "resident" if self.encoder == "gpu" else "leaf"
-            tape = self.template("text").tape(f"encode.{mode}")
+            name = text_name(f"encode.{mode}", str(self.settings["precision"]))
+            tape = self.template("text").tape(name)
             events.play(tape, {}, what=f"text encoder, {mode}")
         else:
             for size in self._embeddings.tolist():

@@ -8,6 +8,7 @@ from webui.core.card import Card
 from webui.core.settings import FP8
 from webui.estimator.seconds import PIECES_SHARE, compute_seconds, transfer_seconds
 from webui.estimator.tape import COSTS, cost_monomials
+from webui.estimator.told import longest
 from webui.estimator.wan import WITHOUT_ENCODER, WanMemory
 from webui.estimator.wan_step_cache import computed_steps, least_share
 from webui.estimator.wan_steps import expert_steps
@@ -82,7 +83,7 @@ class _Times:
         seconds = compute_seconds(costs, self.card, self.half, streamed_tensors=tensors)
         if where == "stream":
             weights = transfer_seconds(self._weights_bytes("text"), self.card)
-            return max(seconds, passes * weights)
+            return longest(seconds, passes * weights)
         return seconds + self._transfer("text")
 
     def encode_conditions(self) -> float:
@@ -128,7 +129,7 @@ class _Times:
         passes = 2 if memory.request.guided else 1
         weights = transfer_seconds(weights_read, self.card)
         if streams:
-            forward = max(forward, weights)
+            forward = longest(forward, weights)
         # Steps that a cache leaves out are free: no block runs, and what is left (embeddings,
         # norms, zeros for the blocks) is under 1 % of a pass of 1.3B and larger, 5 % of the demo's
         # on a processor (operations and bytes counted on meta).

@@ -13,6 +13,7 @@ from webui.core.card import Card
 from webui.estimator.seconds import compute_seconds, transfer_seconds
 from webui.estimator.tape import COSTS
 from webui.estimator.templates import width_of
+from webui.estimator.told import longest
 from webui.estimator.writing import WritingMemory
 
 HOST_S = {"cuda": 48e-6, "cpu": 8e-6}
@@ -79,7 +80,7 @@ def _beside_transfer(memory: WritingMemory, pass_s: float, card: Card, part: str
     """A pass with the weights that come meanwhile, where they are streamed."""
     if not memory.streamed:
         return pass_s
-    return max(pass_s, transfer_seconds(int(memory.template.array(f"bytes.{part}")), card))
+    return longest(pass_s, transfer_seconds(int(memory.template.array(f"bytes.{part}")), card))
 
 
 def _streamed(memory: WritingMemory, part: str) -> int:

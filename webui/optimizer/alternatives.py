@@ -11,11 +11,15 @@ from webui.core.plan import Alternative, Estimate
 from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
+from webui.core.training import TrainRequest
 from webui.estimator.case import Case
 from webui.estimator.rules import rules_for
 from webui.estimator.target import Target, room_bytes
 from webui.optimizer.ladder import Rungs, ladders, near_first_that_fits
 from webui.optimizer.search import can_fit, least_bytes
+
+OFFERED_RANKS = (64, 16)
+"""Ranks of adapters that are offered, the nearest to training all weights first."""
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
 
@@ -40,6 +44,7 @@ def find_alternatives(
                 changes={"settings": dict.fromkeys(request.settings, "auto")},
             )
         )
+    offers += _smaller_training(model, request, target)
     search = _Search(model, target, leanest)
     for ladder in ladders(model, request).values():
         smaller = search.largest(ladder.below(request).requests)
@@ -69,6 +74,34 @@ def find_alternatives(
             )
             break
     return tuple(offers)
+
+
+def _smaller_training(model: ModelCard, request: Request, target: Target) -> list[Alternative]:
+    """Optimizer states in 8 bits; low-rank adapters in place of training all weights, if need be
+    with fewer samples at once. What shares states over GPUs has neither."""
+    if not isinstance(request, TrainRequest) or request.settings.get("zero_stage", 0):
+        return []
+    offers = []
+    if "optimizer" not in request.settings:
+        eight = request.with_changes(settings={**request.settings, "optimizer": "adamw-8bit"})
+        if can_fit(model, eight, target):
+            text = Text("Fits with optimizer states in 8 bits", "改用 8 位优化器状态可以放下")
+            offers.append(Alternative(text=text, changes={"settings": {"optimizer": "adamw-8bit"}}))
+    if request.lora_rank:
+        return offers
+    for batch in dict.fromkeys((request.batch, 1)):
+        for rank in OFFERED_RANKS:
+            changes = {"lora_rank": rank, "batch": batch}
+            if not can_fit(model, request.with_changes(**changes), target):
+                continue
+            en = f"Fits with low-rank adapters (LoRA) of rank {rank}"
+            zh = f"改用秩为 {rank} 的低秩适配器（LoRA）"
+            if batch == request.batch:
+                del changes["batch"]
+            else:
+                en, zh = f"{en} and batches of {batch}", f"{zh}、批大小为 {batch} 时"
+            return [*offers, Alternative(text=Text(en, f"{zh}可以放下"), changes=changes)]
+    return offers
 
 
 class _Search:

@@ -14,6 +14,7 @@ from webui.estimator.estimate import estimate
 from webui.estimator.target import Target
 from webui.optimizer.alternatives import find_alternatives
 from webui.optimizer.candidates import own_defaults
+from webui.optimizer.faster import find_faster
 from webui.optimizer.reasons import choice_of, does_not_fit, explain, find_savings
 from webui.optimizer.search import find_best, find_leanest
 
@@ -42,6 +43,8 @@ def make_plan(
 ) -> Plan:
     """The best settings for what the user left open, or the nearest where nothing fits.
 
+    Alternatives are what would fit, or, where the plan does, what would be much faster.
+
     Args:
         model: the request's model.
         request: fixed settings and workload.
@@ -57,5 +60,7 @@ def make_plan(
         estimate=found,
         choices=choice_of(model, request, found, target, savings),
         reasons=reasons if best else (does_not_fit(found), *reasons),
-        alternatives=() if best else find_alternatives(model, request, target, found, cards),
+        alternatives=find_faster(model, request, target, found)
+        if best
+        else find_alternatives(model, request, target, found, cards),
     )

@@ -32,16 +32,26 @@ def explanation_text(found: Explanation) -> str:
 
 
 def frontier_text(points: Sequence[Point]) -> str:
-    """A table: memory against time, the chosen settings marked."""
-    lines = ["  memory against time (* chosen, - does not fit):"]
+    """A table: memory against time, with the settings that differ; the chosen ones are marked."""
+    differing = [
+        name
+        for name in points[0].settings
+        if len({str(point.settings[name]) for point in points}) > 1
+    ]
+    same = [f"{name}: {points[0].settings[name]}" for name in points[0].settings]
+    same = [text for text in same if text.partition(":")[0] not in differing]
+    lines = [
+        "  memory against time (* chosen, - does not fit, ~ the result may differ a little from "
+        "the authors' settings):"
+    ]
     for point in points:
         mark = "*" if point.chosen else " " if point.fits else "-"
-        settings = ", ".join(f"{name}: {value}" for name, value in point.settings.items())
+        settings = ", ".join(f"{name}: {point.settings[name]}" for name in differing)
         lines.append(
             f"  {mark} {format_bytes(point.peak_device_bytes):>10} "
-            f"{format_seconds(point.seconds):>10}  {settings}"
+            f"{format_seconds(point.seconds):>10} {'~' if point.quality_cost else ' '} {settings}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, f"  the same in all: {', '.join(same)}"])
 
 
 def _phase_lines(found: PhaseExplanation) -> list[str]:

@@ -19,6 +19,7 @@ from webui.hardware import DeviceReading, detected_card, find_card, load_cards
 from webui.hardware.readings import process_device_bytes, read_devices
 from webui.optimizer import make_estimate, make_plan
 from webui.service.calibration import Calibration, Corrections
+from webui.service.plan_notes import host_note, stand_in_note
 from webui.storage import Ledger
 
 _NEEDS_BF16 = ("bf16", "fp8")
@@ -64,7 +65,7 @@ class Planner:
         target = self.target(request, names=names)
         _refuse_unsupported(request, target.card)
         plan = make_plan(model, request, target, lambda: self._larger_cards(request, target))
-        return self._with_versions(plan, model)
+        return self._with_notes(plan, model, target.card)
 
     def estimate(self, request: Request, calibrated: bool = True) -> Plan:
         """The request's settings with `estimate`'s defaults.
@@ -79,15 +80,20 @@ class Planner:
         target = self.target(request, calibrated)
         _refuse_unsupported(request, target.card)
         model = find_model(request.model, request.task)
-        return self._with_versions(make_estimate(model, request, target), model)
+        return self._with_notes(make_estimate(model, request, target), model, target.card)
 
-    def _with_versions(self, plan: Plan, model: ModelCard) -> Plan:
-        """The plan, with a note where its templates are of other library versions."""
-        note = self.check_templates(model)
-        if note is None:
+    def _with_notes(self, plan: Plan, model: ModelCard, card: Card) -> Plan:
+        """The plan, with what is to be said about this machine and the templates' versions."""
+        found, here = plan.estimate, detected_card()
+        versions = self.check_templates(model)
+        notes = (
+            *stand_in_note(plan.request, card, here),
+            *host_note(found, card, here),
+            *([] if versions is None else [versions]),
+        )
+        if not notes:
             return plan
-        notes = (*plan.estimate.notes, note)
-        return replace(plan, estimate=replace(plan.estimate, notes=notes))
+        return replace(plan, estimate=replace(found, notes=(*found.notes, *notes)))
 
     def target(self, request: Request, calibrated: bool = True, names: bool = False) -> Target:
         """The card and the limit that the request names, corrected by receipts.

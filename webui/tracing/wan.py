@@ -10,6 +10,7 @@ import torch
 
 from webui.core.clip import ClipCard
 from webui.core.settings import FP8, Settings
+from webui.estimator.templates import FP16, text_name
 from webui.pipelines import wan
 from webui.tracing.fit import Shape, fit_costs, fit_tape, grid
 from webui.tracing.meta_kernels import cuda_kernels
@@ -29,15 +30,27 @@ _SHAPES = [*grid(f=(3, 5), h=(8, 12), w=(16, 22)), {"f": 7, "h": 14, "w": 26}]
 
 
 def trace_text(card: ClipCard, precision: str) -> Arrays:
-    """Weights, the encode phase (resident and streamed), and its cost. No variables."""
+    """Weights, the encode phase (resident and streamed), and its cost. No variables.
+
+    Of the two halves fp16 is another: the library keeps some of the encoder's weights in fp32 then
+    (transformers, `_keep_in_fp32_modules` of UMT5), and what follows them.
+    """
+    arrays = _encoder(card, precision)
+    if precision == "bf16":
+        fp16 = _encoder(card, FP16)
+        arrays |= {text_name(name, FP16): array for name, array in fp16.items()}
+    return arrays
+
+
+def _encoder(card: ClipCard, precision: str) -> Arrays:
     arrays: Arrays = {}
+    settings = settings_of(precision)
     for mode in ("resident", "leaf"):
-        pipe = wan.build_meta(card, settings_of(precision))
-        encoder = pipe.text_encoder
-        arrays["weights"] = weight_sizes(encoder)
+        pipe = wan.build_meta(card, settings)
+        arrays["weights"] = weight_sizes(pipe.text_encoder)
         request = request_of(card, _SHAPES[0])
         recording = record_run(
-            encoder, mode, lambda p=pipe, r=request: wan.encode(p, r, settings_of(precision))
+            pipe.text_encoder, mode, lambda p=pipe, r=request: wan.encode(p, r, settings)
         )
         arrays |= fit_tape([({}, recording.events)], ()).to_arrays(f"encode.{mode}")
         arrays["costs"] = fit_costs([({}, recording.costs)], ())

@@ -47,13 +47,16 @@ class PanelContent:
 def content_of_plan(
     plan: Plan, card_title: str, processor: bool, receipt: Receipt | None = None
 ) -> PanelContent:
-    """The panel for a plan of now, with the measurement of a run of the same request."""
-    measured = receipt.measurement.to_json() if receipt and receipt.measurement else None
+    """The panel for a plan of now, or for a run of the same request once there is one.
+
+    The run stands beside what was told before it: the plan of now has learned from it.
+    """
+    if receipt is not None and receipt.measurement is not None and receipt.plan:
+        return content_of_receipt(receipt, card_title, plan)
     return PanelContent(
         estimate=plan.to_json(),
         processor=processor,
         card_title=card_title,
-        measurement=measured,
         reasons=[reason for reason in plan.reasons if reason not in plan.estimate.notes],
         notes=plan.estimate.notes,
         offers=plan.alternatives,

@@ -66,8 +66,12 @@ def test_fp32_never_needs_less_than_half_precision(data: dict[str, Any]) -> None
     for a, b in zip(full.phases, half.phases, strict=True):
         assert a.allocated_bytes >= b.allocated_bytes
         assert a.resident_bytes >= b.resident_bytes
-    if find_model(data["model"]).family != "svd":  # its encoder takes fp32 in place of fp16 alone
-        assert half.phases == half_too.phases
+    # In fp16 parts of the text encoder stay in fp32, as parts of Stable Video Diffusion's do.
+    encoder = half.settings.get("text_encoder")
+    if find_model(data["model"]).family != "svd" and encoder != "gpu":
+        different = ("encode",) if encoder == "stream" else ()
+        for a, b in zip(half.phases, half_too.phases, strict=True):
+            assert a == b or a.name in different
 
 
 def step_seconds(**data: Any) -> float:

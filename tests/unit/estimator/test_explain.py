@@ -39,6 +39,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("rtx-3060-12gb", {**TRAINING, "vram_gib": 6}),
     ("h200", {**TRAINING, "gradient_accumulation": 3, "settings": {"optimizer": "adamw"}}),
     ("rtx-4090", {**TRAINING, "settings": {"gpus": 8, "zero_stage": 3}}),
+    ("rtx-4090", {**TRAINING, "gradient_accumulation": 2, "settings": {"gpus": 8}}),
+    ("rtx-4060", {**FULL, "settings": {"offload": "leaf", "ffn_chunks": 4}}),
+    (
+        "rtx-4060",
+        {"task": "parse", "model": "logics-parsing-v1", "pages": 7, "settings": {"page_batch": 2}},
+    ),
 ]
 
 
@@ -70,6 +76,18 @@ def test_terms_add_up_to_the_plans_figures(card: str, data: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(("card", "data"), CASES, ids=str)
+def test_the_formula_of_seconds_gives_them(card: str, data: dict[str, Any]) -> None:
+    _, _, found = explained(card, data)
+    for part in found.phases:
+        names = {term.name.en.partition(":")[0]: repr(term.value) for term in part.seconds}
+        formula = part.formula
+        for name in sorted(names, key=len, reverse=True):
+            formula = formula.replace(name, names[name])
+        value = eval(formula.replace(" x ", " * "), {"max": max, "__builtins__": {}})
+        assert math.isclose(value, part.raw_seconds, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize(("card", "data"), CASES, ids=str)
 def test_every_term_has_a_source_in_both_languages(card: str, data: dict[str, Any]) -> None:
     _, _, found = explained(card, data)
     terms = [term for part in found.phases for term in (*part.memory, *part.seconds)]
@@ -97,8 +115,8 @@ def test_fp8_is_said_of_the_weights_that_are_stored_so() -> None:
 def test_seconds_say_how_they_were_made() -> None:
     made, _, found = explained("h200", {**FULL, "settings": {"offload": "leaf"}})
     denoise = next(part for part in found.phases if part.phase.name == "denoise")
-    assert denoise.formula == f"{2 * made.request.steps} x max(compute, transfer) + start"
-    compute = next(term for term in denoise.seconds if "computing" in term.name.en)
+    assert denoise.formula == f"{2 * made.request.steps} x max(compute 1, transfer 1) + start 1"
+    compute = next(term for term in denoise.seconds if "compute" in term.name.en)
     assert "matrix products" in compute.source.en and "h200" in compute.name.en
 
 
@@ -137,8 +155,11 @@ def test_the_allocators_retries_are_told_where_the_limit_is_met() -> None:
 @pytest.mark.parametrize(
     ("settings", "formula"),
     [
-        ({"offload": "none", "page_batch": 2}, "2 x (first + 99 x next) + start"),
-        ({"offload": "leaf", "page_batch": 4}, "1 x (first + 99 x max(next, transfer)) + start"),
+        ({"offload": "none", "page_batch": 2}, "2 x (compute 1 + 99 x compute 2) + start 1"),
+        (
+            {"offload": "leaf", "page_batch": 4},
+            "compute 1 + 99 x max(compute 2, transfer 1) + start 1",
+        ),
     ],
 )
 def test_a_first_token_and_the_steps_make_the_seconds(

@@ -11,7 +11,6 @@ from webui.catalogue import find_model
 from webui.core.plan import Plan
 from webui.estimator.case import Case
 from webui.estimator.estimate import trace_phase
-from webui.estimator.explain_seconds import seconds_formula
 from webui.estimator.seconds import CUDA
 from webui.estimator.wan_step_cache import computed_steps
 from webui.estimator.wan_steps import expert_steps
@@ -47,7 +46,7 @@ def test_taylorseer_takes_the_seconds_of_what_it_computes() -> None:
     assert share == pytest.approx(13 / 50)
     model, asked = find_model(WAN), cached.request
     trace = trace_phase(Case(model, asked, cached.settings, target_of(asked, "h200")), "denoise")
-    assert seconds_formula(trace, asked, cached.estimate) == "26 x compute + start"
+    assert trace.seconds_formula == "26 x compute 1 + start 1"
     assert any("extrapolated" in reason.en for reason in cached.reasons)
 
 

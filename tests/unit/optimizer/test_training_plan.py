@@ -81,6 +81,26 @@ def test_eight_bits_are_used_when_named() -> None:
     assert "optimizer states in 8 bits: -" in said(named)
 
 
+@pytest.mark.parametrize(
+    ("cap_gib", "batch", "changes"),
+    [
+        (28, 1, [{"settings": {"optimizer": "adamw-8bit"}}, {"lora_rank": 64}]),
+        (11, 1, [{"lora_rank": 16}]),
+        (11, 8, [{"lora_rank": 16, "batch": 1}]),
+    ],
+)
+def test_what_does_not_fit_is_offered_smaller(
+    cap_gib: float, batch: int, changes: list[Any]
+) -> None:
+    asked = {**FULL, "batch": batch}
+    made = plan("h200", **asked, vram_gib=cap_gib)
+    assert not made.fits
+    offered = [offer.changes for offer in made.alternatives]
+    assert offered[: len(changes)] == changes
+    for change in changes:
+        assert plan("h200", **{**asked, **change}, vram_gib=cap_gib).fits
+
+
 @pytest.mark.parametrize("cap_gib", [80, 28])
 def test_states_in_eight_bits_are_not_shared(cap_gib: float) -> None:
     """What the parser refuses is not planned, whether it would fit or not."""

@@ -170,7 +170,7 @@ def test_denoise_in_pieces_and_in_fp8(
 
 
 @pytest.mark.parametrize("encoder", ["gpu", "stream"])
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_encode(encoder: str, precision: str) -> None:
     card = find_model("demo")
     settings = all_settings(card, precision=precision, text_encoder=encoder)

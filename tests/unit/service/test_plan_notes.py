@@ -1,0 +1,53 @@
+"""What stands beside a plan: this computer's own memory, the card that `vram_gib` stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from webui.core.units import GIB
+from webui.service import Access, Studio
+from webui.service.account import frontier_text
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    studio = Studio(tmp_path_factory.mktemp("home"), access=Access(loopback=True), resume=False)
+    yield studio
+    studio.close()
+
+
+def notes(studio: Studio, data: dict[str, Any]) -> str:
+    plan = studio.plan(studio.parse(data))
+    return " ".join(f"{note.en} {note.zh}" for note in plan.estimate.notes)
+
+
+def test_a_size_without_a_card_says_which_card_stands_for_it(studio):
+    asked = {"model": "wan2.1-t2v-1.3b", "vram_gib": 8}
+    assert "RTX 3060 Ti stands for its speed" in notes(studio, asked)
+    assert "stands for" not in notes(studio, {**asked, "card": "rtx-4090"})
+    assert "stands for" not in notes(studio, {"model": "demo"})
+
+
+def test_too_little_memory_of_this_computer_is_said(studio, monkeypatch):
+    asked = {"model": "wan2.1-t2v-1.3b", "card": "cpu"}
+    monkeypatch.setattr("webui.service.plan_notes.host_memory_bytes", lambda: 4 * GIB)
+    said = notes(studio, asked)
+    assert "This computer has 4.00 GiB of memory" in said and "本机内存为 4.00 GiB" in said
+    # What another machine has is not known here.
+    assert "This computer" not in notes(studio, {**asked, "card": "rtx-4090"})
+    monkeypatch.setattr("webui.service.plan_notes.host_memory_bytes", lambda: 4096 * GIB)
+    assert "This computer" not in notes(studio, asked)
+
+
+def test_a_frontier_lists_what_differs(studio):
+    request = studio.parse({"model": "svd-xt", "card": "rtx-3060-12gb"})
+    found = studio.questions.ask(request, frontier=True)
+    lines = frontier_text(found.frontier).splitlines()
+    rows, same = lines[1:-1], lines[-1]
+    assert sum(row.startswith("  *") for row in rows) == 1 and len(rows) == len(found.frontier)
+    for name in found.frontier[0].settings:
+        values = {str(point.settings[name]) for point in found.frontier}
+        assert (f" {name}: " in same) == (len(values) == 1)
+        assert all((f" {name}: " in row) == (len(values) > 1) for row in rows)

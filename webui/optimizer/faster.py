@@ -1,0 +1,53 @@
+"""What would be much faster where the plan fits: offered, and never taken unasked."""
+
+from __future__ import annotations
+
+from webui.core.language import TextRequest
+from webui.core.model import ModelCard
+from webui.core.pages import PageRequest
+from webui.core.plan import Alternative, Estimate
+from webui.core.request import Request
+from webui.core.text import Text
+from webui.core.units import format_seconds
+from webui.estimator.target import Target
+from webui.optimizer.search import find_best
+
+MUCH_FASTER = 2.0
+"""So many times: less is not worth a change of the result."""
+_BITS = {"int8": 8, "nf4": 4}
+"""Quantisations that are offered, the one that changes the result least first."""
+_FIRST_INT8 = (7, 5)
+
+
+def find_faster(
+    model: ModelCard, request: Request, target: Target, chosen: Estimate
+) -> tuple[Alternative, ...]:
+    """Quantised weights, where writing waits for weights that are streamed again for each token.
+
+    Args:
+        model: the request's model.
+        request: fixed settings and workload.
+        target: the device.
+        chosen: the plan's estimate, which fits.
+    """
+    waits = isinstance(request, TextRequest | PageRequest)
+    streams = chosen.settings.get("offload") in ("leaf", "block")
+    if not waits or not streams or "quantization" in request.settings:
+        return ()
+    known = model.setting_values.get("quantization", tuple(_BITS))
+    for name, bits in _BITS.items():
+        old = (target.card.compute_capability or (0, 0)) < _FIRST_INT8
+        if name not in known or "quantization" not in model.settings or (name == "int8" and old):
+            continue
+        fewer = {"settings": {**request.settings, "quantization": name}}
+        found = find_best(model, request.with_changes(**fewer), target)
+        if found is None or found.seconds * MUCH_FASTER > chosen.seconds:
+            continue
+        fast, slow = format_seconds(found.seconds), format_seconds(chosen.seconds)
+        text = Text(
+            f"Quantised to {bits} bits it takes about {fast} instead of {slow}; the text may "
+            "differ a little",
+            f"量化为 {bits} 位约需 {fast}，而不是 {slow}；文字可能略有不同",
+        )
+        return (Alternative(text=text, changes={"settings": {"quantization": name}}),)
+    return ()
