@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,12 @@ from webui.service.claims.verdicts import (
     judge_span,
 )
 
-RUNS = Path(__file__).parents[2] / "gpu" / "claims.yaml"
+FOLDER = Path(__file__).parents[2] / "gpu"
+RUNS = [
+    item
+    for name in ("claims.yaml", "claims_speed.yaml")
+    for item in yaml.safe_load((FOLDER / name).read_text("utf-8"))
+]
 """What was run for the claims."""
 SCRIPT = {
     "model": "chatglm3-6b",
@@ -88,7 +94,7 @@ def test_cards_that_claims_name_are_known() -> None:
 
 
 def test_the_list_of_runs_has_what_the_claims_rest_on(bench: Bench) -> None:
-    runs = [parse_request(item, find_model) for item in yaml.safe_load(RUNS.read_text("utf-8"))]
+    runs = [parse_request(item, find_model) for item in RUNS]
     filled = [with_defaults(run.settings, find_model(run.model, run.task).settings) for run in runs]
     for work, limited in works():
         wanted = bench.request(work)
@@ -102,12 +108,12 @@ def test_the_list_of_runs_has_what_the_claims_rest_on(bench: Bench) -> None:
 
 
 def test_the_runs_fit_what_they_are_run_within(bench: Bench) -> None:
-    for item in yaml.safe_load(RUNS.read_text("utf-8")):
-        cap = item.pop("vram_gib", None)
+    for item in RUNS:
+        cap = item.get("vram_gib")
         if cap is None:
             assert bench.whole(item).fits
         else:
-            request = bench.request({**item, "vram_gib": cap})
+            request = bench.request(item)
             assert request.vram_gib == cap and set(item["settings"]) <= {
                 "precision", "vae_precision",
             }  # fmt: skip
@@ -203,6 +209,24 @@ def test_a_shorter_run_is_scaled(bench: Bench) -> None:
     assert found.value == pytest.approx(by_name["prefill"] + 1024 / 128 * by_name["generate"])
 
 
+def test_the_fastest_of_long_enough_runs_is_timed() -> None:
+    (run,) = [each for each in read_receipts() if each.id == "af919ef41cb0"]
+    assert run.measurement is not None
+    quick = replace(
+        run,
+        id="quick",
+        measurement=replace(
+            run.measurement,
+            phases=tuple(replace(p, seconds=p.seconds / 2) for p in run.measurement.phases),
+        ),
+    )
+    short = replace(quick, id="short", request={**run.request, "new_tokens": 64})
+    found = Bench((run, quick, short)).measured_seconds((SCRIPT,))
+    assert found is not None and found.receipts == ("quick",)
+    assert Bench((short,)).measured_seconds((SCRIPT,)) is None
+    assert Bench((short,)).measured_bytes((SCRIPT,)) is not None
+
+
 def test_two_models_on_the_card_count_their_weights_once(bench: Bench) -> None:
     both = bench.estimated_bytes((SCRIPT, CLIP))
     alone = [bench.estimated_bytes((work,)) for work in (SCRIPT, CLIP)]
@@ -224,6 +248,13 @@ def test_a_claim_that_fits_the_weights_depends(bench: Bench) -> None:
     found = check(Memory(gb=(5, 5), of=(CLIP,)), (), bench)
     assert found.verdict is Verdict.DEPENDS
     assert found.on is not None and "weights" in found.on.en
+
+
+def test_cards_that_need_other_settings_were_tried() -> None:
+    for one in check_shipped():
+        found = one.found
+        if isinstance(one.claim.check, Fits) and found.on is not None and "save" in found.on.en:
+            assert found.measured is not None and "within a limit of" in found.sentence.en, one.id
 
 
 def test_no_receipts_no_measurements() -> None:

@@ -33,6 +33,8 @@ _NO_MATTER = frozenset(
 _REPEATED = ("steps", "new_tokens")
 """A recorded run may have fewer: its memory is the same, but for the few bytes of an answer's
 tokens, and its time is scaled."""
+_TIMED_FROM = {"steps": 2, "new_tokens": 100}
+"""Where there are fewer, what a process does once would be scaled with them."""
 
 Answer = TypeVar("Answer")
 
@@ -95,17 +97,23 @@ class Bench:
     def run_of(self, work: Work) -> Receipt | None:
         """The recorded run of the work at `estimate`'s defaults, without a limit: the longest, and
         of those the newest."""
+        best = max(
+            self._runs_of(work),
+            key=lambda run: (_repeats(run.request), run.receipt.created),
+            default=None,
+        )
+        return best.receipt if best else None
+
+    def _runs_of(self, work: Work) -> list[_Run]:
         settings = self.whole(work).settings
         wanted = _work(self.request(work))
-        runs = [
+        return [
             run
             for run in self._runs
             if run.request.vram_gib is None
             and run.work == wanted
             and _settings(run.request) == settings
         ]
-        best = max(runs, key=lambda run: (_repeats(run.request), run.receipt.created), default=None)
-        return best.receipt if best else None
 
     def limited_run(self, work: Work, card: str) -> Receipt | None:
         """A recorded run of the work within a limit that is no larger than the card: that of the
@@ -145,15 +153,21 @@ class Bench:
         return sum(self.whole(work, card).seconds / _samples(self.request(work)) for work in works)
 
     def measured_seconds(self, works: Works) -> Figure | None:
-        """As `estimated_seconds`, from recorded runs, scaled where they were shorter."""
+        """As `estimated_seconds`, from recorded runs, scaled where they were shorter: of those of
+        a work the fastest counts, since the first of a process pays for loading its kernels."""
         total, receipts = 0.0, []
         for work in works:
-            run = self.run_of(work)
-            if run is None or run.measurement is None:
+            wanted = self.request(work)
+            found = [
+                (_scaled_seconds(run.measured, wanted, run.request), run.receipt.id)
+                for run in self._runs_of(work)
+                if _long_enough(run.request)
+            ]
+            if not found:
                 return None
-            wanted, done = self.request(work), parse_request(run.request, find_model)
-            total += _scaled_seconds(run.measurement, wanted, done) / _samples(wanted)
-            receipts.append(run.id)
+            seconds, receipt = min(found)
+            total += seconds / _samples(wanted)
+            receipts.append(receipt)
         return Figure(total, tuple(receipts))
 
     def is_training(self, works: Works) -> bool:
@@ -206,6 +220,10 @@ def _settings(request: Request) -> dict[str, Any]:
 
 def _repeats(request: Request) -> int:
     return max((int(getattr(request, key, 1)) for key in _REPEATED), default=1)
+
+
+def _long_enough(request: Request) -> bool:
+    return all(getattr(request, key, most) >= most for key, most in _TIMED_FROM.items())
 
 
 def _samples(request: Request) -> int:

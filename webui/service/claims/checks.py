@@ -28,6 +28,7 @@ from webui.service.claims.bench import TEST_CARD, Bench, Figure
 from webui.service.claims.finding import Finding
 from webui.service.claims.fits import check_fits
 from webui.service.claims.verdicts import (
+    VERDICTS,
     Verdict,
     better,
     bytes_of,
@@ -59,7 +60,7 @@ def check(claim: Check, otherwise: tuple[Reading, ...], bench: Bench) -> Finding
             return replace(
                 found,
                 verdict=Verdict.DEPENDS,
-                on=words.holds_read(reading.name),
+                on=words.holds_read(reading.name, VERDICTS[other.verdict]),
                 receipts=tuple(dict.fromkeys((*found.receipts, *other.receipts))),
                 sentence=words.joined(found.sentence, words.as_read(reading.name, other.sentence)),
             )

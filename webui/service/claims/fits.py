@@ -12,6 +12,7 @@ from webui.service.claims import words
 from webui.service.claims.bench import Bench, Figure
 from webui.service.claims.finding import Finding
 from webui.service.claims.verdicts import Verdict, judge_fit
+from webui.service.recorded import renewed
 
 _ORDER = ("yes", "one", "planned", "no")
 
@@ -47,6 +48,7 @@ def check_fits(claim: Fits, bench: Bench) -> Finding:
     if tried is not None:
         sentence = words.joined(sentence, words.ran_within(tried.most_bytes, tried.limit_gib))
         loaded = Figure(tried.most_bytes, tried.receipts)
+        peak = tried.estimated_bytes
     verdict = judge_fit(claim.says, worst.answer)
     return Finding(
         verdict=verdict,
@@ -84,6 +86,8 @@ class _Tried:
     """Recorded runs of all works, each within a limit that every card of the claim has."""
 
     most_bytes: int
+    estimated_bytes: int
+    """Today's estimate of the run that took most, at the settings that it had."""
     limit_gib: float
     receipts: tuple[str, ...]
 
@@ -91,11 +95,12 @@ class _Tried:
 def _tried(claim: Fits, bench: Bench) -> _Tried | None:
     smallest = min(claim.cards, key=lambda name: find_card(name).vram_bytes)
     runs = [run for work in claim.of if (run := bench.limited_run(work, smallest))]
-    peaks = [run.measurement.peak_device_bytes for run in runs if run.measurement]
-    if len(peaks) < len(claim.of):
+    if len(runs) < len(claim.of):
         return None
+    peaks = {run.measurement.peak_device_bytes: run for run in runs if run.measurement}
     return _Tried(
         most_bytes=max(peaks),
+        estimated_bytes=renewed(peaks[max(peaks)]).estimate.peak_device_bytes,
         limit_gib=max(float(run.request["vram_gib"]) for run in runs),
         receipts=tuple(run.id for run in runs),
     )

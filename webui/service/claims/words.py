@@ -139,8 +139,8 @@ def if_whole(seconds: Sequence[float]) -> Text:
     )
 
 
-def holds_read(name: Text) -> Text:
-    return Text(f"holds {name.en}", f"{name.zh}时成立")
+def holds_read(name: Text, verdict: Text) -> Text:
+    return Text(f"{verdict.en} {name.en}", f"{name.zh}时{verdict.zh}")
 
 
 def as_read(name: Text, other: Text) -> Text:
@@ -150,8 +150,8 @@ def as_read(name: Text, other: Text) -> Text:
 def whole_against(size_bytes: float, limit_bytes: float) -> Text:
     size, limit = format_bytes(size_bytes), format_bytes(limit_bytes)
     return Text(
-        f"Loaded whole it takes {size} of the card's {limit}.",
-        f"整个载入需 {size}，显卡有 {limit}。",
+        f"Loaded whole it takes {size} of the card's {limit} (estimated).",
+        f"整个载入需 {size}，显卡有 {limit}（估算）。",
     )
 
 
@@ -161,8 +161,8 @@ def planned(plans: Sequence[Estimate], peak_bytes: float, several: bool) -> Text
     means, size = means_of(most.settings), format_bytes(peak_bytes)
     each, each_zh = (", one at a time", "，一次一个") if several else ("", "")
     return Text(
-        f"With {means or 'other settings'} it takes {size}{each}.",
-        f"用 {means or '其他设置'} 只需 {size}{each_zh}。",
+        f"As planned for it, with {means or 'other settings'}, it takes {size}{each}.",
+        f"按该卡规划（{means or '其他设置'}）只需 {size}{each_zh}。",
     )
 
 
