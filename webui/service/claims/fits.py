@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from webui.catalogue.claims import Fits
 from webui.core.plan import Estimate
+from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.hardware import find_card
 from webui.service.claims import words
@@ -37,10 +38,10 @@ def check_fits(claim: Fits, bench: Bench) -> Finding:
     loaded = None if worst.answer == "planned" else bench.measured_bytes(claim.of)
     limit_bytes = find_card(worst.card).vram_bytes
     sentence = words.whole_against(worst.whole_bytes, limit_bytes)
-    plans = [plan for plan in worst.plans if plan is not None]
-    peak = max((plan.peak_device_bytes for plan in plans), default=0)
+    peak = 0
     if worst.answer == "planned":
-        sentence = words.joined(sentence, words.planned(plans, peak, several=len(claim.of) > 1))
+        peak, chosen = _most(claim, worst, bench)
+        sentence = words.joined(sentence, words.planned(chosen, peak, several=len(claim.of) > 1))
     elif worst.answer == "one":
         sentence = words.joined(sentence, words.ONE_AT_A_TIME)
     elif worst.answer == "no":
@@ -73,6 +74,17 @@ def _found(claim: Fits, card: str, bench: Bench) -> _Found:
         plans = tuple(bench.planned(work, card) for work in claim.of)
         answer = "no" if None in plans else "planned"
     return _Found(answer=answer, card=card, whole_bytes=whole_bytes, plans=plans)
+
+
+def _most(claim: Fits, found: _Found, bench: Bench) -> tuple[int, Settings]:
+    """Peak of the work that takes most as planned, and what was chosen for it."""
+    planned = [
+        (plan.peak_device_bytes, plan.settings, bench.request(work).settings)
+        for work, plan in zip(claim.of, found.plans, strict=True)
+        if plan is not None
+    ]
+    peak, settings, fixed = max(planned, key=lambda one: one[0])
+    return peak, {name: value for name, value in settings.items() if name not in fixed}
 
 
 def _on(says: str, answer: str) -> Text:

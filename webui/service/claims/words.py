@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from webui.catalogue.claims import Range
-from webui.core.plan import Estimate
+from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
 from webui.estimator.verified import means_of
@@ -155,10 +155,15 @@ def whole_against(size_bytes: float, limit_bytes: float) -> Text:
     )
 
 
-def planned(plans: Sequence[Estimate], peak_bytes: float, several: bool) -> Text:
-    """What the optimizer would do, for the work that takes most."""
-    most = max(plans, key=lambda plan: plan.peak_device_bytes)
-    means, size = means_of(most.settings), format_bytes(peak_bytes)
+def planned(settings: Settings, peak_bytes: float, several: bool) -> Text:
+    """What the optimizer would do.
+
+    Args:
+        settings: what it chose for the work that takes most.
+        peak_bytes: of that work.
+        several: there are other works, which run before or after.
+    """
+    means, size = means_of(settings), format_bytes(peak_bytes)
     each, each_zh = (", one at a time", "，一次一个") if several else ("", "")
     return Text(
         f"As planned for it, with {means or 'other settings'}, it takes {size}{each}.",
