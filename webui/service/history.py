@@ -110,7 +110,8 @@ class _Ring:
         self._peaks = np.zeros(shape[-1], bool)
         self._peaks[list(peaks)] = True
         self._values: Samples = np.full((kept, *shape), np.nan, np.float32)
-        self._slot = -1
+        self._slot: int | None = None
+        """The newest one; None before the first."""
         self._count = 0
 
     @property
@@ -118,18 +119,17 @@ class _Ring:
         return self._values.nbytes
 
     def add(self, at_s: float, sample: Samples) -> None:
-        self._advance(at_s)
-        here = self._values[self._slot % self._kept]
+        here = self._values[self._advance(at_s) % self._kept]
         self._count += 1
         mean = np.where(np.isnan(here), sample, here + (sample - here) / self._count)
         here[...] = np.where(self._peaks, np.fmax(here, sample), mean)
 
     def last(self, now_s: float, span_s: float, points: int) -> Samples:
-        self._advance(now_s)
+        newest = self._advance(now_s)
         count = min(self._kept, max(1, round(span_s / self._step_s)))
         together = max(1, count // points)
         count -= count % together
-        slots = np.arange(self._slot - count + 1, self._slot + 1) % self._kept
+        slots = np.arange(newest - count + 1, newest + 1) % self._kept
         found = self._values[slots]
         return self._merged(found.reshape(count // together, together, *found.shape[1:]))
 
@@ -142,15 +142,16 @@ class _Ring:
         merged: Samples = np.where(self._peaks, np.fmax.reduce(groups, axis=1), mean)
         return merged.astype(np.float32)
 
-    def _advance(self, now_s: float) -> None:
-        slot = int(now_s // self._step_s)
-        if slot <= self._slot:
-            return
-        if self._slot < 0:
-            self._slot = slot - 1
-        skipped = np.arange(max(self._slot, slot - self._kept) + 1, slot + 1) % self._kept
-        self._values[skipped] = np.nan
+    def _advance(self, now_s: float) -> int:
+        """Empties the slots that the clock has passed; returns the newest one."""
+        slot, before = int(now_s // self._step_s), self._slot
+        if before is not None and slot <= before:
+            return before
+        if before is not None:
+            passed = np.arange(max(before, slot - self._kept) + 1, slot + 1)
+            self._values[passed % self._kept] = np.nan
         self._slot, self._count = slot, 0
+        return slot
 
 
 def _number(value: float | None) -> float:

@@ -92,14 +92,19 @@ def _segment(name: str, seconds: float, language: str) -> str:
 
 
 def _table(job: JobAtHand, language: str) -> str:
-    heads = "".join(f'<th scope="col">{say(head, language)}</th>' for head in words.JOB_HEADS)
+    """A row for each phase: planned, measured, and how far apart they are."""
+    reserves = bool(job.plan.get("context_bytes"))
+    shown = (words.PHASE_HEAD, *(words.JOB_HEADS if reserves else words.JOB_HEADS[:2]))
+    heads = "".join(f'<th scope="col">{say(head, language)}</th>' for head in shown)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(row, language)) + "</tr>"
+        "<tr>"
+        + "".join(f"<td>{cell}</td>" for cell in _cells(row, language)[: len(shown)])
+        + "</tr>"
         for row in job.phases
     )
     return (
-        f'<div class="vs-table"><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<div class="vs-table"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+        f'</div><p class="vs-fine">{say(words.PLANNED_AND_MEASURED, language)}</p>'
     )
 
 
@@ -110,33 +115,32 @@ def _cells(row: PhaseRow, language: str) -> tuple[str, ...]:
         unused = f"{100 * max(0, reserved - allocated) / reserved:.0f} %"
     return (
         say(title_of(row.name), language),
-        seconds_text(row.estimated_s),
-        _measured_time(row, language),
-        format_bytes(row.estimated_allocated_bytes),
-        _measured_bytes(allocated, row.estimated_allocated_bytes, row.running),
-        format_bytes(row.estimated_reserved_bytes),
-        _measured_bytes(reserved, row.estimated_reserved_bytes, row.running),
+        _time(row, language),
+        _bytes(row.estimated_allocated_bytes, allocated, row.running, language),
+        _bytes(row.estimated_reserved_bytes, reserved, row.running, language),
         unused,
     )
 
 
-def _measured_time(row: PhaseRow, language: str) -> str:
-    if row.measured_s is None:
-        return "–"
-    time = seconds_text(row.measured_s)
-    if row.running:
-        return say(words.SO_FAR, language, time=time)
-    if max(row.measured_s, row.estimated_s) < _COMPARED_S:
-        return time
-    return f"{time} ({format_error(row.measured_s, row.estimated_s)})"
-
-
-def _measured_bytes(measured: int | None, estimated: int, running: bool) -> str:
+def _time(row: PhaseRow, language: str) -> str:
+    planned, measured = seconds_text(row.estimated_s), row.measured_s
     if measured is None:
-        return "–"
+        return f"{planned} → –"
+    if row.running:
+        return f"{planned} → {say(words.SO_FAR, language, figure=seconds_text(measured))}"
+    long = max(measured, row.estimated_s) >= _COMPARED_S
+    error = f" ({format_error(measured, row.estimated_s)})" if long else ""
+    return f"{planned} → {seconds_text(measured)}{error}"
+
+
+def _bytes(planned: int, measured: int | None, running: bool, language: str) -> str:
+    if measured is None:
+        return f"{format_bytes(planned)} → –"
     if running:  # the phase's peak may be still to come
-        return format_bytes(measured)
-    return f"{format_bytes(measured)} ({format_error(measured, estimated)})"
+        figure = say(words.SO_FAR, language, figure=format_bytes(measured))
+        return f"{format_bytes(planned)} → {figure}"
+    error = format_error(measured, planned)
+    return f"{format_bytes(planned)} → {format_bytes(measured)} ({error})"
 
 
 def _allocator(job: JobAtHand, language: str) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from webui.core.phases import title_of
 from webui.core.text import Text
-from webui.core.units import format_bytes
+from webui.core.units import GIB, KIB, MIB, format_bytes
 from webui.service.receipt_rows import ReceiptRow, summarised
 from webui.ui.memory_panel import format_error, seconds_text
 from webui.ui.plots import Dot, render_scatter
@@ -106,7 +106,8 @@ def _figures(rows: Sequence[ReceiptRow], choice: Choice, language: str) -> str:
         words.ROW_HEADS, (_row(row, choice.quantity, language) for row in known[:NEWEST]), language
     )
     return (
-        f'<div class="vs-receipts">{_scatter(known, choice.quantity, language)}<div>'
+        f'<div class="vs-receipts">{_scatter(known, choice.quantity, language)}'
+        '<div class="vs-errors">'
         + _table(
             words.ERROR_HEADS,
             (
@@ -159,17 +160,18 @@ def _scatter(rows: Sequence[ReceiptRow], quantity: str, language: str) -> str:
     plot = render_scatter(
         dots,
         spoken=spoken,
-        ticks=[(tick, _figure(tick, quantity)) for tick in ticks],
+        ticks=[(tick, _round_figure(tick, quantity)) for tick in ticks],
         low=low,
         high=high,
         x_title=words.ESTIMATED_AXIS.in_language(language),
         y_title=words.MEASURED_AXIS.in_language(language),
     )
-    phases = list(dict.fromkeys(row.phase for row in rows))
+    kinds: dict[str, list[str]] = {}
+    for phase in dict.fromkeys(row.phase for row in rows):
+        kinds.setdefault(_kind(phase), []).append(say(title_of(phase), language))
     legend = "".join(
-        f'<span><b class="{_kind(phase)}" aria-hidden="true"></b>{say(title_of(phase), language)}'
-        "</span>"
-        for phase in phases
+        f'<span><b class="{kind}" aria-hidden="true"></b>{" · ".join(titles)}</span>'
+        for kind, titles in sorted(kinds.items())
     )
     return (
         f'<div><p class="vs-fine">{escape(spoken)}</p>{plot}'
@@ -195,6 +197,21 @@ def _axis(values: Sequence[float], quantity: str) -> tuple[float, float, list[fl
 
 def _figure(value: float, quantity: str) -> str:
     return seconds_text(value) if quantity == "seconds" else format_bytes(value)
+
+
+def _round_figure(value: float, quantity: str) -> str:
+    """A power of 2 or 10: without the digits that say nothing."""
+    if quantity == "seconds":
+        return f"{value:g} s"
+    unit, name = next(
+        (
+            (unit, name)
+            for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
+            if value >= unit
+        ),
+        (1, "B"),
+    )
+    return f"{value / unit:g} {name}"
 
 
 def _table(heads: Iterable[Text], rows: Iterable[tuple[str, ...]], language: str) -> str:

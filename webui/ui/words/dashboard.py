@@ -59,8 +59,8 @@ FULL_PLAN = Text(
     "任务预计占用上限的 {share}：{total} 中的 {used}。",
 )
 WARNING_HINT = Text(
-    "The warning comes from {share} on. What could be saved stands under the job.",
-    "从 {share} 起警告。可以节省的方法列在任务下方。",
+    "The warning comes from {share} on. What would save memory stands beside the job.",
+    "从 {share} 起警告。节省显存的方法列在任务旁边。",
 )
 
 # The job
@@ -73,17 +73,17 @@ NO_JOB = Text(
 TIMELINE = Text("Phases over time", "各阶段的时间")
 LOADED_IN = Text("loading took {time}", "加载用时 {time}")
 SEGMENT = Text("{phase}: {time}", "{phase}：{time}")
+PHASE_HEAD = Text("Phase", "阶段")
 JOB_HEADS = (
-    Text("Phase", "阶段"),
-    Text("Planned time", "预计用时"),
-    Text("Measured", "实测用时"),
-    Text("Planned allocated", "预计分配"),
-    Text("Measured allocated", "实测分配"),
-    Text("Planned reserved", "预计预留"),
-    Text("Measured reserved", "实测预留"),
-    Text("Unused of reserved", "预留未用"),
+    Text("Time", "用时"),
+    Text("Allocated", "已分配"),
+    Text("Reserved", "已预留"),
+    Text("Unused of it", "其中未用"),
 )
-SO_FAR = Text("{time} so far", "已用 {time}")
+PLANNED_AND_MEASURED = Text(
+    "Each: planned → measured, and the error.", "每格：预计 → 实测，以及误差。"
+)
+SO_FAR = Text("{figure} so far", "目前 {figure}")
 ALLOCATOR = Text("Allocated against reserved", "已分配与已预留")
 ALLOCATED_LINE = Text("allocated", "已分配")
 RESERVED_LINE = Text("reserved", "已预留")
