@@ -21,11 +21,11 @@ def test_the_dashboard_asks_only_while_it_is_open(studio: RunningStudio, visit: 
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     # The element stays, and what it shows changes: that is why nothing flickers.
-    host.evaluate("element => element.dataset.marked = 'yes'")
+    host.evaluate("element => { window.firstPanel = element; }")
     drawing = host.locator("svg path").first
     before = drawing.get_attribute("d")
     expect(drawing).not_to_have_attribute("d", before or "", timeout=20_000)
-    assert asked
+    assert asked and page.evaluate("window.firstPanel.isConnected")
     page.get_by_role("button", name="shipped with the studio").click()
     expect(page.locator("#dashboard-receipts .vs-dot").first).to_be_attached()
     with page.expect_download() as download:

@@ -32,8 +32,8 @@ _PLACES = ("gpu", "stream", "cpu")
 """Where an encoder may be moved; `absent` and `cached` are the user's."""
 MOST_LOSSLESS, MOST_WITH_COST = 4, 2
 """What a person can compare."""
-_WORTH_SHARE = 0.005
-"""Less of the peak is not worth a sentence."""
+_WORTH_SHARE = 0.01
+"""Less of the peak is not worth a sentence, nor one more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +92,12 @@ def find_steps_down(
                 extra_s=other.seconds - base.seconds,
                 lossless=same,
             )
-            if step.saved_bytes > least:
-                steps.append(step)
-        found += sorted(steps, key=lambda step: step.saved_bytes)
+            steps.append(step)
+        saved = 0
+        for step in sorted(steps, key=lambda step: step.saved_bytes):
+            if step.saved_bytes > saved + least:
+                found.append(step)
+                saved = step.saved_bytes
     return tuple(found)
 
 

@@ -11,7 +11,16 @@ import numpy as np
 from webui.core.units import format_bytes, format_seconds
 from webui.hardware import DeviceReading
 from webui.hardware.readings import ProcessReading
-from webui.service.history import HOST_USED, HOST_UTILISATION, USED, UTILISATION, Samples, Series
+from webui.service.history import (
+    HOST_USED,
+    HOST_UTILISATION,
+    POWER,
+    TEMPERATURE,
+    USED,
+    UTILISATION,
+    Samples,
+    Series,
+)
 from webui.service.monitor import Snapshot
 from webui.ui.plots import Line, hover_places, render_plot
 from webui.ui.results import say
@@ -70,7 +79,7 @@ def _device(device: DeviceReading, samples: Samples, content: DevicesContent, la
         facts,
         _plot(
             samples[:, USED], samples[:, UTILISATION], device.total_bytes, device.used_bytes,
-            content, language,
+            content, language, samples[:, (TEMPERATURE, POWER)],
         ),
         _processes(device.processes, content.worker_pid, language) if content.owner else "",
         content.warn_share,
@@ -145,7 +154,19 @@ def _plot(
     used_now: int,
     content: DevicesContent,
     language: str,
+    heat: Samples | None = None,
 ) -> str:
+    """Memory and utilisation over the span.
+
+    Args:
+        used: bytes.
+        busy: 0 to 1.
+        total: bytes at full height.
+        used_now: bytes, as read last.
+        content: the span and the threshold.
+        language: of the words.
+        heat: degrees Celsius and watts, told where the plot is pointed at.
+    """
     span_s = SPANS_S[content.span]
     span = words.SPANS[content.span].in_language(language)
     count = len(used)
@@ -163,6 +184,7 @@ def _plot(
                 share=_percent(float(share[place])),
                 busy="–" if np.isnan(busy[place]) else _percent(float(busy[place])),
             )
+            + ("" if heat is None else _heat(*heat[place].tolist()))
         )
     most = float(np.fmax.reduce(used, initial=used_now))
     return render_plot(
@@ -199,6 +221,11 @@ def _process(process: ProcessReading, worker_pid: int | None, language: str) -> 
     )
     size = f" · {format_bytes(process.used_bytes)}" if process.used_bytes else ""
     return f"{name} ({process.pid}){size}"
+
+
+def _heat(temperature_c: float, power_w: float) -> str:
+    told = "" if np.isnan(temperature_c) else f", {temperature_c:.0f} °C"
+    return told if np.isnan(power_w) else f"{told}, {power_w:.0f} W"
 
 
 def _percent(share: float) -> str:

@@ -83,12 +83,7 @@ def _timeline(phases: Sequence[PhaseRow], language: str) -> str:
 
 
 def _segment(name: str, seconds: float, language: str) -> str:
-    return say(
-        words.SEGMENT,
-        language,
-        phase=title_of(name).in_language(language),
-        time=seconds_text(seconds),
-    )
+    return f"{say(title_of(name), language)} {seconds_text(seconds)}"
 
 
 def _table(job: JobAtHand, language: str) -> str:

@@ -72,7 +72,6 @@ NO_JOB = Text(
 )
 TIMELINE = Text("Phases over time", "各阶段的时间")
 LOADED_IN = Text("loading took {time}", "加载用时 {time}")
-SEGMENT = Text("{phase}: {time}", "{phase}：{time}")
 PHASE_HEAD = Text("Phase", "阶段")
 JOB_HEADS = (
     Text("Time", "用时"),
