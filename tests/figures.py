@@ -30,7 +30,7 @@ Figures = dict[str, str | Text]
 
 NAMES = (
     "machine", "start-seconds", "ui-rss", "ui-torch", "estimate-p95", "plan-p95", "plan-cold",
-    "demo-cold", "demo-warm",
+    "demo-cold", "demo-warm", "dashboard-refresh", "sampler-share", "history-size",
     "demo-accuracy", "demo-colour", "demo-motion", "demo-shape",
     "cells", "allocated-error", "reserved-error", "device-error", "seconds-within",
     "capped-plans", "tight-plans", "failed-plans", "verified-cards", "claims", "claims-tally",
@@ -84,6 +84,7 @@ def measured_figures() -> Figures:
         for answer in ("estimate", "plan"):
             seconds = sorted(json.loads(_child(_ANSWER_TIMES, home, answer, str(MOVES))))
             figures[f"{answer}-p95"] = f"{1000 * seconds[int(0.95 * len(seconds))]:.0f} ms"
+        figures.update(_dashboard_figures())
         figures["plan-cold"] = f"{max(_cold_plan_seconds() for _ in range(COLD_PLANS)):.1f} s"
         with running_studio(home / "app") as running:
             figures["start-seconds"] = f"{running.startup_s:.1f} s"
@@ -98,6 +99,20 @@ def measured_figures() -> Figures:
                 figures[name] = f"{time.perf_counter() - began:.1f} s"
             client.close()
     return figures
+
+
+def _dashboard_figures() -> Figures:
+    """Of the dashboard with eight cards that a stand-in for the driver shows."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.dashboard_figures", "--stand-in", "8"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    return {
+        "dashboard-refresh": f"{found['refresh_ms']['p95']:.0f} ms",
+        "sampler-share": f"{100 * found['sampler_cpu_s_per_s']:.2f} %",
+        "history-size": f"{found['history_bytes'] / MIB:.2f} MiB",
+    }
 
 
 def accuracy_figures() -> Figures:

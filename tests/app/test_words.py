@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from string import Formatter
 from types import ModuleType
 
 import pytest
 
 from webui.core.text import Text
-from webui.ui.words import claims, common, generate, history
+from webui.ui import words
 
 SAME_IN_BOTH = {"VRAM Studio", "Flow shift", "UniPC", "DPM++", "API"}
 CJK = re.compile(r"[\u4e00-\u9fff]")
 
 
 def sentences() -> Iterator[tuple[str, Text]]:
-    for module in (claims, common, generate, history):
-        yield from _of_module(module)
+    for found in iter_modules(words.__path__, f"{words.__name__}."):
+        yield from _of_module(import_module(found.name))
 
 
 def _of_module(module: ModuleType) -> Iterator[tuple[str, Text]]:

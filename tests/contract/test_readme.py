@@ -28,6 +28,7 @@ SOURCES = {
     "webui.demo": ROOT / "webui/demo/__main__.py",
     "webui.tracing": ROOT / "webui/tracing/__main__.py",
     "tests.figures": ROOT / "tests/figures.py",
+    "tests.dashboard_figures": ROOT / "tests/dashboard_figures.py",
 }
 """Where the options of a command are declared."""
 SHELLS = ("bash", "powershell", "sh")

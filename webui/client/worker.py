@@ -203,6 +203,22 @@ class WorkerProcess:
             if not any(event["event"] == "unloaded" for event in self.events()):
                 raise self._lost()
 
+    def empty_cache(self) -> int:
+        """Has the allocator give back what it holds and nothing uses, between jobs.
+
+        Returns:
+            How many bytes that were.
+
+        Raises:
+            WorkerLost: the process died.
+        """
+        with self._run_lock:
+            self.send({"op": "empty_cache"})
+            for event in self.events():
+                if event["event"] == "cache_emptied":
+                    return int(event["freed_bytes"])
+            raise self._lost()
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Ends the process: asks first, kills after the timeout."""
         process = self._process

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from webui.hardware.host import host_available_bytes, host_memory_bytes, usable_cores
 from webui.hardware.nvml import attempt, decoded, memory_bytes, open_nvml
 
 _NVML_TEMPERATURE_GPU = 0
+_LOOK_AGAIN_S = 30.0
+"""How long a machine without a driver is left alone before the next try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +71,60 @@ class HostReading:
         return {key: getattr(self, key) for key in self.__slots__}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskReading:
+    """The disk that holds a folder."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+class DeviceReader:
+    """Reads the cards again and again; the driver's library stays open between readings.
+
+    Opening it takes longer than reading eight cards. Not safe to use from two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._nvml: Any = None
+        self._handles: list[tuple[int, Any]] = []
+        self._names: dict[int, str] = {}
+        self._next_look_s = 0.0
+
+    def read(self) -> list[DeviceReading]:
+        """The cards that CUDA would see, in its order; empty without an NVIDIA driver."""
+        if not self._handles:
+            if time.monotonic() < self._next_look_s:
+                return []
+            self._open()
+        found = [_read_device(self._nvml, *item, self._name) for item in self._handles]
+        if any(not device.total_bytes for device in found):
+            # A card fell off the bus, or the driver was replaced: look for what is there.
+            self.close()
+            return []
+        seen = {process.pid for device in found for process in device.processes}
+        self._names = {pid: name for pid, name in self._names.items() if pid in seen}
+        return found
+
+    def close(self) -> None:
+        """Lets the driver's library go; the next reading opens it again."""
+        self._handles = []
+        self._nvml = None
+        self._stack.close()
+
+    def _open(self) -> None:
+        self._nvml, self._handles = self._stack.enter_context(open_nvml())
+        if not self._handles:
+            self.close()
+            self._next_look_s = time.monotonic() + _LOOK_AGAIN_S
+
+    def _name(self, pid: int) -> str:
+        if pid not in self._names:
+            self._names[pid] = _process_name(pid)
+        return self._names[pid]
+
+
 def read_devices() -> list[DeviceReading]:
     """The cards that CUDA would see, in its order; empty without an NVIDIA driver."""
     with open_nvml() as (nvml, handles):
@@ -82,6 +143,15 @@ def read_host() -> HostReading:
     )
 
 
+def read_disk(folder: Path) -> DiskReading:
+    """The disk that holds a folder; zeros where the system does not tell."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return DiskReading(total_bytes=0, free_bytes=0)
+    return DiskReading(total_bytes=usage.total, free_bytes=usage.free)
+
+
 def process_device_bytes(pid: int) -> int | None:
     """Memory that a process holds on all cards together, as the driver counts it.
 
@@ -97,13 +167,23 @@ def process_device_bytes(pid: int) -> int | None:
     return sum(known) if known else None
 
 
-def _read_device(nvml: Any, index: int, handle: Any) -> DeviceReading:
+def _process_name(pid: int) -> str:
+    import psutil
+
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:  # another container's, or gone
+        return ""
+
+
+def _read_device(
+    nvml: Any, index: int, handle: Any, name_of: Callable[[int], str] = _process_name
+) -> DeviceReading:
     total_bytes, used_bytes, free_bytes = memory_bytes(nvml, handle)
     rates = attempt(nvml, "nvmlDeviceGetUtilizationRates", handle)
     temperature = attempt(nvml, "nvmlDeviceGetTemperature", handle, _NVML_TEMPERATURE_GPU)
     power_mw = attempt(nvml, "nvmlDeviceGetPowerUsage", handle)
     limit_mw = attempt(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)
-    running = attempt(nvml, "nvmlDeviceGetComputeRunningProcesses", handle) or []
     return DeviceReading(
         index=index,
         name=decoded(attempt(nvml, "nvmlDeviceGetName", handle) or f"NVIDIA card {index}"),
@@ -114,18 +194,22 @@ def _read_device(nvml: Any, index: int, handle: Any) -> DeviceReading:
         temperature_c=None if temperature is None else float(temperature),
         power_w=None if power_mw is None else power_mw / 1000,
         power_limit_w=None if limit_mw is None else limit_mw / 1000,
-        processes=tuple(_read_process(process) for process in running),
+        processes=_read_processes(nvml, handle, name_of),
     )
 
 
-def _read_process(process: Any) -> ProcessReading:
-    import psutil
-
-    try:
-        name = psutil.Process(process.pid).name()
-    except psutil.Error:  # another container's, or gone
-        name = ""
-    used = getattr(process, "usedGpuMemory", None)
-    return ProcessReading(
-        pid=int(process.pid), name=name, used_bytes=None if used is None else int(used)
-    )
+def _read_processes(
+    nvml: Any, handle: Any, name_of: Callable[[int], str]
+) -> tuple[ProcessReading, ...]:
+    """Programs that compute and those that draw, such as the desktop; who does both is one."""
+    found: dict[int, ProcessReading] = {}
+    for kind in ("Compute", "Graphics"):
+        for process in attempt(nvml, f"nvmlDeviceGet{kind}RunningProcesses", handle) or []:
+            pid, used = int(process.pid), getattr(process, "usedGpuMemory", None)
+            found.setdefault(
+                pid,
+                ProcessReading(
+                    pid=pid, name=name_of(pid), used_bytes=None if used is None else int(used)
+                ),
+            )
+    return tuple(found.values())

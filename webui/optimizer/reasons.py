@@ -117,6 +117,18 @@ def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -
     return _NAMES.get((name, value))
 
 
+def describe(changes: Settings, model: ModelCard, request: Request) -> Text:
+    """Settings in words: 'leaf streaming, feed-forward in 8 pieces'."""
+    told = []
+    for name, value in changes.items():
+        label = SETTINGS[name].label
+        told.append(
+            _means(name, value, model, request)
+            or Text(f"{label.en}: {value}", f"{label.zh}：{value}")
+        )
+    return Text(", ".join(text.en for text in told), "、".join(text.zh for text in told))
+
+
 _NO_TIME_S = 0.05
 """Less is told as none."""
 _SAVE_TIME = {"page_batch", "step_cache"}

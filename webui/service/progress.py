@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from webui.service.trace import Trace
+
 SAVE_S = 0.5
 """Writing the clip, about."""
 
@@ -25,11 +27,13 @@ class Progress:
         self.step = 0
         self.steps = 0
         self.preview: bytes | None = None
+        self.trace = Trace()
         self._phase_began = time.monotonic()
         self._shown = 0.0
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Takes in one event of the worker."""
+        self.trace.hear(event)
         kind = event["event"]
         if kind == "phase":
             self.phase, self.step, self.steps = str(event["name"]), 0, 0

@@ -35,6 +35,18 @@ class _Job:
     weights: Mapping[str, str]
     cancelled: bool = False
     progress: Progress = field(default_factory=lambda: Progress({}))
+    plan: Plan | None = None
+    """What it runs with; None before that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underway:
+    """The running job, for whoever watches it."""
+
+    job_id: str
+    plan: Plan | None
+    """None until it is planned."""
+    progress: Progress
 
 
 class JobQueue:
@@ -90,6 +102,13 @@ class JobQueue:
         running = self._running
         return running.progress if running is not None and running.record.id == job_id else None
 
+    def underway(self) -> Underway | None:
+        """The running job, if there is one."""
+        job = self._running
+        if job is None:
+            return None
+        return Underway(job_id=job.record.id, plan=job.plan, progress=job.progress)
+
     def unwritten(self, job_id: str) -> StudioError | None:
         """Why the end of a job could not be written into the ledger, or None."""
         return self._unwritten.get(job_id)
@@ -126,6 +145,18 @@ class JobQueue:
         if worker is not None and worker.alive:
             worker.unload()
         return True
+
+    def empty_cache(self) -> int | None:
+        """Has the worker's allocator give back what nothing uses.
+
+        Returns:
+            How many bytes that were; None while a job runs.
+        """
+        with self._changed:
+            if self._running is not None:
+                return None
+            worker = self._worker
+        return worker.empty_cache() if worker is not None and worker.alive else 0
 
     def end_worker(self) -> None:
         """Ends the worker process: a running job fails, all device memory is given back."""
@@ -223,6 +254,7 @@ class JobQueue:
         seconds = {phase.name: phase.seconds for phase in plan.estimate.phases}
         loading = LOADING_S if self.worker_pid else plan.estimate.load_seconds
         with self._changed:
+            job.plan = plan
             job.progress = Progress({"loading": loading, **seconds})
             self._changed.notify_all()
 

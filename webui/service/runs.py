@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,16 @@ class Runs:
 
     def of(self, visitor: str, limit: int) -> list[RunSummary]:
         """The visitor's runs, newest first; on loopback everybody's."""
+        return [self.summary(job) for job in self.records(visitor, limit)]
+
+    def records(self, visitor: str, limit: int) -> list[JobRecord]:
+        """The same, as the ledger has them."""
         everything = self._access.loopback and visitor == LOCAL
-        owner = None if everything else visitor
-        return [self.summary(job) for job in self._ledger.jobs(owner, limit=limit)]
+        return self._ledger.jobs(None if everything else visitor, limit=limit)
+
+    def counts(self, states: Iterable[JobState]) -> dict[str, int]:
+        """How many jobs of everybody are in each state."""
+        return {str(state): self._ledger.count(state) for state in states}
 
     def summary(self, job: JobRecord) -> RunSummary:
         return RunSummary(

@@ -25,6 +25,7 @@ from webui.estimator.verified import VerifiedRun, verified_runs
 from webui.hardware import detected_card, load_cards, read_devices, read_host
 from webui.service import flow
 from webui.service.access import Access
+from webui.service.dashboard import Dashboard
 from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
 from webui.service.limits import check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
@@ -105,6 +106,9 @@ class Studio:
             flow.Studio(self._planner, self._ledger, self._outputs, forced),
             home / "outputs" / "worker.log",
             device="cpu" if os.environ.get("STUDIO_DEVICE") == "cpu" else None,
+        )
+        self.dashboard = Dashboard(
+            home, access, lambda: self.config, self._planner, self._queue, self._runs
         )
         self._retracer = Retracer(home / "outputs" / "templates", traces=resume)
         self._planner.worker_pid = lambda: self._queue.worker_pid
@@ -365,6 +369,7 @@ class Studio:
         """Ends the worker and the downloads; queued jobs wait for the next start."""
         for download in self._downloads.values():
             download.cancel()
+        self.dashboard.close()
         self._retracer.close()
         self._queue.close()
         self._ledger.close()

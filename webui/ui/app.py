@@ -13,6 +13,8 @@ from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import api, generate, history
 from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
+from webui.ui.dashboard import DashboardTab
+from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
 from webui.ui.results import say
 from webui.ui.theme import STYLESHEET, build_theme
@@ -20,6 +22,7 @@ from webui.ui.web import DoorMiddleware, build_file_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import claims as claims_words
 from webui.ui.words import common as words
+from webui.ui.words import dashboard as dashboard_words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
 
@@ -71,12 +74,18 @@ def build_app(
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
                 past = history.build_tab(page, tabs, first)
+            with gr.Tab(page.labels(dashboard_words.TAB), id="dashboard") as dashboard_tab:
+                live = DashboardTab(page, tabs)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
             with gr.Tab(page.labels(claims_words.TAB), id="claims") as claims_tab:
                 claims = ClaimsTab(page)
         cards_tab.select(
             known.on_select, None, [known.tables], queue=False, show_progress="hidden",
+            api_visibility="private",
+        )  # fmt: skip
+        dashboard_tab.select(
+            live.on_select, [live.view], live.outputs, queue=False, show_progress="hidden",
             api_visibility="private",
         )  # fmt: skip
         history_tab.select(
@@ -119,7 +128,7 @@ def _launch_options(page: Page) -> dict[str, Any]:
         "max_file_size": MAX_FILE_BYTES,
         "app_kwargs": {
             "middleware": [Middleware(DoorMiddleware, page=page)],
-            "routes": [build_file_route(page)],
+            "routes": [build_file_route(page), *build_monitor_routes(page)],
         },
     }
 

@@ -42,7 +42,7 @@ def main() -> int:
             runner.unload()
             channel.emit("unloaded")
         elif op == "empty_cache":
-            runner.empty_cache()
+            channel.emit("cache_emptied", freed_bytes=runner.empty_cache())
         else:
             channel.emit("log", text=f"unknown command: {op}")
     return 0

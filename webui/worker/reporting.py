@@ -52,9 +52,10 @@ class JobReport:
         self._shown = time.monotonic()
 
     def enter(self, phase: str) -> None:
-        """A phase without the model: loading, saving."""
+        """A phase without the model: loading, saving. What is told of the memory is still that of
+        the phase before."""
+        self._channel.emit("phase", id=self.id, name=phase, memory=self._memory())
         self.phase = phase
-        self._channel.emit("phase", id=self.id, name=phase)
 
     def begin(self, phase: str, continues: bool = False) -> None:
         assert self._meter is not None
@@ -80,15 +81,23 @@ class JobReport:
     def step(self, done: int, total: int) -> None:
         if done == total or time.monotonic() - self._told >= PROGRESS_EVERY_S:
             self._told = time.monotonic()
-            self._channel.emit("step", id=self.id, phase=self.phase, step=done, steps=total)
+            self._emit_step(done, total)
 
     def latent_step(self, done: int, total: int, latents: torch.Tensor) -> None:
-        self._channel.emit("step", id=self.id, phase=self.phase, step=done, steps=total)
+        self._emit_step(done, total)
         late = time.monotonic() - self._shown >= PREVIEW_EVERY_S
         if self._preview and done < total and late and isinstance(self._card, ClipCard):
             jpeg = base64.b64encode(preview_jpeg(latents, self._card)).decode()
             self._channel.emit("preview", id=self.id, jpeg=jpeg)
             self._shown = time.monotonic()
+
+    def _emit_step(self, done: int, total: int) -> None:
+        self._channel.emit(
+            "step", id=self.id, phase=self.phase, step=done, steps=total, memory=self._memory()
+        )
+
+    def _memory(self) -> dict[str, int]:
+        return self._meter.now() if self._meter is not None else {}
 
     def measurement(self) -> Measurement | None:
         """The figures so far; None before the first phase."""

@@ -101,8 +101,11 @@ class Runner:
         gc.collect()
         self._device.empty_cache()
 
-    def empty_cache(self) -> None:
+    def empty_cache(self) -> int:
+        """Gives back what the allocator holds and nothing uses; returns how much that was."""
+        held = self._device.held_bytes()
         self._device.empty_cache()
+        return held - self._device.held_bytes()
 
     def _run(self, job: Mapping[str, Any], report: JobReport) -> list[str]:
         folder = Path(job["output_dir"])

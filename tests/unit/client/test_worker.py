@@ -90,6 +90,14 @@ def test_a_job_from_start_to_end(worker: WorkerProcess, tmp_path: Path) -> None:
     steps = [event for event in events if event["event"] == "step"]
     assert [(s["step"], s["steps"]) for s in steps if s["phase"] == "denoise"] == [(1, 2), (2, 2)]
     assert [(s["step"], s["steps"]) for s in steps if s["phase"] == "decode"][-1] == (3, 3)
+    # What is told while it runs does not pass what is measured in the end.
+    told = [s["memory"] for s in steps if s["phase"] == "denoise"]
+    measured = result["measurement"]["phases"][1]
+    assert 0 < told[-1]["allocated_bytes"] <= told[-1]["peak_allocated_bytes"]
+    assert told[-1]["peak_allocated_bytes"] <= measured["allocated_bytes"]
+    assert told[0]["peak_allocated_bytes"] <= told[-1]["peak_allocated_bytes"]
+    assert all(memory["reserved_bytes"] == 0 for memory in told)
+    assert worker.empty_cache() == 0  # a processor has no allocator that keeps anything
     assert (result["outputs"], result["warm"], result["device"]) == (["clip.mp4"], False, "cpu")
     measurement = Measurement.from_json(result["measurement"])
     assert [phase.name for phase in measurement.phases] == ["encode", "denoise", "decode"]
