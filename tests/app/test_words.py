@@ -49,7 +49,7 @@ def test_both_languages(name: str, text: Text) -> None:
 
 def test_every_sentence_is_used() -> None:
     """A sentence that no code shows would be translated for nothing."""
-    folder = Path(common.__file__).parents[1]
+    folder = Path(words.__file__).parents[1]
     code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
     unused = [
         name for name, _ in sentences()
