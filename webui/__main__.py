@@ -20,8 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from webui.catalogue import load_models
 from webui.core.errors import BadInput, Cancelled, StudioError
 from webui.core.job import JobView
@@ -40,6 +38,7 @@ from webui.service.recorded import renewed, summary, was_measured
 from webui.service.trials import KINDS, Trial, trials_table
 from webui.service.verify import accuracy_table
 from webui.storage import load_config
+from webui.storage.yaml_text import MAX_BYTES, decode_yaml, load_yaml, read_yaml
 
 Answer = dict[str, Any]
 
@@ -76,19 +75,16 @@ def read_requests(path: str) -> list[Any]:
         BadInput: the file cannot be read, or is not YAML.
     """
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-        data = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
+        if path == "-":
+            text = decode_yaml(sys.stdin.buffer.read(MAX_BYTES + 1), path)
+        else:
+            text = load_yaml(Path(path), path)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise BadInput(
             "", Text(f"{path} cannot be read: {reason}.", f"无法读取 {path}：{reason}。")
         ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise BadInput(
-            "", Text(f"{path} is not YAML{line}.", f"{path} 不是 YAML{line}。")
-        ) from error
+    data = read_yaml(text, path).data
     requests = data if isinstance(data, list) else [data]
     if not requests or requests == [None]:
         raise BadInput(
