@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from webui.service.questions import SMALLEST
 from webui.service.recorded import renewed, summary, was_measured
 from webui.service.trials import KINDS, Trial, trials_table
 from webui.service.verify import accuracy_table
-from webui.storage import load_config
+from webui.storage import MemoryPolicy, load_config
 from webui.storage.yaml_text import MAX_BYTES, decode_yaml, load_yaml, read_yaml
 
 Answer = dict[str, Any]
@@ -188,6 +189,8 @@ def _studio(given: argparse.Namespace) -> Studio:
             )
         folders[name] = Path(folder).expanduser().resolve()
     config = load_config(given.home, model_names=load_models()).with_models(folders)
+    if given.command == "verify":  # it tries the settings that the file names, and no others
+        config = replace(config, memory=MemoryPolicy(force_fp16_threshold=0))
     return Studio(
         given.home,
         access=Access(loopback=True),

@@ -48,17 +48,14 @@ _KEYS = """() => {
 }"""
 
 
-def build_app(
-    studio: Studio, access: Access, language: str | None = None
-) -> tuple[gr.Blocks, dict[str, Any]]:
+def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]]:
     """The whole page and its API, and what `launch` needs besides the address.
 
     Args:
         studio: the one door to planning and running.
         access: how the app is reached, which decides whose runs a visitor sees.
-        language: for visitors who have not chosen one; None follows their browser.
     """
-    page = Page(studio=studio, access=access, default_language=language)
+    page = Page(studio=studio, access=access)
     with gr.Blocks(
         title="VRAM Studio", fill_width=True, analytics_enabled=False,
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
