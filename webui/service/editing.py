@@ -126,7 +126,7 @@ class Editor:
             BadInput: a name that no preset can have, or a file that is no UTF-8 text.
         """
         if name == SETTINGS:
-            self._check_owner(visitor)
+            self.check_owner(visitor)
         document = self._document(name)
         saved = document.read()
         owner = self._access.is_owner(visitor)
@@ -178,7 +178,7 @@ class Editor:
             Conflict: somebody else saved in between.
             NotEnoughDisk: the disk is full.
         """
-        self._check_owner(visitor)
+        self.check_owner(visitor)
         document = self._document(name)
         checked = self.check(name, text)
         if checked.problems:
@@ -199,7 +199,7 @@ class Editor:
             BadInput: the settings, of which there is one.
             NotFound: there is no such preset.
         """
-        self._check_owner(visitor)
+        self.check_owner(visitor)
         source = self._preset(name).read()
         if not source.seen:
             raise NotFound(Text(f"There is no '{name[:60]}'.", f"没有“{name[:60]}”。"))
@@ -219,7 +219,7 @@ class Editor:
             NotFound: it is gone already.
             Conflict: somebody changed it in between.
         """
-        self._check_owner(visitor)
+        self.check_owner(visitor)
         self._preset(name).delete(seen)
 
     def version(self, name: str, version: str, visitor: str) -> str:
@@ -230,7 +230,7 @@ class Editor:
             NotFound: it is not kept any more.
             BadInput: not a version.
         """
-        self._check_owner(visitor)
+        self.check_owner(visitor)
         return self._document(name).version(version)
 
     @property
@@ -260,7 +260,12 @@ class Editor:
             versions=tuple(document.versions()),
         )  # fmt: skip
 
-    def _check_owner(self, visitor: str) -> None:
+    def check_owner(self, visitor: str) -> None:
+        """Refuses visitors.
+
+        Raises:
+            NotAllowed: only the owner edits.
+        """
         if not self._access.is_owner(visitor):
             raise NotAllowed(
                 Text("Only the owner of this studio edits.", "只有本站的所有者可以编辑。"),

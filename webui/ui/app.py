@@ -12,12 +12,14 @@ from webui.service.access import Access
 from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import api, generate, history
 from webui.ui.cards import CardsTab
+from webui.ui.config_editor import ConfigTab
 from webui.ui.page import Page
 from webui.ui.results import say
 from webui.ui.theme import STYLESHEET, build_theme
 from webui.ui.web import DoorMiddleware, build_file_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import common as words
+from webui.ui.words import config_editor as config_words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
 
@@ -66,6 +68,8 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
                 past = history.build_tab(page, tabs, first)
+            with gr.Tab(page.labels(config_words.TAB), id="config") as config_tab:
+                ConfigTab(page, tabs, first).wire_select(config_tab)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
         cards_tab.select(
