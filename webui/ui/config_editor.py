@@ -63,7 +63,8 @@ class _Asked:
 
     @property
     def changed(self) -> bool:
-        return bool(self.opened) and self.text != self.opened["saved"]
+        # The code editor drops blank lines at both ends.
+        return bool(self.opened) and self.text.strip() != str(self.opened["saved"]).strip()
 
 
 class ConfigTab:

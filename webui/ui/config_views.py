@@ -102,9 +102,11 @@ def _marks(problems: Sequence[Problem], text: str) -> str:
 
 def render_diff(before: str, after: str, visit: Visit, title: str = "") -> str:
     """Two texts line by line, what was removed and what was added."""
-    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[
-        2 : MOST_DIFF_LINES + 2
-    ]
+    lines = list(
+        difflib.unified_diff(
+            before.strip().splitlines(), after.strip().splitlines(), lineterm="", n=2
+        )
+    )[2 : MOST_DIFF_LINES + 2]
     if not lines:
         return ""
     shown = "\n".join(_diff_line(line) for line in lines)
