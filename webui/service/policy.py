@@ -52,8 +52,9 @@ class Ruled:
 
     def explained(self, plan: Plan) -> Plan:
         """The plan of `request` as the answer to what was asked."""
+        named = self.asked.settings.keys() - self.halved.keys()
         choices = {
-            name: replace(choice, by_user=name in self.asked.settings, why=self._why(name, choice))
+            name: replace(choice, by_user=name in named, why=self._why(name, choice))
             for name, choice in plan.choices.items()
         }
         sentences = [text for name, text in self.halved.items() if name in plan.settings]

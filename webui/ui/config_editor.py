@@ -6,6 +6,7 @@ is refused by the service, whatever the page shows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from webui.ui.words import config_editor as words
 Updates = dict[Any, Any]
 Data = Mapping[Any, Any]
 _MOST_DRAFTS = 20
+_UNNAMED = re.compile(r"[^a-z0-9._-]+")
+"""What no preset's name has; an imported file's own name is only proposed."""
 _EXPORT = """(text, name) => {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([text], {type: 'application/yaml'}));
@@ -274,7 +277,9 @@ class ConfigTab:
             raise BadInput("file", words.ONE_FILE) from None
         finally:
             path.unlink(missing_ok=True)
-        return self._replaced(text, words.IMPORTED, asked)
+        named = value.get("orig_name") if isinstance(value, Mapping) else None
+        name = _UNNAMED.sub("-", Path(str(named or "")).stem.lower()).strip("-._")[:63]
+        return {**self._replaced(text, words.IMPORTED, asked), self.areas.name: name}
 
     def _replaced(self, text: str, said: Any, asked: _Asked) -> Updates:
         """Another text in the editor; a button brings back what was there unsaved."""

@@ -50,7 +50,7 @@ def test_small_cards_never_run_in_fp32(owner):
     plan = owner.plan(**svd, card=SMALL)
     assert plan.settings["precision"] == plan.settings["vae_precision"] == "fp16"
     choice = plan.choices["precision"]
-    assert not choice.by_user or "fp16 in place of fp32" in choice.why.en
+    assert not choice.by_user and "fp16 in place of fp32" in choice.why.en
     assert said(plan, "fp16 in place of fp32 (precision)") and said(plan, "16 GiB")
     assert plan.request.settings == FP32, "what was asked is recorded as it was asked"
     large = owner.plan(**svd, card=LARGE)

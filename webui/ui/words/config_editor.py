@@ -22,7 +22,7 @@ OWN_CARD = Text("the card that the preset names", "预设中写明的显卡")
 NAME = Text("Another name", "另存的名称")
 NAME_INFO = Text("Small letters, digits, dots and dashes.", "小写字母、数字、点和横线。")
 VERSIONS = Text("Former versions", "历史版本")
-VERSION = Text("{when} UTC · {size}", "{when}（UTC）· {size}")
+VERSION = Text("{when} UTC · {size}", "{when}（世界时）· {size}")
 
 SAVE = Text("Save", "保存")
 SAVE_AS = Text("Save as", "另存为")
