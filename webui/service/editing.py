@@ -56,7 +56,7 @@ class Opened:
     seen: str
     """Fingerprint, to be given back when it is saved; empty where there is no file yet."""
     saved: str
-    """What the file holds: the text, but for a file that is yet to be made."""
+    """What changes are compared with: what the file holds, or would hold if it were made."""
     versions: tuple[Version, ...] = ()
 
 
@@ -139,7 +139,7 @@ class Editor:
                 text = document.version(versions[0].id)
             else:
                 raise NotFound(Text(f"There is no '{name[:60]}'.", f"没有“{name[:60]}”。"))
-        return Opened(name=name, text=text, seen=saved.seen, saved=saved.text, versions=versions)
+        return Opened(name=name, text=text, seen=saved.seen, saved=text, versions=versions)
 
     def check(self, name: str, text: str) -> Checked:
         """Every mistake of a text, as far as one does not hide another."""

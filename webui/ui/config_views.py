@@ -30,7 +30,8 @@ def _label(entry: Entry, visit: Visit) -> str:
     if entry.memory_gb is not None:
         parts.append(visit.say(words.GIGABYTES, count=entry.memory_gb))
     about = entry.about.in_language(visit.language)
-    parts.append(about if about == entry.name else f"{about} ({entry.name})")
+    named = about == entry.name or entry.name == SETTINGS
+    parts.append(about if named else f"{about} ({entry.name})")
     return " · ".join(parts)
 
 
@@ -49,17 +50,14 @@ def version_choices(versions: Iterable[Version], visit: Visit) -> list[tuple[str
     ]
 
 
-def render_status(changed: bool, new: bool, visit: Visit, message: str = "") -> str:
+def render_status(changed: bool, new: bool, visit: Visit) -> str:
     """One line above the editor."""
+    text = words.NEW if new else words.CHANGED if changed else words.UNCHANGED
     if not visit.owner:
-        text = say(words.READ_ONLY, visit.language)
-    elif changed:
-        text = say(words.NEW if new else words.CHANGED, visit.language)
-    else:
-        text = say(words.UNCHANGED, visit.language)
+        text = words.READ_ONLY
+    # The browser asks before such a page is left.
     state = " data-changed" if changed and visit.owner else ""
-    said = f" {message}" if message else ""
-    return f'<p class="vs-hint" role="status"{state}>{text}{said}</p>'
+    return f'<p class="vs-hint" role="status"{state}>{say(text, visit.language)}</p>'
 
 
 def render_problems(problems: Sequence[Problem], text: str, visit: Visit) -> str:

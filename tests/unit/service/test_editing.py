@@ -61,7 +61,7 @@ def test_the_settings_that_are_shown_first_are_the_defaults(tmp_path: Path) -> N
 def test_saved_settings_act_and_the_command_line_stays(local: Studio) -> None:
     local.config = replace(local.config, models={}).with_models({"demo": Path("/given")})
     opened = local.editor.open(SETTINGS, LOCAL)
-    assert not opened.seen and opened.saved == ""
+    assert not opened.seen and opened.text == DEFAULT_TEXT
     text = "models: {demo: /file, svd-xt: /svd}\nlimits: {max_steps: 3}\n"
     saved = local.editor.save(SETTINGS, text, opened.seen, LOCAL)
     assert local.config.limits.max_steps == 3
