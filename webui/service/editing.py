@@ -104,6 +104,8 @@ class Editor:
         self._presets = presets
         self._planner = planner
         self._apply = apply
+        self._known: dict[str, tuple[tuple[int, int], Entry]] = {}
+        """Presets that were read for the list, by name, while their files stay as they are."""
 
     def entries(self, visitor: str) -> list[Entry]:
         """What the visitor may open, sorted by kind of work and memory; the settings first."""
@@ -285,6 +287,17 @@ class Editor:
         parse_config(data, path, load_models())
 
     def _entry(self, name: str) -> Entry:
+        try:
+            found = self._presets.document(name).path.stat()
+        except OSError:
+            return Entry(name=name, about=Text(name, name), group="broken")
+        stamp = (found.st_mtime_ns, found.st_size)
+        known = self._known.get(name)
+        if known is None or known[0] != stamp:
+            known = self._known[name] = (stamp, self._read_entry(name))
+        return known[1]
+
+    def _read_entry(self, name: str) -> Entry:
         try:
             request = parse_request(self._presets.load(name).request, find_model)
             about = about_of(self._presets.document(name).read().text, name)

@@ -18,6 +18,8 @@ from webui.ui.words import config_editor as words
 MARKED_LINES = 60
 """The code editor draws only the lines in sight of longer texts, so those are not counted."""
 MOST_DIFF_LINES = 400
+MOST_COMPARED_LINES = 1500
+"""Comparing takes the square of it; a preset has twenty."""
 
 
 def document_choices(entries: Iterable[Entry], visit: Visit) -> list[tuple[str, str]]:
@@ -100,6 +102,8 @@ def _marks(problems: Sequence[Problem], text: str) -> str:
 
 def render_diff(before: str, after: str, visit: Visit, title: str = "") -> str:
     """Two texts line by line, what was removed and what was added."""
+    if max(before.count("\n"), after.count("\n")) > MOST_COMPARED_LINES:
+        return f'<p class="vs-hint">{say(words.TOO_LONG, visit.language)}</p>'
     lines = list(
         difflib.unified_diff(
             before.strip().splitlines(), after.strip().splitlines(), lineterm="", n=2

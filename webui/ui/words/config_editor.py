@@ -59,6 +59,7 @@ NO_PROBLEM = Text("No mistakes.", "没有错误。")
 PROBLEMS = Text("What is wrong", "有误之处")
 LINE = Text("Line {line}", "第 {line} 行")
 CHANGES = Text("Changes against the saved version", "与已保存版本的差异")
+TOO_LONG = Text("The text has too many lines to compare it here.", "文本行数过多，无法在此比较。")
 THEIRS = Text("From their version to yours", "从对方的版本到你的版本")
 NO_ESTIMATE = Text(
     "Presets show here what they take before they are used.",
