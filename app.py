@@ -10,8 +10,8 @@ from webui.ui.app import build_app
 from webui.ui.launch import build_studio, read_arguments
 
 arguments = read_arguments(sys.argv[1:] if __name__ == "__main__" else [])
-studio, language = build_studio(arguments)
-demo, options = build_app(studio, arguments.access, language)
+studio = build_studio(arguments)
+demo, options = build_app(studio, arguments.access)
 
 if __name__ == "__main__":
     # A service manager's way to stop it: the worker and downloads end with the page.

@@ -17,10 +17,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from webui.catalogue import load_models
 from webui.core.errors import BadInput, Cancelled, StudioError
@@ -40,7 +39,8 @@ from webui.service.questions import SMALLEST
 from webui.service.recorded import renewed, summary, was_measured
 from webui.service.trials import KINDS, Trial, trials_table
 from webui.service.verify import accuracy_table
-from webui.storage import load_config
+from webui.storage import MemoryPolicy, load_config
+from webui.storage.yaml_text import MAX_BYTES, decode_yaml, load_yaml, read_yaml
 
 Answer = dict[str, Any]
 
@@ -79,19 +79,16 @@ def read_requests(path: str) -> list[Any]:
         BadInput: the file cannot be read, or is not YAML.
     """
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-        data = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
+        if path == "-":
+            text = decode_yaml(sys.stdin.buffer.read(MAX_BYTES + 1), path)
+        else:
+            text = load_yaml(Path(path), path)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise BadInput(
             "", Text(f"{path} cannot be read: {reason}.", f"无法读取 {path}：{reason}。")
         ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise BadInput(
-            "", Text(f"{path} is not YAML{line}.", f"{path} 不是 YAML{line}。")
-        ) from error
+    data = read_yaml(text, path).data
     requests = data if isinstance(data, list) else [data]
     if not requests or requests == [None]:
         raise BadInput(
@@ -210,6 +207,8 @@ def _studio(given: argparse.Namespace) -> Studio:
             )
         folders[name] = Path(folder).expanduser().resolve()
     config = load_config(given.home, model_names=load_models()).with_models(folders)
+    if given.command == "verify":  # it tries the settings that the file names, and no others
+        config = replace(config, memory=MemoryPolicy(force_fp16_threshold=0))
     return Studio(
         given.home,
         access=Access(loopback=True),

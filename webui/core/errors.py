@@ -4,6 +4,7 @@ StudioError
 ├── BadInput            a field is wrong: which one, and what is allowed
 ├── DoesNotFit          needed and available bytes, and the nearest request that fits
 ├── NotFound            no such run, job, file
+├── Conflict            somebody else saved the same file in between
 ├── NotAllowed          belongs to the owner of the machine, or to another user
 ├── MissingDependency   the extra that brings it
 ├── MissingWeights      the repository, its size, where the files would go
@@ -70,6 +71,22 @@ class DoesNotFit(StudioError):
 
 class NotFound(StudioError):
     """There is no such run, job or file."""
+
+
+class Conflict(StudioError):
+    """Somebody else saved the same file in between; neither text is lost.
+
+    Args:
+        message: which file.
+        hint: what to do.
+        text: what the file holds now.
+        seen: its fingerprint, for whoever overwrites it knowingly.
+    """
+
+    def __init__(self, message: Text, hint: Text = EMPTY, text: str = "", seen: str = "") -> None:
+        super().__init__(message, hint)
+        self.text = text
+        self.seen = seen
 
 
 class NotAllowed(StudioError):

@@ -78,12 +78,10 @@ class Calibration:
 
     Args:
         ledger: this machine's.
-        enabled: the owner's choice (`calibration` in studio.yaml).
     """
 
-    def __init__(self, ledger: Ledger, enabled: bool = True) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._enabled = enabled
         self._kept: dict[tuple[object, ...], Corrections] = {}
         self._revision: tuple[int, int] | None = None
 
@@ -98,8 +96,6 @@ class Calibration:
             phases: names of phases that may have receipts.
             torch: the installed version; empty takes that of the newest receipt.
         """
-        if not self._enabled:
-            return Corrections()
         revision = self._ledger.revision()
         if revision != self._revision:
             self._kept, self._revision = {}, revision

@@ -78,6 +78,7 @@ def run_job(
                 "context_bytes": plan.estimate.context_bytes,
                 "output_dir": str(studio.outputs.folder(job.folder)),
                 "preview": True,
+                "clear_cache": studio.planner.policy.clear_cache_after_generation,
             },
             on_event,
         )

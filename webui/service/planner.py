@@ -20,7 +20,8 @@ from webui.hardware.readings import process_device_bytes, read_devices
 from webui.optimizer import make_estimate, make_plan
 from webui.service.calibration import Calibration, Corrections
 from webui.service.plan_notes import host_note, stand_in_note
-from webui.storage import Ledger
+from webui.service.policy import Ruled, apply_policy, offer_of
+from webui.storage import Ledger, MemoryPolicy, StudioConfig
 
 _NEEDS_BF16 = ("bf16", "fp8")
 """Precisions that compute in bf16; fp8 is only how the weights are stored."""
@@ -38,11 +39,12 @@ class Planner:
 
     Args:
         ledger: for the speeds that this machine showed.
-        calibrate: correct by them (`calibration` in studio.yaml).
+        config: the owner's choices as they are now; all by default when left out.
     """
 
-    def __init__(self, ledger: Ledger, calibrate: bool = True) -> None:
-        self._calibration = Calibration(ledger, calibrate)
+    def __init__(self, ledger: Ledger, config: Callable[[], StudioConfig] = StudioConfig) -> None:
+        self._calibration = Calibration(ledger)
+        self._config = config
         self.versions: Mapping[str, str] = {}
         """Installed libraries, once a worker has reported them."""
         self.device = ""
@@ -63,9 +65,42 @@ class Planner:
         """
         model = find_model(request.model, request.task)
         target = self.target(request, names=names)
-        _refuse_unsupported(request, target.card)
-        plan = make_plan(model, request, target, lambda: self._larger_cards(request, target))
-        return self._with_notes(plan, model, target.card)
+        ruled = apply_policy(self.policy, model, request, target)
+        asked = ruled.request
+        _refuse_unsupported(asked, target.card)
+        plan = make_plan(model, asked, target, lambda: self._larger_cards(asked, target))
+        if not plan.fits and not ruled.searched:
+            plan = self._with_found_settings(plan, ruled, model, target)
+        return self._with_notes(ruled.explained(plan), model, target.card)
+
+    @property
+    def policy(self) -> MemoryPolicy:
+        """The owner's memory policy as it is now."""
+        return self._config().memory
+
+    def ruled(self, request: Request) -> Request:
+        """The request as the policy has it planned.
+
+        Raises:
+            BadInput: no such card.
+        """
+        model = find_model(request.model, request.task)
+        return apply_policy(self.policy, model, request, self.target(request)).request
+
+    def without_fp32(self, request: Request, target: Target) -> Request:
+        """The request as the policy has it on that card, with what is open left open."""
+        policy = replace(self.policy, auto_optimize=True)
+        model = find_model(request.model, request.task)
+        return apply_policy(policy, model, request, target).request
+
+    def _with_found_settings(
+        self, plan: Plan, ruled: Ruled, model: ModelCard, target: Target
+    ) -> Plan:
+        """Defaults that do not fit: what the optimizer would choose is offered, not taken."""
+        searched = make_plan(model, self.without_fp32(ruled.asked, target), target)
+        offer = offer_of(searched, ruled)
+        others = tuple(each for each in plan.alternatives if "settings" not in each.changes)
+        return replace(plan, alternatives=(*((offer,) if offer else ()), *others))
 
     def estimate(self, request: Request, calibrated: bool = True) -> Plan:
         """The request's settings with `estimate`'s defaults.
@@ -122,6 +157,7 @@ class Planner:
             limit_bytes -= others_bytes
         known = Corrections()
         # The driver may come and go between the reading of the card and that of its use.
+        calibrated = calibrated and self._config().calibration
         if calibrated and (card.kind == "cpu" or devices):
             device_names = {"cpu"} if card.kind == "cpu" else {self.device, devices[0].name}
             torch = self.versions.get("torch", "")

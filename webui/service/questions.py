@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from webui.catalogue import find_model
 from webui.core.errors import BadInput
+from webui.core.model import ModelCard
 from webui.core.plan import Plan
 from webui.core.request import Request
 from webui.core.text import Text
@@ -16,6 +17,7 @@ from webui.optimizer.frontier import Point, find_frontier
 from webui.optimizer.inverse import MOST, Answer, find_most, smallest_card
 from webui.service.limits import VisitorTurns
 from webui.service.planner import Planner, unsupported
+from webui.service.policy import PRECISIONS
 
 SMALLEST = ("card",)
 
@@ -99,7 +101,9 @@ class Questions:
                 explanation=explain_estimate(model, plan.request, plan.estimate, target)
                 if explain
                 else None,
-                frontier=find_frontier(model, plan.request, target, plan.estimate)
+                frontier=find_frontier(
+                    model, self._planner.without_fp32(plan.request, target), target, plan.estimate
+                )
                 if frontier
                 else None,
             )
@@ -143,13 +147,31 @@ class Questions:
             refusal = self._planner.refused_everywhere(request)
             if refusal is not None:
                 raise refusal
-            return smallest_card(model, request, self._planner.cards_for(request))
+            return self._smallest(model, request)
         _check("most", str(most), MOST)
         target = self._planner.target(request)
-        refusal = unsupported(request, target.card)
+        refusal = unsupported(self._planner.ruled(request), target.card)
         if refusal is not None:
             raise refusal
-        return find_most(model, request, target, str(most))
+        answer = find_most(model, self._planner.ruled(request), target, str(most))
+        # What the policy changes, the plan tells; here it stays as it was asked.
+        named = {name: request.settings[name] for name in PRECISIONS if name in request.settings}
+        found = answer.request
+        return replace(answer, request=found.with_changes(settings=found.settings | named))
+
+    def _smallest(self, model: ModelCard, request: Request) -> Answer:
+        """The smallest card, each asked as the memory policy has it.
+
+        The policy depends on the card: below its threshold fp32 is another request.
+        """
+        answer: Answer | None = None
+        for card, target in self._planner.cards_for(request):
+            asked = self._planner.ruled(request.with_changes(card=card.name, vram_gib=None))
+            answer = smallest_card(model, asked, [(card, target)])
+            if answer.found:
+                break
+        assert answer is not None  # some card can do the settings: it was asked before
+        return replace(answer, request=answer.request.with_changes(settings=request.settings))
 
 
 def _check(key: str, value: str, choices: tuple[str, ...]) -> None:

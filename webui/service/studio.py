@@ -26,6 +26,7 @@ from webui.hardware import detected_card, load_cards, read_devices, read_host
 from webui.service import flow
 from webui.service.access import Access
 from webui.service.dashboard import Dashboard
+from webui.service.editing import Editor
 from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
 from webui.service.limits import check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
@@ -100,7 +101,7 @@ class Studio:
         if self._ledger.notice is not None:
             print(self._ledger.notice.en, file=sys.stderr)
         self._runs = Runs(self._ledger, self._outputs, access)
-        self._planner = Planner(self._ledger, self.config.calibration)
+        self._planner = Planner(self._ledger, lambda: self.config)
         self.questions = Questions(self._planner)
         self._queue = JobQueue(
             flow.Studio(self._planner, self._ledger, self._outputs, forced),
@@ -113,10 +114,15 @@ class Studio:
         self._retracer = Retracer(home / "outputs" / "templates", traces=resume)
         self._planner.worker_pid = lambda: self._queue.worker_pid
         self._planner.check_templates = self._retracer.check
+        self.editor = Editor(home, access, self.presets, self._planner, self.apply_config)
         self._downloads: dict[str, Download] = {}
         self._recording = threading.Lock()
         if resume:
             self._requeue()
+
+    def apply_config(self, config: StudioConfig) -> None:
+        """Takes the owner's new choices at once; folders of the command line stay."""
+        self.config = config.with_models(self.config.given_models)
 
     def models(self) -> tuple[ModelCard, ...]:
         return tuple(load_models().values())

@@ -20,11 +20,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from webui.core.errors import BadInput
 from webui.core.mapping import check_keys
 from webui.core.text import LANGUAGES, Text
+from webui.storage.yaml_text import MAX_DOCUMENT_BYTES, load_yaml, read_yaml
 
 FILE = "studio.yaml"
 VARIABLE = "STUDIO_CONFIG"
@@ -49,8 +48,9 @@ class MemoryPolicy:
 
     auto_optimize: bool = True
     """What a request leaves open is chosen for it; else it is `estimate`'s default."""
-    force_fp16_threshold: float = 16.0
-    """Cards with less memory (GiB) never run in fp32; 0 for no such cards."""
+    force_fp16_threshold: float = 0.0
+    """Cards with less memory (GiB) never run in fp32. 0: what a request names holds on every card;
+    the guides use 16."""
     enable_monitoring: bool = True
     """Keep a history of the devices' readings."""
     warn_threshold: float = 0.85
@@ -67,6 +67,8 @@ class StudioConfig:
 
     models: Mapping[str, Path] = field(default_factory=dict)
     """Folders with weights by model name; they come before the hub's cache."""
+    given_models: Mapping[str, Path] = field(default_factory=dict)
+    """Those of them that the command line named: they stay when the file changes."""
     hub_cache: Path | None = None
     """Where downloads go; None for the hub's own place."""
     language: str | None = None
@@ -80,7 +82,11 @@ class StudioConfig:
 
     def with_models(self, folders: Mapping[str, Path]) -> StudioConfig:
         """With more folders, from the command line; they win over the file's."""
-        return replace(self, models={**self.models, **folders})
+        return replace(
+            self,
+            models={**self.models, **folders},
+            given_models={**self.given_models, **folders},
+        )
 
 
 def load_config(
@@ -99,28 +105,43 @@ def load_config(
     Raises:
         BadInput: an unknown key (with the nearest one) or a wrong value; names the file.
     """
-    named = (os.environ if environment is None else environment).get(VARIABLE, "")
-    path = Path(named).expanduser() if named else home / FILE
+    path, named = config_path(home, environment)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = load_yaml(path, limit_bytes=MAX_DOCUMENT_BYTES)
     except FileNotFoundError:
         if not named:
             return StudioConfig()
         raise BadInput(
             VARIABLE, Text(f"{path} is not there.", f"找不到 {path}。"), Text(*_unset())
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise _wrong(path, "", f"it cannot be read: {error}", f"无法读取：{error}") from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = str(error).replace("\n", " ")
-        raise _wrong(path, "", f"it is not YAML: {reason}", f"不是有效的 YAML：{reason}") from None
+    data = read_yaml(text, path.name, MAX_DOCUMENT_BYTES).data
+    return parse_config(data, path, model_names)
+
+
+def config_path(home: Path, environment: Mapping[str, str] | None = None) -> tuple[Path, bool]:
+    """Where the configuration is, and whether STUDIO_CONFIG names it."""
+    named = (os.environ if environment is None else environment).get(VARIABLE, "")
+    return (Path(named).expanduser(), True) if named else (home / FILE, False)
+
+
+def parse_config(data: Any, path: Path, model_names: Collection[str] | None = None) -> StudioConfig:
+    """The configuration that a file's data says.
+
+    Args:
+        data: what the YAML holds; None is an empty file.
+        path: of the file; its folders are relative to it.
+        model_names: as for `load_config`.
+
+    Raises:
+        BadInput: an unknown key (with the nearest one) or a wrong value; names the file.
+    """
     return _parse({} if data is None else data, path, model_names)
 
 
 def _parse(data: Any, path: Path, model_names: Collection[str] | None) -> StudioConfig:
-    names = [item.name for item in fields(StudioConfig)]
+    names = [item.name for item in fields(StudioConfig) if item.name != "given_models"]
     given = check_keys(data, where=path.name, optional=names)
     models = given.get("models") or {}
     check_keys(

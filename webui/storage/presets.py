@@ -14,9 +14,13 @@ from webui.core.errors import BadInput, NotFound
 from webui.core.mapping import check_keys
 from webui.core.parse import KEYS
 from webui.core.text import Text
-from webui.storage.files import writing
+from webui.storage.documents import Document
+from webui.storage.history import History
+from webui.storage.yaml_text import MAX_DOCUMENT_BYTES, load_yaml, read_yaml
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){0,62}")
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
+"""Names that Windows keeps for devices, whatever follows."""
 _SUFFIX = ".yaml"
 
 
@@ -47,7 +51,7 @@ class Presets:
             files = sorted(self.folder.glob(f"*{_SUFFIX}"))
         except OSError:
             return []
-        return [path.stem for path in files if _NAME.fullmatch(path.stem) and path.is_file()]
+        return [path.stem for path in files if _is_name(path.stem) and path.is_file()]
 
     def load(self, name: str) -> Preset:
         """One preset.
@@ -58,17 +62,17 @@ class Presets:
         """
         path = self._path(name)
         try:
-            text = path.read_text(encoding="utf-8")
-            data = yaml.safe_load(text)
+            text = load_yaml(path, limit_bytes=MAX_DOCUMENT_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             raise _not_there(name) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = str(error).replace("\n", " ")
+        except OSError as error:
+            reason = error.strerror or str(error)
             raise BadInput(
                 "", Text(f"{path.name} cannot be read: {reason}", f"无法读取 {path.name}：{reason}")
             ) from None
+        data = read_yaml(text, path.name, MAX_DOCUMENT_BYTES).data
         request = check_keys(data, where=path.name, optional=KEYS)
-        return Preset(name=name, about=_about(text, name), request=request)
+        return Preset(name=name, about=about_of(text, name), request=request)
 
     def load_all(self) -> tuple[list[Preset], list[BadInput]]:
         """All presets that can be read, and what is wrong with the others."""
@@ -89,31 +93,42 @@ class Presets:
             BadInput: the name is not allowed, or the request has an unknown key.
             NotEnoughDisk: the disk is full.
         """
-        path = self._path(name)
-        check_keys(request, where=path.name, optional=KEYS)
+        document = self.document(name)
+        check_keys(request, where=document.path.name, optional=KEYS)
         given = {key: value for key, value in request.items() if value is not None}
         body = yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
         comment = ""
         if about is not None:
             en, zh = (" ".join(text.split()).replace("|", "/") for text in (about.en, about.zh))
             comment = f"# {en} | {zh}\n"
-        with writing(path) as part:
-            part.write_text(comment + body, encoding="utf-8")
+        document.save(comment + body, document.read().seen)
         return self.load(name)
 
     def delete(self, name: str) -> None:
-        """Removes a preset.
+        """Removes a preset; its text stays in the history.
 
         Raises:
             NotFound: there is none of that name.
         """
-        try:
-            self._path(name).unlink()
-        except OSError:
-            raise _not_there(name) from None
+        document = self.document(name)
+        document.delete(document.read().seen)
+
+    def document(self, name: str) -> Document:
+        """The file of a preset, for editing; it need not be there.
+
+        Raises:
+            BadInput: the name is not allowed.
+        """
+        return Document(self._path(name))
+
+    def deleted(self) -> list[str]:
+        """Names of presets that are gone and have versions in the history."""
+        there = set(self.names())
+        kept = History(self.folder).names()
+        return [name for name in kept if _is_name(name) and name not in there]
 
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise BadInput(
                 "preset",
                 Text(f"'{name[:60]}' is not a preset name.", f"“{name[:60]}”不能作为预设名称。"),
@@ -125,7 +140,12 @@ class Presets:
         return self.folder / f"{name}{_SUFFIX}"
 
 
-def _about(text: str, name: str) -> Text:
+def _is_name(name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) and not _RESERVED.fullmatch(name)
+
+
+def about_of(text: str, name: str) -> Text:
+    """What a preset's first comment line says of it, in both languages; else its name."""
     first = text.lstrip("\ufeff").partition("\n")[0]
     if not first.startswith("#"):
         return Text(name, name)

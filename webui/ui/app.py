@@ -13,6 +13,7 @@ from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import api, generate, history
 from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
+from webui.ui.config_editor import ConfigTab
 from webui.ui.dashboard import DashboardTab
 from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
@@ -22,6 +23,7 @@ from webui.ui.web import DoorMiddleware, build_file_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import claims as claims_words
 from webui.ui.words import common as words
+from webui.ui.words import config_editor as config_words
 from webui.ui.words import dashboard as dashboard_words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
@@ -53,17 +55,14 @@ _KEYS = """() => {
 }"""
 
 
-def build_app(
-    studio: Studio, access: Access, language: str | None = None
-) -> tuple[gr.Blocks, dict[str, Any]]:
+def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]]:
     """The whole page and its API, and what `launch` needs besides the address.
 
     Args:
         studio: the one door to planning and running.
         access: how the app is reached, which decides whose runs a visitor sees.
-        language: for visitors who have not chosen one; None follows their browser.
     """
-    page = Page(studio=studio, access=access, default_language=language)
+    page = Page(studio=studio, access=access)
     with gr.Blocks(
         title="VRAM Studio", fill_width=True, analytics_enabled=False,
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
@@ -76,6 +75,8 @@ def build_app(
                 past = history.build_tab(page, tabs, first)
             with gr.Tab(page.labels(dashboard_words.TAB), id="dashboard") as dashboard_tab:
                 live = DashboardTab(page, tabs)
+            with gr.Tab(page.labels(config_words.TAB), id="config") as config_tab:
+                ConfigTab(page, tabs, first).wire_select(config_tab)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
             with gr.Tab(page.labels(claims_words.TAB), id="claims") as claims_tab:

@@ -221,13 +221,18 @@ class GenerateTab:
             NotFound: the visitor has no such run, or its model left the catalogue.
         """
         run = self.page.studio.run(run_id, visit.visitor)
-        model = self.page.models().get(str(run.request.get("model")))
+        return {**self.request_updates(run.request, visit), self.areas.shown: run_id}
+
+    def request_updates(self, request: Mapping[str, Any], visit: Visit) -> Updates:
+        """A request in the form: of a run, or of a preset.
+
+        Raises:
+            NotFound: its model left the catalogue.
+        """
+        model = self.page.models().get(str(request.get("model")))
         if model is None:
             raise NotFound(words.MODEL_GONE)
-        return {
-            **self.form_updates(forms.form_of(run.request, model), visit),
-            self.areas.shown: run_id,
-        }
+        return self.form_updates(forms.form_of(request, model), visit)
 
     def forget(self, run_id: str, shown: str | None, visit: Visit) -> Updates:
         """A run was deleted: it leaves the player and the row of recent runs."""

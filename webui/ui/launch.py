@@ -96,21 +96,20 @@ def read_arguments(
     )
 
 
-def build_studio(arguments: Arguments) -> tuple[Studio, str | None]:
-    """The studio on its home folder, and the language that its owner set.
+def build_studio(arguments: Arguments) -> Studio:
+    """The studio on its home folder.
 
     A wrong configuration ends the program with one line that says what is wrong.
     """
     try:
         config: StudioConfig = load_config(arguments.home, model_names=load_models())
-        studio = Studio(
+        return Studio(
             arguments.home,
             access=arguments.access,
             config=config.with_models(arguments.models),
         )
     except StudioError as error:
         sys.exit(f"{error.message} {error.hint}")
-    return studio, config.language
 
 
 def _port(text: str) -> int | None:

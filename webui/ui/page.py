@@ -42,8 +42,6 @@ class Page:
 
     studio: Studio
     access: Access
-    default_language: str | None = None
-    """For visitors who have not chosen one; None follows their browser."""
     labels: language.Labels = field(default_factory=language.Labels)
 
     def visit(self, request: gr.Request) -> Visit:
@@ -61,7 +59,7 @@ class Page:
 
     def language(self, headers: Mapping[str, str]) -> str:
         """The language of whoever sent these headers."""
-        return language.language_of(headers, self.default_language)
+        return language.language_of(headers, self.studio.config.language)
 
     def models(self) -> dict[str, ClipCard]:
         """Models that this page offers, by name."""

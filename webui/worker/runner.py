@@ -66,7 +66,7 @@ class Runner:
         common = {"id": job_id, "versions": self._versions, "device": self._device.name}
         if error is None:
             measurement = report.measurement()
-            self._leave()
+            self._leave(clear=bool(job.get("clear_cache", True)))
             self._channel.emit(
                 "result",
                 measurement=measurement.to_json() if measurement else None,
@@ -180,11 +180,17 @@ class Runner:
         except RuntimeError:
             return 0
 
-    def _leave(self) -> None:
-        """Between jobs only what `offload: none` keeps stays on the card."""
+    def _leave(self, clear: bool = True) -> None:
+        """Between jobs only what `offload: none` keeps stays on the card.
+
+        Args:
+            clear: give the allocator's cache back too; without, the next job's first phase does it
+                before it is measured.
+        """
         if self._pipe is not None:
             self._pipe.placement.leave()
-        self._device.empty_cache()
+        if clear:
+            self._device.empty_cache()
 
     def _after_failure(self, keep: bool) -> None:
         """Leaves a clean worker: after a cancel the pipeline stays warm, else it is dropped."""

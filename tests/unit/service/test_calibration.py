@@ -20,7 +20,7 @@ from webui.hardware.readings import ProcessReading
 from webui.service import flow, planner
 from webui.service.calibration import LAST_RUNS, context_of, speed_factor
 from webui.service.planner import Planner
-from webui.storage import Ledger, Outputs
+from webui.storage import Ledger, Outputs, StudioConfig
 from webui.storage.ledger import SpeedSample
 
 CARD = "rtx-3060-12gb"
@@ -117,7 +117,7 @@ class Machine:
         return sum(each.used_bytes or 0 for each in self.processes if each.pid == pid) or None
 
     def planner(self, calibrate: bool = True) -> Planner:
-        return Planner(self.ledger, calibrate)
+        return Planner(self.ledger, lambda: StudioConfig(calibration=calibrate))
 
     def teach(self, count: int = 3, **changes: Any) -> None:
         """Runs of twice the estimated time, with a context of 700 MiB."""

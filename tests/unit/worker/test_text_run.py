@@ -117,6 +117,37 @@ def test_a_cancelled_job_leaves_a_warm_worker(monkeypatch) -> None:
     assert again.events[-1][0] == "result" and again.events[-1][1]["warm"]
 
 
+class Emptied(Device):
+    """The processor, which notes when its cache is emptied."""
+
+    def __init__(self, events: list[Any]) -> None:
+        super().__init__()
+        self.events = events
+
+    def empty_cache(self) -> None:
+        self.events.append(("emptied", {}))
+        super().empty_cache()
+
+
+def test_the_cache_is_left_only_where_it_is_asked(monkeypatch: Any) -> None:
+    card, _, keys, settings = CASES["tied"]
+    monkeypatch.setattr(runner, "find_model", lambda *_: card)
+    channel = Recorded()
+    worker = runner.Runner(Emptied(channel.events), channel)  # type: ignore[arg-type]
+    short = keys | {"prompt_tokens": 20, "new_tokens": 2}
+    measured = []
+    for clear in (True, False, True):
+        del channel.events[:]
+        assert worker.run(job_of(card, short, settings) | {"clear_cache": clear})
+        names = [event for event, _ in channel.events]
+        assert names[-1] == "result" and (names[-2] == "emptied") is clear
+        # Before the first phase is measured it is emptied in any case.
+        assert "emptied" in names[: names.index("step")]
+        measured.append(channel.events[-1][1]["measurement"]["phases"])
+    for phases in zip(*measured, strict=True):
+        assert len({phase["allocated_bytes"] for phase in phases}) == 1
+
+
 @pytest.mark.parametrize("name", ["attention", "precision"])
 def test_another_value_is_another_pipeline(name: str) -> None:
     card, _, keys, settings = CASES["windows"]
