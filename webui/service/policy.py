@@ -1,12 +1,12 @@
 """The owner's memory policy, applied to a request before it is planned (`memory` in studio.yaml).
 
-`force_fp16_threshold` (0, off, unless the owner sets it): on a GPU with less memory (GiB; `vram_gib` where the request names it) the
-model never runs in fp32. A request that fixes fp32 is planned in the model's own half precision:
-bf16 for most, fp16 for SVD and on cards without bf16; both take the same memory, and the authors'
-own loses the least. The same goes for `vae_precision`, but not where the authors themselves run
-the VAE in fp32 (Wan): there fp32 is the usual quality, its weights are 0.5 GiB, and the optimizer
-turns to half precision itself when it has to. `estimate` never runs anything: it answers for the
-settings as they are named.
+`force_fp16_threshold` (0, off, unless the owner sets it): on a GPU with less memory (GiB;
+`vram_gib` where the request names it) the model never runs in fp32. A request that fixes fp32 is
+planned in the model's own half precision: bf16 for most, fp16 for SVD and on cards without bf16;
+both take the same memory, and the authors' own loses the least. The same goes for
+`vae_precision`, but not where the authors themselves run the VAE in fp32 (Wan): there fp32 is the
+usual quality, its weights are 0.5 GiB, and the optimizer turns to half precision itself when it
+has to. `estimate` never runs anything: it answers for the settings as they are named.
 
 `auto_optimize: false`: what a request leaves open is not searched but takes `estimate`'s default,
 except that the text encoder, whose default is `absent`, is on the card: a run has a prompt to
