@@ -16,14 +16,14 @@ from webui.estimator.templates import width_of
 from webui.estimator.told import longest
 from webui.estimator.writing import WritingMemory
 
-HOST_S = {"cuda": 48e-6, "cpu": 8e-6}
+HOST_S = {"cuda": 38e-6, "cpu": 8e-6}
 """What one operation of transformers' modules and its `generate` takes the host, by kind of device:
 more than in diffusers' loops, because the tensors are small and there is more Python between them.
-Fitted on an H200 (torch 2.11, transformers 5.17 and 5.23, 2026-11-21): four runs of Qwen2.5-VL 7B,
-128 new tokens after pages of 324 and 992 tokens, took 8.96, 8.49, 8.88 and 7.62 s, 61 ms a token at
-1275 operations a step; with this they are estimated within 12 %. The very first passes of a
-process, which load their kernels, took up to 4 s more. A quantised layer's operations are taken to
-need the host no longer than others, which was not measured; those of int8 wait for the card too."""
+Fitted to 68 runs of documents and language models beside H200s (torch 2.11, transformers 5.17 and
+5.23, 2026-11-21 to 27), whose hosts differed: single runs were best told by 22 to 61 us. With this
+94 % of them are within the range that is told. The very first passes of a process, which load their
+kernels, took up to 4 s more. A quantised layer's operations are taken to need the host no longer
+than others, which was not measured; those of int8 wait for the card too."""
 
 
 def batch_seconds(

@@ -77,7 +77,8 @@ def test_form_and_sums(model: str, card: str) -> None:
 
 
 def test_the_seconds_of_the_measured_card() -> None:
-    """Whole runs of Qwen2.5-VL 7B, 128 new tokens (`h200_cells.json`, phase generate)."""
+    """Whole runs of Qwen2.5-VL 7B, 128 new tokens (`h200_cells.json`, phase generate), on a host
+    that is slower than those of the receipts: within the range, and not far from its middle."""
     for height, width, measured_s in (
         (504, 504, 8.964),
         (896, 868, 8.491),
@@ -85,7 +86,9 @@ def test_the_seconds_of_the_measured_card() -> None:
         (896, 868, 7.619),
     ):
         found = figures(height=height, width=width, new_tokens=128)
-        assert found.seconds == pytest.approx(measured_s, rel=0.15)
+        low, high = found.seconds_range
+        assert low < measured_s < high
+        assert found.seconds == pytest.approx(measured_s, rel=0.25)
 
 
 @pytest.mark.parametrize("model", ["qwen2.5-vl-7b", "logics-parsing-v2"])
