@@ -2,7 +2,8 @@
 
 Prints the time of a refresh (reading all cards and drawing all panels), the processor time of the
 sampler, and the size of eight hours of readings. Without `--stand-in` it reads the machine's own
-cards through NVML.
+cards through NVML. `--watch FILE.yaml` runs the file's requests with random weights instead, and
+prints what the dashboard showed of each while it ran, beside its receipt.
 """
 
 from __future__ import annotations
@@ -68,6 +69,50 @@ def dashboard_figures(home: Path, seconds: float) -> dict[str, Any]:
     }
 
 
+def watched(home: Path, path: str) -> list[dict[str, Any]]:
+    """Runs requests under the dashboard's eyes.
+
+    Args:
+        home: for a studio of its own.
+        path: of the file with the requests.
+    """
+    from webui.__main__ import read_requests
+    from webui.service import Access, Studio
+    from webui.service.access import LOCAL
+
+    studio = Studio(home, access=Access(), random_weights=True, resume=False)
+    studio.dashboard.monitor.start()
+    found = []
+    for data in read_requests(path):
+        job_id = studio.submit(studio.parse(data), LOCAL)
+        shown = None
+        for _ in studio.watch(job_id, LOCAL, 0.2):
+            job = studio.dashboard.job(LOCAL)
+            shown = job if job is not None and not job.state.final else shown
+        receipt = studio.run(job_id, LOCAL).receipt
+        assert shown is not None and receipt is not None and receipt.measurement is not None
+        seen = {row.name: row for row in shown.phases}
+        found.append(
+            {
+                "model": receipt.request["model"],
+                "samples": len(shown.samples),
+                "seconds": receipt.measurement.seconds,
+                "sampler_cpu_s_per_s": studio.dashboard.monitor.cpu_share,
+                "phases": [
+                    {
+                        **phase.to_json(),
+                        "shown_s": seen[phase.name].measured_s,
+                        "shown_allocated_bytes": seen[phase.name].measured_allocated_bytes,
+                        "shown_reserved_bytes": seen[phase.name].measured_reserved_bytes,
+                    }
+                    for phase in receipt.measurement.phases
+                ],
+            }
+        )
+    studio.close()
+    return found
+
+
 def _spread(seconds: list[float]) -> dict[str, float]:
     ranked = sorted(seconds)
     found = {"median": median(ranked), "p95": ranked[int(0.95 * len(ranked))]}
@@ -79,13 +124,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.dashboard_figures", description=__doc__)
     parser.add_argument("--stand-in", type=int, metavar="N", help="N cards that are not there")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long to sample")
+    parser.add_argument("--watch", metavar="FILE.yaml", help="run these under its eyes")
     given = parser.parse_args()
     cards = [StandInCard(index) for index in range(given.stand_in or 0)]
     with (
         stand_in_driver(*cards) if given.stand_in else nullcontext(),
         tempfile.TemporaryDirectory() as home,
     ):
-        print(json.dumps(dashboard_figures(Path(home), given.seconds), indent=1))
+        figures: Any = (
+            watched(Path(home), given.watch)
+            if given.watch
+            else dashboard_figures(Path(home), given.seconds)
+        )
+        print(json.dumps(figures, indent=1))
     return 0
 
 
