@@ -11,14 +11,18 @@ from pathlib import Path
 import psutil
 import torch
 from torch import nn
+from torch.cuda.memory import memory_stats_as_nested_dict
 
 from webui.core.receipt import Measurement, PhaseMeasurement
 from webui.pipelines.live_bytes import LiveBytes
 from webui.worker.device import Device
 
 
-class _CudaCounter:
+class CudaCounter:
     """The caching allocator's own figures."""
+
+    def __init__(self) -> None:
+        self._kept = (0, 0)
 
     def start(self) -> None:
         self.reset()
@@ -29,22 +33,44 @@ class _CudaCounter:
     def reset(self) -> None:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
+        self._kept = (0, 0)
 
     def current(self) -> int:
         return torch.cuda.memory_allocated()
 
+    def reserved(self) -> int:
+        return torch.cuda.memory_reserved()
+
     def peaks(self) -> tuple[int, int]:
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        return max(allocated, self._kept[0]), max(reserved, self._kept[1])
+
+    def fold(self) -> int:
+        """The peak since the last reset or fold, which stays part of `peaks`; no waiting.
+
+        The allocator counts on the host, when memory is asked for, so nothing is synchronised.
+        """
+        stats = memory_stats_as_nested_dict()
+        allocated = int(stats["allocated_bytes"]["all"]["peak"])
+        reserved = int(stats["reserved_bytes"]["all"]["peak"])
+        torch.cuda.reset_peak_memory_stats()
+        self._kept = (max(allocated, self._kept[0]), max(reserved, self._kept[1]))
+        return allocated
 
 
-class _CpuCounter:
+class CpuCounter:
     """Live tensor bytes; there is no allocator to ask for what it reserved."""
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module] = ()) -> None:
         self._live = LiveBytes()
+        self._kept = 0
         for module in modules:
-            self._live.track_module(module)
+            self.track(module)
+
+    def track(self, module: nn.Module) -> None:
+        """Counts what a module owns."""
+        self._live.track_module(module)
 
     def start(self) -> None:
         self._live.__enter__()
@@ -55,12 +81,31 @@ class _CpuCounter:
 
     def reset(self) -> None:
         self._live.reset_peak()
+        self._kept = 0
 
     def current(self) -> int:
         return self._live.current_bytes
 
+    def reserved(self) -> int:
+        return 0
+
     def peaks(self) -> tuple[int, int]:
-        return self._live.peak_bytes, 0
+        return max(self._live.peak_bytes, self._kept), 0
+
+    def fold(self) -> int:
+        """The peak since the last reset or fold, which stays part of `peaks`."""
+        peak = self._live.peak_bytes
+        self._live.reset_peak()
+        self._kept = max(peak, self._kept)
+        return peak
+
+
+Counter = CudaCounter | CpuCounter
+
+
+def new_counter(device: Device, modules: Iterable[nn.Module] = ()) -> Counter:
+    """What counts a device's memory; on a processor the modules' tensors are counted as well."""
+    return CudaCounter() if device.kind == "cuda" else CpuCounter(modules)
 
 
 class Meter:
@@ -72,15 +117,18 @@ class Meter:
 
     def __init__(self, device: Device, modules: Iterable[nn.Module]) -> None:
         self._device = device
-        self._counter: _CudaCounter | _CpuCounter = (
-            _CudaCounter() if device.kind == "cuda" else _CpuCounter(modules)
-        )
+        self._counter = new_counter(device, modules)
         self._phases: dict[str, PhaseMeasurement] = {}
         self._running = ""
         self._started = 0.0
         self._resident = 0
         self._others_bytes = device.others_bytes()
         _reset_host_peak()
+
+    @property
+    def counter(self) -> Counter:
+        """What counts the memory of the running phase."""
+        return self._counter
 
     def begin(self, name: str) -> None:
         """A phase begins, and the one before it ends; its seconds count from here."""
