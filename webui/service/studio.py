@@ -28,6 +28,7 @@ from webui.service.access import Access
 from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
 from webui.service.limits import check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
+from webui.service.profile import Profiler
 from webui.service.questions import Questions
 from webui.service.queue import JobQueue
 from webui.service.retrace import Retracer
@@ -111,6 +112,7 @@ class Studio:
         self._planner.check_templates = self._retracer.check
         self._downloads: dict[str, Download] = {}
         self._recording = threading.Lock()
+        self.profiler = Profiler(self)
         if resume:
             self._requeue()
 
@@ -177,9 +179,7 @@ class Studio:
                 "model",
             ) from None
 
-    def submit(
-        self, request: Request, owner: str, profile: Mapping[str, Any] | None = None
-    ) -> str:
+    def submit(self, request: Request, owner: str, profile: Mapping[str, Any] | None = None) -> str:
         """Records a job and queues it.
 
         Args:

@@ -57,9 +57,7 @@ class ProfiledReport(JobReport):
         self._snapshots: Snapshots | None = None
         if options.get("snapshot"):
             if device.kind == "cuda":
-                self._snapshots = Snapshots(
-                    self._folder, lambda: self._recorder.phase_peak_bytes
-                )
+                self._snapshots = Snapshots(self._folder, lambda: self._recorder.phase_peak_bytes)
             else:
                 self._notes.append(NO_SNAPSHOT)
 

@@ -120,9 +120,7 @@ def _stages(memory: MemoryProfile) -> dict[str, int]:
     return {f"{item.phase}: {item.stage}": item.activation_bytes for item in memory.activations}
 
 
-def _differences(
-    kind: str, one: Mapping[str, int], two: Mapping[str, int]
-) -> list[Difference]:
+def _differences(kind: str, one: Mapping[str, int], two: Mapping[str, int]) -> list[Difference]:
     return [
         Difference(kind=kind, name=name, first_bytes=one.get(name), second_bytes=two.get(name))
         for name in dict.fromkeys([*one, *two])

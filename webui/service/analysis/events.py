@@ -178,7 +178,9 @@ def read_events(path: Path) -> MemoryProfile:
         reason = error.strerror or "it is not there"
         raise wrong_file(path, reason, f"无法读取（{reason}）") from None
     except (ValueError, RecursionError):
-        raise wrong_file(path, "it is not whole JSON: cut off, perhaps", "JSON 不完整，可能被截断") from None
+        raise wrong_file(
+            path, "it is not whole JSON: cut off, perhaps", "JSON 不完整，可能被截断"
+        ) from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise wrong_file(path, "it holds no memory events", "其中没有显存事件")
     if data.get("version") != VERSION:

@@ -66,7 +66,9 @@ def largest(found: Iterable[tuple[str, str, int]]) -> tuple[Holder, ...]:
 def is_telling(file: str) -> bool:
     """Whether a frame of this file says who wanted the memory."""
     name = shortened(file)
-    return bool(name) and name != "??" and not name.startswith(_INSIDE) and not name.endswith(_NEITHER)
+    return (
+        bool(name) and name != "??" and not name.startswith(_INSIDE) and not name.endswith(_NEITHER)
+    )
 
 
 def shortened(file: str) -> str:

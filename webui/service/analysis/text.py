@@ -23,7 +23,10 @@ def analysis_text(found: Analysis) -> str:
     if found.peak is not None:
         lines += peak_lines(found.peak)
     elif found.memory is not None:
-        lines += ["No trace or snapshot: `logging: {trace: true, snapshot: true}` names code lines.", ""]
+        lines += [
+            "No trace or snapshot: `logging: {trace: true, snapshot: true}` names code lines.",
+            "",
+        ]
     if found.comparison is not None:
         lines += comparison_lines(found.comparison)
     return "\n".join(lines).rstrip() + "\n"
@@ -148,7 +151,11 @@ def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> I
     yield f"### {title}"
     yield ""
     for number, row in enumerate(cells):
-        yield "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        yield (
+            "| "
+            + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            + " |"
+        )
         if number == 0:
             yield "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     yield ""

@@ -162,7 +162,9 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
         with _opened(path) as file:
             yield from _members(path, file)
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError):
-        raise wrong_file(path, "the trace is cut off or damaged", "跟踪文件被截断或已损坏") from None
+        raise wrong_file(
+            path, "the trace is cut off or damaged", "跟踪文件被截断或已损坏"
+        ) from None
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
         raise wrong_file(path, reason, f"无法读取（{reason}）") from None
@@ -202,9 +204,7 @@ def _members(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
             raise wrong_file(path, "the trace is cut off or damaged", "跟踪文件被截断或已损坏")
         if read > MAX_BYTES:
             size = format_bytes(MAX_BYTES)
-            raise wrong_file(
-                path, f"it is longer than {size}", f"超过 {size}"
-            )
+            raise wrong_file(path, f"it is longer than {size}", f"超过 {size}")
         text, at = text[at:] + more, 0
 
 
