@@ -10,16 +10,17 @@ from starlette.middleware import Middleware
 from webui.core.units import GIB
 from webui.service.access import Access
 from webui.storage.pictures import MAX_FILE_BYTES
-from webui.ui import api, generate, history
+from webui.ui import api, generate, history, profiler
 from webui.ui.cards import CardsTab
 from webui.ui.page import Page
 from webui.ui.results import say
 from webui.ui.theme import STYLESHEET, build_theme
-from webui.ui.web import DoorMiddleware, build_file_route
+from webui.ui.web import DoorMiddleware, build_file_route, build_profile_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import common as words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
+from webui.ui.words import profiler as profiler_words
 
 if TYPE_CHECKING:
     from webui.service import Studio
@@ -69,8 +70,14 @@ def build_app(
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
                 past = history.build_tab(page, tabs, first)
+            with gr.Tab(page.labels(profiler_words.TAB), id="profiler") as profiler_tab:
+                profiled = profiler.build_tab(page)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
+        profiler_tab.select(
+            profiled.on_select, None, profiled.outputs, queue=False, show_progress="hidden",
+            api_visibility="private",
+        )  # fmt: skip
         cards_tab.select(
             known.on_select, None, [known.tables], queue=False, show_progress="hidden",
             api_visibility="private",
@@ -112,7 +119,7 @@ def _launch_options(page: Page) -> dict[str, Any]:
         "max_file_size": MAX_FILE_BYTES,
         "app_kwargs": {
             "middleware": [Middleware(DoorMiddleware, page=page)],
-            "routes": [build_file_route(page)],
+            "routes": [build_file_route(page), build_profile_route(page)],
         },
     }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from webui.core.units import format_bytes
 from webui.service.analysis.comparing import Comparison
 from webui.service.analysis.events import MemoryProfile
 from webui.service.analysis.holders import Peak
 from webui.service.analysis.reading import Analysis
+from webui.service.analysis.trace import is_trace
 
 _DASH = "–"
 
@@ -117,6 +119,9 @@ def peak_lines(peak: Peak) -> Iterator[str]:
     )
     if peak.unnamed_bytes:
         yield f"{format_bytes(peak.unnamed_bytes)} more are from before the recording."
+        yield ""
+    if is_trace(Path(peak.file)):
+        yield "A trace counts what libraries take inside operations too, and starts from nothing."
         yield ""
 
 

@@ -37,10 +37,9 @@ def base_bytes(result: Mapping[str, Any]) -> int:
 
 
 def activation_bytes(result: Mapping[str, Any]) -> int:
-    """Most that a stage took above what was there before it, in bytes."""
+    """What was no component's weights at the peak, in bytes."""
     memory = result.get("memory") or {}
-    found = (int(stage["activation_bytes"]) for stage in memory.get("activations", ()))
-    return max(found, default=0)
+    return int((memory.get("peak") or {}).get("other_bytes", 0))
 
 
 def peak_bytes(figures: Mapping[str, Any] | None) -> int:

@@ -64,6 +64,7 @@ def finished(row: Row, receipt: Receipt, folder: Path) -> Result:
         else None,
         "memory": found.memory.to_json() if found and found.memory else None,
         "bottleneck": found.bottleneck.to_json() if found else None,
+        "peak": found.peak.to_json() if found and found.peak else None,
         "versions": receipt.versions,
         "device": receipt.device,
     }
