@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -16,6 +17,15 @@ from torch.cuda.memory import memory_stats_as_nested_dict
 from webui.core.receipt import Measurement, PhaseMeasurement
 from webui.pipelines.live_bytes import LiveBytes
 from webui.worker.device import Device
+
+
+class Reading(NamedTuple):
+    """A look at the memory during a phase."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    peak_bytes: int
+    """Most that was allocated since the look before."""
 
 
 class CudaCounter:
@@ -38,25 +48,24 @@ class CudaCounter:
     def current(self) -> int:
         return torch.cuda.memory_allocated()
 
-    def reserved(self) -> int:
-        return torch.cuda.memory_reserved()
-
     def peaks(self) -> tuple[int, int]:
         torch.cuda.synchronize()
         allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
         return max(allocated, self._kept[0]), max(reserved, self._kept[1])
 
-    def fold(self) -> int:
-        """The peak since the last reset or fold, which stays part of `peaks`; no waiting.
+    def fold(self) -> Reading:
+        """What is allocated now, and the peak since the last reset or fold, which `peaks` keeps.
 
-        The allocator counts on the host, when memory is asked for, so nothing is synchronised.
+        The allocator counts on the host, when memory is asked for: nothing waits for the device.
         """
         stats = memory_stats_as_nested_dict()
-        allocated = int(stats["allocated_bytes"]["all"]["peak"])
-        reserved = int(stats["reserved_bytes"]["all"]["peak"])
+        allocated, reserved = (stats[name]["all"] for name in ("allocated_bytes", "reserved_bytes"))
         torch.cuda.reset_peak_memory_stats()
-        self._kept = (max(allocated, self._kept[0]), max(reserved, self._kept[1]))
-        return allocated
+        self._kept = (
+            max(int(allocated["peak"]), self._kept[0]),
+            max(int(reserved["peak"]), self._kept[1]),
+        )
+        return Reading(int(allocated["current"]), int(reserved["current"]), int(allocated["peak"]))
 
 
 class CpuCounter:
@@ -86,18 +95,15 @@ class CpuCounter:
     def current(self) -> int:
         return self._live.current_bytes
 
-    def reserved(self) -> int:
-        return 0
-
     def peaks(self) -> tuple[int, int]:
         return max(self._live.peak_bytes, self._kept), 0
 
-    def fold(self) -> int:
-        """The peak since the last reset or fold, which stays part of `peaks`."""
+    def fold(self) -> Reading:
+        """What lives now, and the peak since the last reset or fold, which `peaks` keeps."""
         peak = self._live.peak_bytes
         self._live.reset_peak()
         self._kept = max(peak, self._kept)
-        return peak
+        return Reading(self._live.current_bytes, 0, peak)
 
 
 Counter = CudaCounter | CpuCounter

@@ -94,8 +94,9 @@ class ProfiledReport(JobReport):
 
     def begin(self, phase: str, continues: bool = False) -> None:
         self._phase_ends()
+        self._recorder.phase_comes(phase)
         super().begin(phase, continues)
-        self._recorder.phase_begins(phase)
+        self._recorder.phase_begins()
         if self._snapshots is not None:
             self._snapshots.phase_begins()
         if self._tracer is not None:

@@ -21,7 +21,7 @@ from webui.core.text import Text
 from webui.pipelines.live_bytes import round_bytes
 from webui.pipelines.modules import owned_tensors
 from webui.worker.device import Device
-from webui.worker.measure import Counter, CpuCounter, new_counter
+from webui.worker.measure import Counter, CpuCounter, Reading, new_counter
 
 SCHEMA = "vram-studio/memory-events"
 VERSION = 1
@@ -128,7 +128,8 @@ class Recorder:
         self._loading = True
         self._phase_peak = 0
         self._counter.start()
-        self._mark = self._counter.current()
+        self._look = self._counter.fold()
+        self._mark = self._look.allocated_bytes
         self._event("start")
 
     @property
@@ -141,15 +142,13 @@ class Recorder:
     def component_begins(self) -> None:
         """The next component is about to be loaded."""
         self._state.arrival += 1
-        self._fold()
-        self._mark = self._counter.current()
+        self._mark = self._fold().allocated_bytes
 
     def placed(self, component: str, module: nn.Module, mode: str) -> None:
         """A component stands where it waits."""
         if isinstance(self._counter, CpuCounter):
             self._counter.track(module)
-        self._fold()
-        now = self._counter.current()
+        now = self._fold().allocated_bytes
         found = _describe(component, module, mode)
         found.arrival = self._state.arrival
         if mode == "always":
@@ -160,13 +159,11 @@ class Recorder:
 
     def moving(self, component: str) -> None:
         """A component is about to be brought or taken away."""
-        self._fold()
-        self._mark = self._counter.current()
+        self._mark = self._fold().allocated_bytes
 
     def moved(self, component: str, entered: bool) -> None:
         """It is there, or gone."""
-        self._fold()
-        change = self._counter.current() - self._mark
+        change = self._fold().allocated_bytes - self._mark
         for known in self._components:
             if entered and known.name == component and known.increment_bytes is None:
                 known.increment_bytes = change
@@ -176,7 +173,6 @@ class Recorder:
 
     def attach(self, counter: Counter) -> None:
         """The pipeline is loaded; from here on the meter's own counter is read."""
-        self._fold()
         self._event("loaded")
         self._counter.stop()
         self._counter, self._loading = counter, False
@@ -187,21 +183,24 @@ class Recorder:
                     known.add(id(module))
                     self._hook(stage, kind, module)
 
-    def phase_begins(self, name: str) -> None:
-        """A phase's weights are in place: this is what is there before its forward passes."""
+    def phase_comes(self, name: str) -> None:
+        """A phase is next: what its weights need now comes and goes for it."""
         self._frames.clear()
         self._state.phase, self._state.step, self._state.active = name, 0, True
         if name in self._state.seen:  # a pass of training that comes again
             self._state.active = False
         self._state.seen.add(name)
         self._phase_peak = 0
-        self._event("phase", name)
+
+    def phase_begins(self) -> None:
+        """Its weights are in place: this is what is there before its forward passes."""
+        self._event("phase", self._state.phase)
 
     def phase_ends(self) -> None:
         """The work of the running phase is done; nothing was given back yet."""
         self._frames.clear()
-        self._fold()
         self._state.active = True
+        self._fold()  # the event tells the peak
         self._event("phase_end", self._state.phase, peak_bytes=self._phase_peak)
 
     def step(self, done: int, total: int, every: bool = False) -> None:
@@ -213,7 +212,6 @@ class Recorder:
             every: record all steps, whatever `log_interval` says.
         """
         if self._state.active:
-            self._fold()
             self._event("step", self._state.phase)
         self._state.step = done
         self._state.active = every or done % self._interval == 0 or done == total - 1
@@ -223,8 +221,6 @@ class Recorder:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._fold()
-        self._state.active = True
         self._event("end")
         if self._loading:  # later the counter is the meter's, which stops it
             self._counter.stop()
@@ -250,9 +246,8 @@ class Recorder:
     def _hook(self, stage: str, kind: str, module: nn.Module) -> None:
         def before(*_: Any) -> None:
             if self._state.active:
-                self._fold()
-                frame = _Frame(module, stage, kind, self._counter.current(), self._now())
-                self._frames.append(frame)
+                before_bytes = self._fold().allocated_bytes
+                self._frames.append(_Frame(module, stage, kind, before_bytes, self._now()))
 
         def after(*_: Any) -> None:
             if any(frame.module is module for frame in self._frames):
@@ -268,7 +263,7 @@ class Recorder:
             frame = self._frames.pop()
             if frame.module is module:
                 break
-        self._event(
+        self._note(
             frame.kind,
             frame.stage,
             before_bytes=frame.before_bytes,
@@ -276,22 +271,33 @@ class Recorder:
             seconds=round(self._now() - frame.started_s, 6),
         )
 
-    def _fold(self) -> None:
-        """Gives the peak since the last call to all passes under way, and to the run."""
-        peak = self._counter.fold()
+    def _fold(self) -> Reading:
+        """Looks, and gives the peak since the last look to all passes under way, and to the run."""
+        self._look = self._counter.fold()
+        peak = self._look.peak_bytes
+        if self._loading and self._device.kind == "cpu":
+            # Copies that reading files makes are in host memory on a machine with a card too:
+            # they say nothing of a device.
+            peak = self._look.allocated_bytes
         for frame in self._frames:
             frame.peak_bytes = max(frame.peak_bytes, peak)
         self._phase_peak = max(self._phase_peak, peak)
         if peak > self._peak.allocated_bytes:
             self._peak = _Peak(
                 peak,
-                self._counter.reserved(),
+                self._look.reserved_bytes,
                 round(self._now(), 6),
                 self._state.phase,
                 self._frames[-1].stage if self._frames else self._state.phase,
             )
+        return self._look
 
     def _event(self, kind: str, name: str = "", **values: Any) -> None:
+        self._fold()
+        self._note(kind, name, **values)
+
+    def _note(self, kind: str, name: str, **values: Any) -> None:
+        """Writes an event down as it was at the newest look."""
         if len(self._events) >= MAX_EVENTS:
             self._dropped += 1
             return
@@ -302,8 +308,8 @@ class Recorder:
                 "name": name,
                 "phase": self._state.phase,
                 "step": self._state.step,
-                "allocated_bytes": self._counter.current(),
-                "reserved_bytes": self._counter.reserved(),
+                "allocated_bytes": self._look.allocated_bytes,
+                "reserved_bytes": self._look.reserved_bytes,
                 **values,
             }
         )

@@ -20,6 +20,7 @@ from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.hardware import read_devices
+from webui.hardware.nvml import driver_version
 from webui.service.profile.matrix import read_matrix
 from webui.service.profile.report import report
 from webui.service.profile.results import Result, finished, refused
@@ -322,7 +323,11 @@ class Profiler:
                 for process in (devices[0].processes if devices else ())
                 if worker is None or process.pid != worker["pid"]
             ],
-            "versions": {"vram-studio": webui.__version__, "python": platform.python_version()},
+            "versions": {
+                "vram-studio": webui.__version__,
+                "python": platform.python_version(),
+                "driver": driver_version(),
+            },
             "platform": platform.platform(),
             "warmed_up": False,
         }
