@@ -216,8 +216,16 @@ def summed(data: Mapping[str, Any]) -> MemoryProfile:
         peak_stage=str(peak["stage"]),
         weights_at_peak=_weights_at(data["components"], switches, events, float(peak["t_s"])),
         seconds=float(events[-1]["t_s"]) if events else 0.0,
-        notes=tuple(Text.from_json(note) for note in data.get("notes", ())),
+        notes=tuple(_notes(data)),
     )
+
+
+def _notes(data: Mapping[str, Any]) -> Iterable[Text]:
+    """What the worker said of the run; where live bytes stand in for a card's, that first."""
+    if data["source"] == "cpu" and "about" in data:
+        yield Text.from_json(data["about"])
+    for note in data.get("notes", ()):
+        yield Text.from_json(note)
 
 
 def _bases(components: Iterable[Mapping[str, Any]]) -> Iterable[Base]:

@@ -114,7 +114,9 @@ def _live_now(segments: Iterable[Mapping[str, Any]], device: int) -> _Live:
         for block in segment["blocks"]:
             place = int(block.get("address", address))
             if block["state"] in _ALLOCATED:
-                live[place] = (int(block["size"]), block.get("frames") or [])
+                # Events tell what was asked for, and so must this.
+                size = int(block.get("requested_size") or block["size"])
+                live[place] = (size, block.get("frames") or [])
             address = place + int(block["size"])
     return live
 
