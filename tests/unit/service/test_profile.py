@@ -42,9 +42,12 @@ PUBLIC = "browser:0123456789abcdef0123456789abcdef"
 @pytest.fixture(scope="module")
 def studio(on_processor: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     home = tmp_path_factory.mktemp("home")
-    studio = Studio(home, access=Access(), config=StudioConfig(), resume=False)
-    yield studio
-    studio.close()
+    with pytest.MonkeyPatch.context() as patch:
+        # Clips this small take longer with more: threads wait for each other.
+        patch.setenv("STUDIO_THREADS", "1")
+        studio = Studio(home, access=Access(), config=StudioConfig(), resume=False)
+        yield studio
+        studio.close()
 
 
 @pytest.fixture(scope="module")
