@@ -1,4 +1,4 @@
-"""The command line: `python -m webui plan|estimate|run|verify FILE.yaml [--json]`.
+"""The command line: `python -m webui plan|estimate|run|profile|verify FILE.yaml [--json]`.
 
 `plan` also answers backwards (`--most frames|size`, `--smallest card`), takes its figures apart
 (`--explain`), and lists what else there was to choose (`--frontier`).
@@ -35,6 +35,7 @@ from webui.service.access import LOCAL
 from webui.service.account import explanation_text, frontier_text
 from webui.service.claims import check_shipped, claims_table
 from webui.service.planner import does_not_fit
+from webui.service.profile import command as profile
 from webui.service.questions import SMALLEST
 from webui.service.recorded import renewed, summary, was_measured
 from webui.service.trials import KINDS, Trial, trials_table
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _accuracy(given.files)
     if given.command == "claims":
         return _claims(given.json)
+    if given.command == "profile":
+        return profile.run_command(given, _studio, _complain)
     try:
         requests = read_requests(given.file)
         studio = _studio(given)
@@ -106,10 +109,16 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", "choose the fastest settings that fit"),
         ("estimate", "memory and time of the named settings"),
         ("run", "plan, run and measure"),
+        ("profile", profile.ABOUT),
         ("verify", "run at full size with random weights; estimated beside measured"),
     ):
         command = commands.add_parser(name, help=about)
-        command.add_argument("file", metavar="FILE.yaml", help="a request or a list; - for stdin")
+        if name == "profile":
+            profile.add_arguments(command)
+        else:
+            command.add_argument(
+                "file", metavar="FILE.yaml", help="a request or a list; - for stdin"
+            )
         command.add_argument("--json", action="store_true", help="answers as JSON on stdout")
         command.add_argument(
             "--home", type=Path, default=Path.cwd(), help="folder for outputs and the ledger"
@@ -213,7 +222,7 @@ def _studio(given: argparse.Namespace) -> Studio:
         given.home,
         access=Access(loopback=True),
         config=config,
-        random_weights=given.command == "verify",
+        random_weights=given.command == "verify" or getattr(given, "random_weights", False),
         forced=getattr(given, "trials", None) == "border",
         resume=False,
     )

@@ -47,6 +47,12 @@ def decoded(name: Any) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
+def driver_version() -> str:
+    """The NVIDIA driver's version; empty without one."""
+    with open_nvml() as (nvml, _):
+        return decoded(attempt(nvml, "nvmlSystemGetDriverVersion") or "")
+
+
 def memory_bytes(nvml: Any, handle: Any) -> tuple[int, int, int]:
     """Total, used and free bytes as CUDA sees them (without what the driver keeps for itself).
 

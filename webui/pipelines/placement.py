@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
 
 import torch
 from diffusers.hooks import apply_group_offloading
@@ -10,6 +13,32 @@ from torch import nn
 
 from webui.pipelines.modules import owned_tensors, to_channels_last
 from webui.pipelines.pinned import move_to_pinned
+
+
+class Watch(Protocol):
+    """Who is told where components are: the profiler."""
+
+    def placed(self, component: str, module: nn.Module, mode: str) -> None:
+        """A freshly loaded component stands where it waits."""
+
+    def moving(self, component: str) -> None:
+        """A component is about to be brought to the card, or taken off it."""
+
+    def moved(self, component: str, entered: bool) -> None:
+        """It is there, or it is gone."""
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("placement_watch", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Inside, placements that are made tell `watch` of their components, until told otherwise."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 class Placement:
@@ -39,6 +68,8 @@ class Placement:
         self._channels_last = channels_last and device.type == "cuda"
         self._swapped: dict[str, _Swapped] = {}
         self._streamed: dict[str, nn.Module] = {}
+        self.watch = _WATCH.get()
+        """Told of every component that comes or goes; None when nobody profiles."""
 
     def keeps_master(self, component: str) -> bool:
         """Whether the component's weights live in host memory and are copied to the card."""
@@ -63,6 +94,8 @@ class Placement:
         elif mode in ("leaf", "block"):
             self._stream(module, mode)
             self._streamed[component] = module
+        if self.watch is not None:
+            self.watch.placed(component, module, mode)
         return module
 
     def _stream(self, module: nn.Module, mode: str) -> None:
@@ -89,12 +122,21 @@ class Placement:
         """
         for component, swapped in self._swapped.items():
             if phase not in self._phases[component]:
-                swapped.to_host()
+                self._move(component, swapped, enters=False)
         if after_leaving:
             after_leaving()
         for component, swapped in self._swapped.items():
             if phase in self._phases[component]:
-                swapped.to_device()
+                self._move(component, swapped, enters=True)
+
+    def _move(self, component: str, swapped: _Swapped, enters: bool) -> None:
+        move = swapped.to_device if enters else swapped.to_host
+        if self.watch is None or swapped.on_device == enters:
+            move()
+            return
+        self.watch.moving(component)
+        move()
+        self.watch.moved(component, enters)
 
     def leave(self) -> None:
         """Takes every swapped component off the card."""
@@ -126,24 +168,24 @@ class _Swapped:
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self._device = device
-        self._on_device = False
+        self.on_device = False
         self._masters = [(tensor, tensor.data) for tensor in owned_tensors(module)]
 
     def to_device(self) -> None:
-        if self._on_device:
+        if self.on_device:
             return
         # Marked first: if the card runs out half way, to_host must still drop what arrived.
-        self._on_device = True
+        self.on_device = True
         for tensor, master in self._masters:
             tensor.data = master.to(self._device, non_blocking=True)
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
 
     def to_host(self) -> None:
-        if self._on_device:
+        if self.on_device:
             for tensor, master in self._masters:
                 tensor.data = master
-            self._on_device = False
+            self.on_device = False
 
 
 def _own_storage(tensor: torch.Tensor) -> torch.Tensor:

@@ -46,6 +46,7 @@ def run_job(
     weights: Mapping[str, str],
     on_plan: Callable[[Plan], None],
     on_event: OnEvent,
+    profile: Mapping[str, Any] | None = None,
 ) -> Receipt:
     """Plan, run, measure, record.
 
@@ -57,6 +58,7 @@ def run_job(
         weights: where the weights are.
         on_plan: told the plan before the run.
         on_event: told what the worker reports.
+        profile: what the worker records besides (webui/worker/profiling.py), or None.
 
     Returns:
         The receipt, of a failed or cancelled run too.
@@ -77,8 +79,9 @@ def run_job(
                 "limit_bytes": studio.planner.hard_limit(request),
                 "context_bytes": plan.estimate.context_bytes,
                 "output_dir": str(studio.outputs.folder(job.folder)),
-                "preview": True,
+                "preview": profile is None,
                 "clear_cache": studio.planner.policy.clear_cache_after_generation,
+                **({"fresh": True, "profile": dict(profile)} if profile is not None else {}),
             },
             on_event,
         )
@@ -108,6 +111,8 @@ def run_job(
         request.with_changes(settings=dict(plan.settings)), calibrated=False
     )
     taught = receipt.measurement is not None and not was_shared(receipt.measurement)
+    # Traces take time that no other run takes.
+    taught = taught and not (profile or {}).get("trace") and not (profile or {}).get("snapshot")
     studio.ledger.finish(
         job.id,
         _state(error),

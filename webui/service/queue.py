@@ -33,6 +33,7 @@ class _Job:
     record: JobRecord
     request: Request
     weights: Mapping[str, str]
+    profile: Mapping[str, Any] | None = None
     cancelled: bool = False
     progress: Progress = field(default_factory=lambda: Progress({}))
     plan: Plan | None = None
@@ -80,10 +81,16 @@ class JobQueue:
         worker = self._worker
         return worker.ready if worker is not None and worker.alive else None
 
-    def add(self, record: JobRecord, request: Request, weights: Mapping[str, str]) -> None:
-        """Queues a recorded job."""
+    def add(
+        self,
+        record: JobRecord,
+        request: Request,
+        weights: Mapping[str, str],
+        profile: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Queues a recorded job; with `profile`, it is recorded as that says."""
         with self._changed:
-            self._waiting.append(_Job(record, request, weights))
+            self._waiting.append(_Job(record, request, weights, profile))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="job queue", daemon=True)
                 self._thread.start()
@@ -218,6 +225,7 @@ class JobQueue:
                 job.weights,
                 lambda plan: self._expect(job, plan),
                 lambda event: self._hear(job, event),
+                job.profile,
             )
         finally:
             if self._closing and not self._ended(job):

@@ -30,6 +30,7 @@ from webui.service.editing import Editor
 from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
 from webui.service.limits import check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
+from webui.service.profile import Profiler
 from webui.service.questions import Questions
 from webui.service.queue import JobQueue
 from webui.service.retrace import Retracer
@@ -117,6 +118,7 @@ class Studio:
         self.editor = Editor(home, access, self.presets, self._planner, self.apply_config)
         self._downloads: dict[str, Download] = {}
         self._recording = threading.Lock()
+        self.profiler = Profiler(self)
         if resume:
             self._requeue()
 
@@ -187,12 +189,13 @@ class Studio:
                 "model",
             ) from None
 
-    def submit(self, request: Request, owner: str) -> str:
+    def submit(self, request: Request, owner: str, profile: Mapping[str, Any] | None = None) -> str:
         """Records a job and queues it.
 
         Args:
             request: what to run; a seed of -1 is drawn here.
             owner: whose it is.
+            profile: what is recorded besides (`webui.service.profile`).
 
         Returns:
             The job's id.
@@ -205,7 +208,8 @@ class Studio:
             NotEnoughDisk: no room for the output.
             NotAllowed: a visitor's limits.
         """
-        if not self._random_weights:
+        random_weights = self._random_weights or bool((profile or {}).get("random_weights"))
+        if not random_weights:
             require_inputs(request, find_model(request.model, request.task))
         self._planner.check_runs_here(request)
         if not self.access.is_owner(owner):
@@ -219,7 +223,7 @@ class Studio:
         plan = self._planner.plan(request)
         if not plan.fits and not self._forced:
             raise does_not_fit(plan)
-        weights = self._weights_for(request, owner)
+        weights = _RANDOM_WEIGHTS if random_weights else self._weights_for(request, owner)
         self._outputs.check_space(output_bytes(request))
         if request.seed < 0:
             request = request.with_changes(seed=random.SystemRandom().randint(0, MAX_SEED))
@@ -231,7 +235,7 @@ class Studio:
             folder = new.name
             request = store_inputs(request, pictures, new)
             record = self._ledger.record(job_id, owner, request.to_json(), plan.to_json(), folder)
-        self._queue.add(record, request, weights)
+        self._queue.add(record, request, weights, profile)
         return job_id
 
     def view(self, job_id: str, owner: str) -> JobView:

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from webui.core.units import GIB
 from webui.service.access import Access
 from webui.storage.pictures import MAX_FILE_BYTES
-from webui.ui import api, generate, history
+from webui.ui import api, generate, history, profiler
 from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
 from webui.ui.config_editor import ConfigTab
@@ -19,7 +19,7 @@ from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
 from webui.ui.results import say
 from webui.ui.theme import STYLESHEET, build_theme
-from webui.ui.web import DoorMiddleware, build_file_route
+from webui.ui.web import DoorMiddleware, build_file_route, build_profile_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import claims as claims_words
 from webui.ui.words import common as words
@@ -27,6 +27,7 @@ from webui.ui.words import config_editor as config_words
 from webui.ui.words import dashboard as dashboard_words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
+from webui.ui.words import profiler as profiler_words
 
 if TYPE_CHECKING:
     from webui.service import Studio
@@ -75,12 +76,18 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
                 past = history.build_tab(page, tabs, first)
             with gr.Tab(page.labels(dashboard_words.TAB), id="dashboard") as dashboard_tab:
                 live = DashboardTab(page, tabs)
+            with gr.Tab(page.labels(profiler_words.TAB), id="profiler") as profiler_tab:
+                profiled = profiler.build_tab(page)
             with gr.Tab(page.labels(config_words.TAB), id="config") as config_tab:
                 ConfigTab(page, tabs, first).wire_select(config_tab)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
             with gr.Tab(page.labels(claims_words.TAB), id="claims") as claims_tab:
                 claims = ClaimsTab(page)
+        profiler_tab.select(
+            profiled.on_select, None, profiled.outputs, queue=False, show_progress="hidden",
+            api_visibility="private",
+        )  # fmt: skip
         cards_tab.select(
             known.on_select, None, [known.tables], queue=False, show_progress="hidden",
             api_visibility="private",
@@ -129,7 +136,11 @@ def _launch_options(page: Page) -> dict[str, Any]:
         "max_file_size": MAX_FILE_BYTES,
         "app_kwargs": {
             "middleware": [Middleware(DoorMiddleware, page=page)],
-            "routes": [build_file_route(page), *build_monitor_routes(page)],
+            "routes": [
+                build_file_route(page),
+                build_profile_route(page),
+                *build_monitor_routes(page),
+            ],
         },
     }
 

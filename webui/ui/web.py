@@ -17,11 +17,12 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from webui.core.errors import StudioError
+from webui.core.errors import NotAllowed, StudioError
 from webui.core.text import LANGUAGES
 from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import identity, language
 from webui.ui.page import Page
+from webui.ui.words.profiler import OWNER_ONLY
 
 THUMBNAIL = "thumbnail"
 _FORM_BYTES = 64 * 1024
@@ -33,6 +34,34 @@ _MEDIA = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp
 def file_address(run_id: str, name: str, download: bool = False) -> str:
     """Where the page finds a file of a run, relative to the page."""
     return f"studio/files/{run_id}/{name}" + ("?download=1" if download else "")
+
+
+def profile_address(profile: str, row: str, name: str) -> str:
+    """Where the page finds a file of a profile's row, or of the profile (row `-`)."""
+    return f"studio/profiles/{profile}/{row}/{name}"
+
+
+def build_profile_route(page: Page) -> Route:
+    """Serves the files of profiles, to the owner only and always as downloads."""
+
+    def on_file(request: Request) -> Response:
+        asked = request.path_params
+        row = "" if asked["row"] == "-" else asked["row"]
+        try:
+            visitor = identity.visitor_of_download(request, page.access)
+            if not page.access.is_owner(visitor):
+                raise NotAllowed(OWNER_ONLY)
+            path = page.studio.profiler.profiles.file(asked["profile"], row, asked["name"])
+        except StudioError:
+            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
+        return FileResponse(
+            path,
+            media_type="application/octet-stream",
+            filename="-".join(part for part in (asked["profile"], row, asked["name"]) if part),
+            headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
+        )
+
+    return Route("/studio/profiles/{profile}/{row}/{name}", on_file)
 
 
 def build_file_route(page: Page) -> Route:

@@ -7,18 +7,32 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
 from torch import nn
+from torch.cuda.memory import memory_stats_as_nested_dict
 
 from webui.core.receipt import Measurement, PhaseMeasurement
 from webui.pipelines.live_bytes import LiveBytes
 from webui.worker.device import Device
 
 
-class _CudaCounter:
+class Reading(NamedTuple):
+    """A look at the memory during a phase."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    peak_bytes: int
+    """Most that was allocated since the look before."""
+
+
+class CudaCounter:
     """The caching allocator's own figures."""
+
+    def __init__(self) -> None:
+        self._kept = (0, 0)
 
     def start(self) -> None:
         self.reset()
@@ -29,13 +43,29 @@ class _CudaCounter:
     def reset(self) -> None:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
+        self._kept = (0, 0)
 
     def current(self) -> int:
         return torch.cuda.memory_allocated()
 
     def peaks(self) -> tuple[int, int]:
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        return max(allocated, self._kept[0]), max(reserved, self._kept[1])
+
+    def fold(self) -> Reading:
+        """What is allocated now, and the peak since the last reset or fold, which `peaks` keeps.
+
+        The allocator counts on the host, when memory is asked for: nothing waits for the device.
+        """
+        stats = memory_stats_as_nested_dict()
+        allocated, reserved = (stats[name]["all"] for name in ("allocated_bytes", "reserved_bytes"))
+        torch.cuda.reset_peak_memory_stats()
+        self._kept = (
+            max(int(allocated["peak"]), self._kept[0]),
+            max(int(reserved["peak"]), self._kept[1]),
+        )
+        return Reading(int(allocated["current"]), int(reserved["current"]), int(allocated["peak"]))
 
     def now(self) -> dict[str, int]:
         # The allocator counts on the host: nothing waits for the device.
@@ -49,13 +79,18 @@ class _CudaCounter:
         }
 
 
-class _CpuCounter:
+class CpuCounter:
     """Live tensor bytes; there is no allocator to ask for what it reserved."""
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module] = ()) -> None:
         self._live = LiveBytes()
+        self._kept = 0
         for module in modules:
-            self._live.track_module(module)
+            self.track(module)
+
+    def track(self, module: nn.Module) -> None:
+        """Counts what a module owns."""
+        self._live.track_module(module)
 
     def start(self) -> None:
         self._live.__enter__()
@@ -66,12 +101,28 @@ class _CpuCounter:
 
     def reset(self) -> None:
         self._live.reset_peak()
+        self._kept = 0
 
     def current(self) -> int:
         return self._live.current_bytes
 
     def peaks(self) -> tuple[int, int]:
-        return self._live.peak_bytes, 0
+        return max(self._live.peak_bytes, self._kept), 0
+
+    def fold(self) -> Reading:
+        """What lives now, and the peak since the last reset or fold, which `peaks` keeps."""
+        peak = self._live.peak_bytes
+        self._live.reset_peak()
+        self._kept = max(peak, self._kept)
+        return Reading(self._live.current_bytes, 0, peak)
+
+
+Counter = CudaCounter | CpuCounter
+
+
+def new_counter(device: Device, modules: Iterable[nn.Module] = ()) -> Counter:
+    """What counts a device's memory; on a processor the modules' tensors are counted as well."""
+    return CudaCounter() if device.kind == "cuda" else CpuCounter(modules)
 
     def now(self) -> dict[str, int]:
         return {
@@ -91,15 +142,18 @@ class Meter:
 
     def __init__(self, device: Device, modules: Iterable[nn.Module]) -> None:
         self._device = device
-        self._counter: _CudaCounter | _CpuCounter = (
-            _CudaCounter() if device.kind == "cuda" else _CpuCounter(modules)
-        )
+        self._counter = new_counter(device, modules)
         self._phases: dict[str, PhaseMeasurement] = {}
         self._running = ""
         self._started = 0.0
         self._resident = 0
         self._others_bytes = device.others_bytes()
         _reset_host_peak()
+
+    @property
+    def counter(self) -> Counter:
+        """What counts the memory of the running phase."""
+        return self._counter
 
     def begin(self, name: str) -> None:
         """A phase begins, and the one before it ends; its seconds count from here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,6 +45,10 @@ class JobReport:
         self._placement: Any = None
         self._meter: Meter | None = None
         self._told = self._shown = 0.0
+
+    def recording(self) -> AbstractContextManager[None]:
+        """Around loading and running: for those who write down more than figures."""
+        return nullcontext()
 
     def attach(self, card: ModelCard, placement: Any, modules: Iterable[nn.Module]) -> None:
         """The pipeline is loaded: from here on phases are measured."""

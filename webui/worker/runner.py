@@ -23,6 +23,7 @@ from webui.core.request import Request
 from webui.pipelines import load_family
 from webui.worker.device import Device, read_versions
 from webui.worker.failures import is_out_of_memory, release_frames, to_studio_error
+from webui.worker.profiling import new_report
 from webui.worker.protocol import Channel
 from webui.worker.reporting import JobReport
 
@@ -56,10 +57,13 @@ class Runner:
             False when the device is broken and the process should be replaced.
         """
         job_id = str(job.get("id", ""))
-        report = JobReport(job_id, self._channel, self._device, bool(job.get("preview")))
+        if job.get("fresh"):  # a profile shows how the model is loaded
+            self.unload()
+        report = new_report(job, self._channel, self._device)
         error: BaseException | None = None
         try:
-            outputs = self._run(job, report)
+            with report.recording():
+                outputs = self._run(job, report)
         except Exception as raised:
             error = raised
         self._channel.forget(job_id)

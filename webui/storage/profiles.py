@@ -1,0 +1,152 @@
+"""The profiles: a folder for each matrix that was run, and in it a folder for each row."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from webui.core.errors import NotFound
+from webui.core.text import Text
+from webui.core.units import MIB
+from webui.storage.files import check_free, write_error, writing
+
+EVENTS = "memory_events.json"
+TRACE = "trace.json.gz"
+SNAPSHOT = "snapshot.pickle"
+RECEIPT = "receipt.json"
+REPORT = "report.md"
+SUMMARY = "summary.json"
+MATRIX = "matrix.yaml"
+ROW_FILES = (EVENTS, TRACE, SNAPSHOT, RECEIPT, REPORT)
+PROFILE_FILES = (SUMMARY, REPORT, MATRIX)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+_SPARE_BYTES = 256 * MIB
+"""Room for a matrix's files: traces are the large ones."""
+
+
+def folder_name(text: str, longest: int = 60) -> str:
+    """A text as the name of a folder: small letters, digits, dashes; never empty."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-._")[:longest].strip("-._")
+    return re.sub(r"\.{2,}", ".", plain).lower() or "row"
+
+
+class Profiles:
+    """Profile folders under one root. Names are checked, so nothing outside is ever touched.
+
+    Args:
+        root: made when the first profile is.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def new(self, name: str) -> Path:
+        """Makes the folder of a matrix: `<name>-<date>-<time>`.
+
+        Raises:
+            NotEnoughDisk: the disk is full.
+            StudioError: the root cannot be written.
+        """
+        check_free(self.root, _SPARE_BYTES)
+        base = f"{folder_name(name)}-{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
+        for number in range(1, 100):
+            folder = self.root / (base if number == 1 else f"{base}-{number}")
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise write_error(folder, error) from error
+            return folder
+        raise _not_there(name)
+
+    def names(self) -> list[str]:
+        """The profiles that are there, the newest first."""
+        try:
+            found = [path for path in self.root.iterdir() if _NAME.fullmatch(path.name)]
+        except OSError:
+            return []
+        dated = [(_changed(path), path.name) for path in found if (path / SUMMARY).is_file()]
+        return [name for _, name in sorted(dated, reverse=True)]
+
+    def folder(self, name: str, row: str = "") -> Path:
+        """The folder of a profile, or of one of its rows.
+
+        Raises:
+            NotFound: not a name of one, a link, or not there.
+        """
+        path = self.root
+        for part in (name, row) if row else (name,):
+            path = path / part
+            if not _NAME.fullmatch(part) or path.is_symlink() or not path.is_dir():
+                raise _not_there(part)
+        return path
+
+    def file(self, name: str, row: str, file: str) -> Path:
+        """A file of a profile (`row` empty) or of a row.
+
+        Raises:
+            NotFound: not one of the files that profiles have, a link, or not there.
+        """
+        path = self.folder(name, row) / file
+        known = ROW_FILES if row else PROFILE_FILES
+        if file not in known or path.is_symlink() or not path.is_file():
+            raise _not_there(file)
+        return path
+
+    def files(self, name: str, row: str) -> list[str]:
+        """Names of the files that a row has."""
+        folder = self.folder(name, row)
+        return [file for file in ROW_FILES if (folder / file).is_file()]
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """The summary of a profile.
+
+        Raises:
+            NotFound: there is none, or it cannot be read.
+        """
+        try:
+            data = json.loads(self.file(name, "", SUMMARY).read_text("utf-8"))
+            if isinstance(data["rows"], list):
+                return dict(data)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        raise _not_there(name)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes a whole JSON file.
+
+    Raises:
+        NotEnoughDisk: the disk is full.
+    """
+    with writing(path) as part:
+        part.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file.
+
+    Raises:
+        NotEnoughDisk: the disk is full.
+    """
+    with writing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _changed(path: Path) -> float:
+    try:
+        return (path / SUMMARY).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _not_there(name: str) -> NotFound:
+    shown = name[:60]
+    return NotFound(
+        Text(f"There is no profile or file '{shown}'.", f"没有名为“{shown}”的性能分析或文件。")
+    )

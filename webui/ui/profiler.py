@@ -1,0 +1,177 @@
+"""The profiler's tab: a matrix as YAML, its rows as they run, and what earlier profiles showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from webui.core.errors import NotAllowed, StudioError
+from webui.service.analysis.comparing import compare
+from webui.service.analysis.events import read_events
+from webui.service.profile.examples import EXAMPLES
+from webui.storage.profiles import EVENTS
+from webui.ui.memory_panel import render_error
+from webui.ui.page import Page, Visit
+from webui.ui.profiler_view import (
+    render_comparison,
+    render_past,
+    render_profile,
+    render_progress,
+    render_row,
+)
+from webui.ui.results import CLICKS, say
+from webui.ui.words import profiler as words
+
+EVERY_S = 1.0
+Updates = dict[Any, Any]
+
+
+class ProfilerTab:
+    """Builds the tab inside the current `gr.Tab`, and handles its events.
+
+    Everything here is the owner's: each event asks who sent it.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        labels = page.labels
+        self.about = gr.HTML(elem_id="profiler-about")
+        with gr.Column(visible=False, elem_id="profiler-form") as self.form:
+            self.matrix = gr.Code(
+                EXAMPLES["demo"], language="yaml", label=labels(words.MATRIX), lines=12,
+                max_lines=24, elem_id="profiler-matrix",
+            )  # fmt: skip
+            with gr.Row():
+                self.run = gr.Button(labels(words.RUN), variant="primary", elem_id="profiler-run")
+                examples = {
+                    name: gr.Button(labels(text), size="sm", elem_id=f"profiler-example-{name}")
+                    for name, text in (("demo", words.DEMO), ("wan", words.GUIDE))
+                }
+        self.message = gr.HTML(elem_id="profiler-message")
+        self.progress = gr.HTML(elem_id="profiler-progress", js_on_load=CLICKS)
+        self.detail = gr.HTML(elem_id="profiler-detail", js_on_load=CLICKS)
+        self.rows = gr.HTML(elem_id="profiler-rows", js_on_load=CLICKS)
+        self.past = gr.HTML(elem_id="profiler-past", js_on_load=CLICKS)
+        self.timer = gr.Timer(EVERY_S, active=False)
+        self.outputs = [self.about, self.form, self.message, self.progress, self.detail,
+                        self.rows, self.past, self.timer]  # fmt: skip
+        quiet: dict[str, Any] = {
+            "outputs": self.outputs, "queue": False, "show_progress": "hidden",
+            "api_visibility": "private",
+        }  # fmt: skip
+        self.run.click(self._on_run, [self.matrix], **quiet)
+        self.timer.tick(self._on_tick, None, **quiet)
+        for clickable in (self.progress, self.detail, self.rows, self.past):
+            clickable.click(self._on_action, None, **quiet)
+        for name, example in examples.items():
+            example.click(
+                lambda name=name: EXAMPLES[name], None, [self.matrix], queue=False,
+                show_progress="hidden", api_visibility="private",
+            )  # fmt: skip
+
+    def on_select(self, request: gr.Request) -> Updates:
+        """The tab was opened."""
+        visit = self.page.visit(request)
+        if not visit.owner:
+            about = f'<p class="vs-empty">{say(words.OWNER_ONLY, visit.language)}</p>'
+            return {self.about: about, self.form: gr.update(visible=False)}
+        names = self._names()
+        updates = {
+            self.about: f'<p class="vs-fine">{say(words.ABOUT, visit.language)}</p>',
+            self.form: gr.update(visible=True),
+            **self._poll(visit),
+        }
+        if names:
+            updates.setdefault(self.rows, self._profile(names[0], visit))
+        return updates
+
+    def _on_run(self, matrix: Any, request: gr.Request) -> Updates:
+        visit = self.page.visit(request)
+        try:
+            self.page.studio.profiler.start(str(matrix or ""), visit.visitor)
+        except StudioError as error:
+            return {self.message: render_error(error, visit.language)}
+        return {self.message: "", self.detail: "", **self._poll(visit)}
+
+    def _on_tick(self, request: gr.Request) -> Updates:
+        visit = self.page.visit(request)
+        if not visit.owner:
+            return {self.timer: gr.Timer(active=False)}
+        return self._poll(visit)
+
+    def _on_action(self, event: gr.EventData, request: gr.Request) -> Updates:
+        visit = self.page.visit(request)
+        given: Mapping[str, Any] = event._data or {}
+        asked = {str(key): str(value) for key, value in given.items()}
+        try:
+            return self._act(asked, visit)
+        except StudioError as error:
+            return {self.message: render_error(error, visit.language)}
+
+    def _act(self, asked: Mapping[str, str], visit: Visit) -> Updates:
+        """A button in one of the HTML areas.
+
+        Raises:
+            StudioError: not the owner, or no such profile or row.
+        """
+        if not visit.owner:
+            raise NotAllowed(words.OWNER_ONLY)
+        name, row = asked.get("profile", ""), asked.get("row", "")
+        match asked.get("action"):
+            case "cancel":
+                self.page.studio.profiler.cancel(visit.visitor)
+                return self._poll(visit)
+            case "open":
+                return {self.rows: self._profile(name, visit), self.detail: "", self.message: ""}
+            case "row":
+                return {self.detail: self._row(name, row, visit), self.message: ""}
+            case "compare":
+                detail = self._compare(name, row, asked.get("other", ""), visit)
+                return {self.detail: detail, self.message: ""}
+            case "close":
+                return {self.detail: ""}
+        return {}
+
+    def _poll(self, visit: Visit) -> Updates:
+        """How the newest matrix stands; its rows so far."""
+        run = self.page.studio.profiler.current
+        updates: Updates = {
+            self.past: render_past(self._names(), visit.language),
+            self.timer: gr.Timer(active=run is not None and not run.ended),
+        }
+        if run is not None:
+            updates[self.progress] = render_progress(run, visit.language)
+            updates[self.rows] = self._profile(run.name, visit)
+        return updates
+
+    def _names(self) -> list[str]:
+        return self.page.studio.profiler.profiles.names()
+
+    def _profile(self, name: str, visit: Visit) -> str:
+        try:
+            summary = self.page.studio.profiler.profiles.summary(name)
+        except StudioError as error:
+            return render_error(error, visit.language)
+        return render_profile(summary, visit.language)
+
+    def _row(self, name: str, folder: str, visit: Visit) -> str:
+        profiles = self.page.studio.profiler.profiles
+        rows = {str(row["folder"]): row for row in profiles.summary(name)["rows"]}
+        if folder not in rows:
+            profiles.folder(name, folder or "-")  # says that there is none
+            return ""
+        others = [other for other, row in rows.items() if other != folder and row.get("memory")]
+        found = rows[folder]
+        return render_row(name, found, others if found.get("memory") else (), visit.language)
+
+    def _compare(self, name: str, first: str, second: str, visit: Visit) -> str:
+        profiles = self.page.studio.profiler.profiles
+        one, two = (read_events(profiles.file(name, row, EVENTS)) for row in (first, second))
+        return render_comparison(compare(first, one, second, two), visit.language)
+
+
+def build_tab(page: Page) -> ProfilerTab:
+    """Builds the tab inside the current `gr.Tab`."""
+    return ProfilerTab(page)
