@@ -68,14 +68,14 @@ class CudaCounter:
         return Reading(int(allocated["current"]), int(reserved["current"]), int(allocated["peak"]))
 
     def now(self) -> dict[str, int]:
-        # The allocator counts on the host: nothing waits for the device.
-        stats = torch.cuda.memory_stats_as_nested_dict()
-        allocated, reserved = (stats[kind]["all"] for kind in ("allocated_bytes", "reserved_bytes"))
+        """What is allocated and reserved, and the peaks; nothing waits for the device."""
+        stats = memory_stats_as_nested_dict()
+        allocated, reserved = (stats[name]["all"] for name in ("allocated_bytes", "reserved_bytes"))
         return {
-            "allocated_bytes": allocated["current"],
-            "reserved_bytes": reserved["current"],
-            "peak_allocated_bytes": allocated["peak"],
-            "peak_reserved_bytes": reserved["peak"],
+            "allocated_bytes": int(allocated["current"]),
+            "reserved_bytes": int(reserved["current"]),
+            "peak_allocated_bytes": max(int(allocated["peak"]), self._kept[0]),
+            "peak_reserved_bytes": max(int(reserved["peak"]), self._kept[1]),
         }
 
 
@@ -116,6 +116,14 @@ class CpuCounter:
         self._kept = max(peak, self._kept)
         return Reading(self._live.current_bytes, 0, peak)
 
+    def now(self) -> dict[str, int]:
+        return {
+            "allocated_bytes": self._live.current_bytes,
+            "reserved_bytes": 0,
+            "peak_allocated_bytes": self.peaks()[0],
+            "peak_reserved_bytes": 0,
+        }
+
 
 Counter = CudaCounter | CpuCounter
 
@@ -123,14 +131,6 @@ Counter = CudaCounter | CpuCounter
 def new_counter(device: Device, modules: Iterable[nn.Module] = ()) -> Counter:
     """What counts a device's memory; on a processor the modules' tensors are counted as well."""
     return CudaCounter() if device.kind == "cuda" else CpuCounter(modules)
-
-    def now(self) -> dict[str, int]:
-        return {
-            "allocated_bytes": self._live.current_bytes,
-            "reserved_bytes": 0,
-            "peak_allocated_bytes": self._live.peak_bytes,
-            "peak_reserved_bytes": 0,
-        }
 
 
 class Meter:
