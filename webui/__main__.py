@@ -137,6 +137,10 @@ def _parser() -> argparse.ArgumentParser:
         if name == "verify":
             command.add_argument("--save", type=Path, help="write the receipts to this file")
             command.add_argument(
+                "--retries", type=int, default=0, metavar="N",
+                help="after running out of memory plan anew and run again, so often",
+            )  # fmt: skip
+            command.add_argument(
                 "--trials",
                 choices=KINDS,
                 help="try the plans: at the smallest cap and beyond it, or against their rivals",
@@ -196,8 +200,11 @@ def _studio(given: argparse.Namespace) -> Studio:
         given.home,
         access=Access(loopback=True),
         config=config,
-        random_weights=given.command == "verify",
+        random_weights=given.command in ("verify", "soak"),
         forced=getattr(given, "trials", None) == "border",
+        # What `verify` tells is whether plans hold: they are not mended unless that is asked for.
+        retries=getattr(given, "retries", None) if given.command != "soak" else 0,
+        count_held=given.command == "soak",
         resume=False,
     )
 

@@ -71,6 +71,9 @@ class Studio:
         config: the owner's configuration; read from the home folder when left out.
         random_weights: run with random weights at full size (`verify`): true memory, no picture.
         forced: run what does not fit too, to see it run out (trials of `verify`).
+        retries: how often a job that ran out of memory is planned anew; the configuration's figure
+            when left out.
+        count_held: measure on a processor too what runs leave in memory (`soak`).
         resume: go on with what a former start left in the queue.
 
     Raises:
@@ -85,6 +88,8 @@ class Studio:
         config: StudioConfig | None = None,
         random_weights: bool = False,
         forced: bool = False,
+        retries: int | None = None,
+        count_held: bool = False,
         resume: bool = True,
     ) -> None:
         self.home = home
@@ -93,6 +98,9 @@ class Studio:
         self.presets = Presets(home / "presets")
         self._random_weights = random_weights
         self._forced = forced
+        self._retries = lambda: (
+            self.config.memory.retries_after_out_of_memory if retries is None else retries
+        )
         self._outputs = Outputs(home / "outputs")
         self._presence = Presence(home / "outputs")
         self._ledger = Ledger(home / "outputs" / "ledger.sqlite", self._presence.name)
@@ -102,7 +110,9 @@ class Studio:
         self._planner = Planner(self._ledger, self.config.calibration)
         self.questions = Questions(self._planner)
         self._queue = JobQueue(
-            flow.Studio(self._planner, self._ledger, self._outputs, forced),
+            flow.Studio(
+                self._planner, self._ledger, self._outputs, forced, self._retries, count_held
+            ),
             home / "outputs" / "worker.log",
             device="cpu" if os.environ.get("STUDIO_DEVICE") == "cpu" else None,
         )
@@ -239,16 +249,13 @@ class Studio:
             id=job_id,
             state=record.state,
             place=self._queue.place(job_id),
-            phase=progress.phase if progress else "",
-            step=progress.step if progress else 0,
-            steps=progress.steps if progress else 0,
-            fraction=progress.fraction if progress else float(record.state is JobState.DONE),
-            seconds_left=progress.seconds_left if progress else None,
-            preview=progress.preview if progress else None,
             receipt=record.receipt,
             error=record.error,
             worker_pid=self._queue.worker_pid,
             request=record.request,
+            **(
+                progress.shown() if progress else {"fraction": float(record.state is JobState.DONE)}
+            ),
         )
 
     def watch(self, job_id: str, owner: str, interval_s: float = 0.25) -> Iterator[JobView]:

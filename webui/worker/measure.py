@@ -41,8 +41,8 @@ class _CudaCounter:
 class _CpuCounter:
     """Live tensor bytes; there is no allocator to ask for what it reserved."""
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._live = LiveBytes()
+    def __init__(self, modules: Iterable[nn.Module], limit_bytes: int | None) -> None:
+        self._live = LiveBytes(limit_bytes=limit_bytes)
         for module in modules:
             self._live.track_module(module)
 
@@ -73,7 +73,7 @@ class Meter:
     def __init__(self, device: Device, modules: Iterable[nn.Module]) -> None:
         self._device = device
         self._counter: _CudaCounter | _CpuCounter = (
-            _CudaCounter() if device.kind == "cuda" else _CpuCounter(modules)
+            _CudaCounter() if device.kind == "cuda" else _CpuCounter(modules, device.limit_bytes)
         )
         self._phases: dict[str, PhaseMeasurement] = {}
         self._running = ""
