@@ -25,6 +25,7 @@ from webui.estimator.verified import VerifiedRun, verified_runs
 from webui.hardware import detected_card, load_cards, read_devices, read_host
 from webui.service import flow
 from webui.service.access import Access
+from webui.service.compare import Comparisons
 from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
 from webui.service.limits import check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
@@ -109,6 +110,7 @@ class Studio:
         self._runs = Runs(self._ledger, self._outputs, access)
         self._planner = Planner(self._ledger, self.config.calibration)
         self.questions = Questions(self._planner)
+        self.comparisons = Comparisons(self.run)
         self._queue = JobQueue(
             flow.Studio(
                 self._planner, self._ledger, self._outputs, forced, self._retries, count_held

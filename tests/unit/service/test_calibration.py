@@ -307,7 +307,7 @@ def test_offered_cards_can_do_what_is_fixed(machine: Machine) -> None:
 
 
 def test_running_out_of_memory_teaches_the_next_plan(tmp_path: Path) -> None:
-    """The phase that was short gets less room; other models do not, nor where it is switched off."""
+    """The phase that was short gets less room, for this model, unless it is switched off."""
     ledger = Ledger(tmp_path / "ledger.sqlite")
     known = planner.Planner(ledger)
     request = parse_request({**WAN, "card": CARD}, find_model)
