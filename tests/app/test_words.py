@@ -11,14 +11,14 @@ from types import ModuleType
 import pytest
 
 from webui.core.text import Text
-from webui.ui.words import common, generate, history
+from webui.ui.words import common, compare, generate, history
 
 SAME_IN_BOTH = {"VRAM Studio", "Flow shift", "UniPC", "DPM++", "API"}
 CJK = re.compile(r"[\u4e00-\u9fff]")
 
 
 def sentences() -> Iterator[tuple[str, Text]]:
-    for module in (common, generate, history):
+    for module in (common, compare, generate, history):
         yield from _of_module(module)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from webui.core.clip import PICTURES
 from webui.core.errors import BadInput, StudioError
 from webui.core.receipt import Receipt
 from webui.core.request import MAX_SEED, Request
@@ -101,6 +103,15 @@ def vary(request: Request, name: str, values: Sequence[Any]) -> list[dict[str, A
         BadInput: no such setting, or fewer than two values.
     """
     return read_variants({**request.to_json(), "variants": [{name: value} for value in values]})
+
+
+def request_again(run: RunSummary) -> dict[str, Any]:
+    """A run's request, to be asked again: its pictures are those that it kept beside its result."""
+    request = dict(run.request)
+    for key in PICTURES:
+        if request.get(key) and run.outputs:
+            request[key] = str(run.outputs[0].parent / Path(request[key]).name)
+    return request
 
 
 class Comparisons:

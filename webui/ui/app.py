@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from webui.core.units import GIB
 from webui.service.access import Access
 from webui.storage.pictures import MAX_FILE_BYTES
-from webui.ui import api, generate, history
+from webui.ui import api, compare, generate, history
 from webui.ui.cards import CardsTab
 from webui.ui.page import Page
 from webui.ui.results import say
@@ -18,6 +18,7 @@ from webui.ui.theme import STYLESHEET, build_theme
 from webui.ui.web import DoorMiddleware, build_file_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import common as words
+from webui.ui.words import compare as compare_words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
 
@@ -69,11 +70,17 @@ def build_app(
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
                 past = history.build_tab(page, tabs, first)
+            with gr.Tab(page.labels(compare_words.TAB), id="compare") as compare_tab:
+                beside = compare.build_tab(page, first)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
         cards_tab.select(
             known.on_select, None, [known.tables], queue=False, show_progress="hidden",
             api_visibility="private",
+        )  # fmt: skip
+        compare_tab.select(
+            beside.on_select, beside.select_inputs(), beside.outputs, queue=False,
+            show_progress="hidden", api_visibility="private", preprocess=False,
         )  # fmt: skip
         history_tab.select(
             past.on_select, [past.count], [past.cards], queue=False, show_progress="hidden",

@@ -105,7 +105,7 @@ def _job(job: JobView, language: str) -> str:
 
 def render_result(run: RunSummary, language: str) -> str:
     """A finished run: the player, what it is, and what can be done with it."""
-    media = "".join(_media(run.id, path.name, language) for path in made_by(run))
+    media = "".join(render_media(run.id, path.name, language) for path in made_by(run))
     failed = (
         f'<p class="vs-state">{say(words.STATES[run.state], language)}</p>'
         + render_error(run.error, language)
@@ -214,7 +214,8 @@ def _prompt(request: Mapping[str, Any], language: str) -> str:
     return escape(prompt) if prompt.strip() else say(words.NO_PROMPT, language)
 
 
-def _media(run_id: str, name: str, language: str) -> str:
+def render_media(run_id: str, name: str, language: str) -> str:
+    """A clip's player, or a picture."""
     address = escape(file_address(run_id, name))
     if name.endswith(".mp4"):
         return (
