@@ -155,6 +155,8 @@ def _pairs(first: Iterator[Any], second: Iterator[Any]) -> Iterator[tuple[Any, A
 
 def _size(container: Any) -> tuple[int, int]:
     stream = container.streams.video[0]
+    if not stream.width:  # it has a picture's name, and nothing of one
+        raise ValueError("no picture")
     return stream.width, stream.height
 
 

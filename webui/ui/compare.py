@@ -220,7 +220,17 @@ class CompareTab:
         request = run.request
         size = f"{request.get('width')}x{request.get('height')}x{request.get('frames')}"
         prompt = str(request.get("prompt", ""))[:40]
-        return f"{run.created[5:16].replace('T', ' ')} · {request.get('model')} · {size} · {prompt}"
+        fixed = " ".join(
+            forms.encode_setting(value) for value in request.get("settings", {}).values()
+        )
+        parts = (
+            run.created[5:16].replace("T", " "),
+            str(request.get("model")),
+            size,
+            fixed,
+            prompt,
+        )
+        return " · ".join(part for part in parts if part)
 
 
 def _few(values: Any) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from webui.core.text import Text
 
 TAB = Text("Compare", "比较")
-AGAIN = Text("Run with different settings", "用不同设置运行")
 BASE = Text("What to run", "运行什么")
 FORM = Text("what the Generate tab holds now", "“生成”页当前的内容")
 SETTING = Text("What differs", "不同之处")
