@@ -379,6 +379,8 @@ def _show_progress(view: JobView) -> None:
 
 
 def _print_receipt(receipt: Receipt) -> None:
+    for attempt in receipt.attempts:
+        print(f"  - {attempt.changed.en or attempt.error['message']['en']}")
     print(accuracy_table([receipt]))
     for name in receipt.outputs:
         print(f"  {name}")
