@@ -18,6 +18,7 @@ from webui.core.units import MIB
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
 from webui.storage import StudioConfig
+from webui.ui.results import render_jobs, render_result
 
 LARGER = TINY | {"frames": 1, "height": 256, "width": 256, "steps": 1, "card": "cpu"}
 CAP_BYTES = 80 * MIB
@@ -67,6 +68,9 @@ def test_a_job_that_ran_out_goes_on_with_less(capped: Studio) -> None:
     assert second.attempts == 3 and second.changed == attempt.changed
     assert "MiB" in attempt.changed.en and "tiling" in attempt.changed.en
     assert "第 1 次尝试" in attempt.changed.zh and "MiB" in attempt.changed.zh
+    assert "attempt 2 of 3" in render_jobs([second], "en")
+    assert "第 2 / 3 次尝试" in render_jobs([second], "zh")
+    assert "第 1 次尝试" in render_result(capped.run(done.id, LOCAL), "zh")
     # The same worker went on, and the receipt beside the file says all of it.
     assert {view.worker_pid for view in views if view.attempt == 2} == {done.worker_pid}
     (picture,) = capped.run(done.id, LOCAL).outputs
