@@ -1,4 +1,4 @@
-"""The command line: `python -m webui plan|estimate|run|profile|verify FILE.yaml [--json]`.
+"""The command line: `python -m webui plan|estimate|run|compare|profile|verify|soak FILE [--json]`.
 
 `plan` also answers backwards (`--most frames|size`, `--smallest card`), takes its figures apart
 (`--explain`), and lists what else there was to choose (`--frontier`).
@@ -24,20 +24,21 @@ from typing import Any
 from webui.catalogue import load_models
 from webui.core.errors import BadInput, Cancelled, StudioError
 from webui.core.job import JobView
-from webui.core.plan import Plan
 from webui.core.receipt import Receipt
 from webui.core.text import Text
-from webui.core.units import format_bytes, format_seconds
+from webui.core.units import format_seconds
 from webui.estimator.verified import read_file, read_receipts
 from webui.optimizer.inverse import MOST
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
-from webui.service.account import explanation_text, frontier_text
+from webui.service.account import explanation_text, frontier_text, plan_text
 from webui.service.claims import check_shipped, claims_table
+from webui.service.compare import comparison_table, read_variants
 from webui.service.planner import does_not_fit
 from webui.service.profile import command as profile
 from webui.service.questions import SMALLEST
 from webui.service.recorded import renewed, summary, was_measured
+from webui.service.soak import SoakRun, judge, soak_table
 from webui.service.trials import KINDS, Trial, trials_table
 from webui.service.verify import accuracy_table
 from webui.storage import MemoryPolicy, load_config
@@ -110,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
         ("estimate", "memory and time of the named settings"),
         ("run", "plan, run and measure"),
         ("profile", profile.ABOUT),
+        ("compare", "run with several settings and one seed; time, peak and difference"),
         ("verify", "run at full size with random weights; estimated beside measured"),
+        ("soak", "run in turn with random weights in one process; does memory stay behind?"),
     ):
         command = commands.add_parser(name, help=about)
         if name == "profile":
@@ -143,8 +146,18 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--frontier", action="store_true", help="memory against time: what can be chosen"
             )
+        if name == "compare":
+            command.add_argument(
+                "--random-weights", action="store_true", help="time and memory only: no weights"
+            )
+        if name == "soak":
+            command.add_argument("--times", type=int, default=20, metavar="N", help="runs in all")
         if name == "verify":
             command.add_argument("--save", type=Path, help="write the receipts to this file")
+            command.add_argument(
+                "--retries", type=int, default=0, metavar="N",
+                help="after running out of memory plan anew and run again, so often",
+            )  # fmt: skip
             command.add_argument(
                 "--trials",
                 choices=KINDS,
@@ -222,8 +235,12 @@ def _studio(given: argparse.Namespace) -> Studio:
         given.home,
         access=Access(loopback=True),
         config=config,
-        random_weights=given.command == "verify" or getattr(given, "random_weights", False),
+        random_weights=given.command in ("verify", "soak")
+        or getattr(given, "random_weights", False),
         forced=getattr(given, "trials", None) == "border",
+        # What `verify` tells is whether plans hold: they are not mended unless that is asked for.
+        retries=getattr(given, "retries", None) if given.command != "soak" else 0,
+        count_held=given.command == "soak",
         resume=False,
     )
 
@@ -231,11 +248,17 @@ def _studio(given: argparse.Namespace) -> Studio:
 def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
     if getattr(given, "trials", None):
         return _try_all(given, studio, requests)
+    if given.command == "soak":
+        return _soak(given, studio, requests)
+    if given.command == "compare":
+        together = any(isinstance(data, dict) and "variants" in data for data in requests)
+        requests = requests if together else [requests]
     commands: dict[str, Callable[[Studio, Any, argparse.Namespace], tuple[Answer, int]]] = {
         "plan": _plan,
         "estimate": _plan,
         "run": _run,
         "verify": _run,
+        "compare": _compare,
     }
     answers, codes = [], [0]
     for data in requests:
@@ -292,6 +315,34 @@ def _try_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> 
     return code
 
 
+def _soak(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
+    """`soak`: the requests in turn, in one process; a table, and whether all is well."""
+    runs: list[SoakRun] = []
+    answers: list[Answer] = []
+    try:
+        for number in range(max(1, given.times)):
+            index = number % len(requests)
+            answer, _ = _run(studio, requests[index], given)
+            pid = (studio.devices()["worker"] or {}).get("pid")
+            runs.append(SoakRun(request=index, worker_pid=pid, receipt=Receipt.from_json(answer)))
+            answers.append({**answer, "worker_pid": pid})
+    except StudioError as error:
+        _complain(error)
+        answers.append({"error": error.to_contract()})
+    print(json.dumps(answers, ensure_ascii=False, indent=1) if given.json else soak_table(runs))
+    return 0 if len(runs) == len(answers) and judge(runs).clean else 1
+
+
+def _compare(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
+    """`compare`: the variants one after the other, then side by side."""
+    ran = [_run(studio, one, given) for one in read_variants(data)]
+    columns = studio.comparisons.of([answer["id"] for answer, _ in ran], LOCAL)
+    if not given.json:
+        print(comparison_table(columns))
+    runs = [column.to_json() for column in columns]
+    return {"runs": runs}, max(code for _, code in ran)
+
+
 def _plan(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
     """`plan` and `estimate`, and what is asked beside them."""
     search = given.command == "plan"
@@ -308,7 +359,7 @@ def _plan(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer,
     if not given.json:
         if asked.answer is not None:
             print(asked.answer.text.en)
-        _print_plan(plan)
+        print(plan_text(plan))
         if asked.explanation is not None:
             print(explanation_text(asked.explanation))
         if asked.frontier is not None:
@@ -333,7 +384,8 @@ def _run(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, 
         raise view.error or Cancelled()
     if view.error is not None:
         _complain(view.error)
-    if not given.json and not getattr(given, "trials", None):
+    alone = given.command == "run" or (given.command == "verify" and not given.trials)
+    if not given.json and alone:
         _print_receipt(view.receipt)
     return view.receipt.to_json(), view.error.exit_code if view.error else 0
 
@@ -352,28 +404,9 @@ def _show_progress(view: JobView) -> None:
     print(f"\r{line:<70}", end="\n" if view.state.final else "", file=sys.stderr, flush=True)
 
 
-def _print_plan(plan: Plan) -> None:
-    found = plan.estimate
-    verdict = "fits" if found.fits else "does not fit"
-    print(
-        f"{found.model} on {found.card}: {verdict}, "
-        f"{format_bytes(found.peak_device_bytes)} of {format_bytes(found.limit_bytes)}, "
-        f"{format_seconds(found.seconds_range[0])} to {format_seconds(found.seconds_range[1])}"
-    )
-    print(f"  {format_bytes(found.host_bytes)} of this computer's own memory")
-    for phase in found.phases:
-        print(
-            f"  {phase.name:<8} {format_bytes(phase.allocated_bytes):>10} allocated "
-            f"{format_bytes(phase.reserved_bytes):>10} reserved  {format_seconds(phase.seconds)}"
-        )
-    print("  " + ", ".join(f"{name}: {value}" for name, value in found.settings.items()))
-    for reason in (*plan.reasons, *found.notes):
-        print(f"  - {reason.en}")
-    for offer in plan.alternatives:
-        print(f"  * {offer.text.en}")
-
-
 def _print_receipt(receipt: Receipt) -> None:
+    for attempt in receipt.attempts:
+        print(f"  - {attempt.changed.en or attempt.error['message']['en']}")
     print(accuracy_table([receipt]))
     for name in receipt.outputs:
         print(f"  {name}")

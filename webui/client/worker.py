@@ -23,6 +23,8 @@ from webui.core.text import Text
 
 START_TIMEOUT_S = 180.0
 """Importing torch and diffusers takes seconds, on a cold disk a minute."""
+ENDS_WITHIN_S = 10.0
+"""How long a worker that says that it ends may take."""
 _BROKEN_DEVICE = 3
 
 Event = dict[str, Any]
@@ -183,6 +185,8 @@ class WorkerProcess:
                     continue
                 if on_event is not None:
                     on_event(event)
+                if event.get("ends"):  # or the next job might still find it alive
+                    self._wait_or_kill(ENDS_WITHIN_S)
                 if event["event"] in ("result", "failed"):
                     return event
             raise self._lost()
@@ -230,8 +234,13 @@ class WorkerProcess:
                 process.stdin.close()
         except (WorkerLost, OSError, ValueError):
             pass
+        self._wait_or_kill(timeout_s)
+
+    def _wait_or_kill(self, timeout_s: float) -> None:
+        if self._process is None:
+            return
         try:
-            process.wait(timeout_s)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
 

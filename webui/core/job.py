@@ -8,6 +8,7 @@ from typing import Any
 
 from webui.core.errors import StudioError
 from webui.core.receipt import Receipt
+from webui.core.text import EMPTY, Text
 
 
 class JobState(StrEnum):
@@ -46,4 +47,10 @@ class JobView:
     receipt: Receipt | None = None
     error: StudioError | None = None
     worker_pid: int | None = None
+    attempt: int = 1
+    """Which one is running: after an earlier one ran out of memory, 2 or more."""
+    attempts: int = 1
+    """How many there may be."""
+    changed: Text = EMPTY
+    """What this attempt does otherwise than the one before, and why."""
     request: dict[str, Any] | None = None

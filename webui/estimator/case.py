@@ -82,9 +82,21 @@ class Case:
         peaks = [self.peak_bytes(phase) for phase in self._keys]
         return max(peaks), sum(peaks)
 
+    def room_of(self, phase: str) -> int:
+        """The room, less what estimates of the phase were too low by."""
+        return max(0, self.room_bytes - self.target.short_bytes.get(phase, 0))
+
+    def excess_bytes(self, overhead: float = 1.0) -> float:
+        """How many bytes too many the worst phase needs, without a replay; negative where all fit.
+
+        Args:
+            overhead: reserved over live bytes.
+        """
+        return max(self.peak_bytes(name) * overhead - self.room_of(name) for name in self._keys)
+
     def may_hold(self, phase: str) -> bool:
         """Whether a phase's live bytes alone leave it open that it fits."""
-        return self.peak_bytes(phase) <= self.room_bytes
+        return self.peak_bytes(phase) <= self.room_of(phase)
 
     @property
     def fits(self) -> bool:
@@ -97,7 +109,7 @@ class Case:
 
     def replay(self, phase: str, unlimited: bool = False) -> Replay:
         """A phase's replay within the room, or without a limit."""
-        return replay(self._keys[phase], phase, None if unlimited else self.room_bytes)
+        return replay(self._keys[phase], phase, None if unlimited else self.room_of(phase))
 
     def holds(self, phase: str) -> bool:
         """Whether a phase stays within the room, and within what the allocator is allowed.

@@ -33,6 +33,9 @@ class Target:
     """Installed libraries, as a worker reported them; empty when none has run."""
     speed_receipts: Mapping[str, int] = field(default_factory=dict)
     """From how many receipts each phase's speed comes."""
+    short_bytes: Mapping[str, int] = field(default_factory=dict)
+    """By how much estimates of a phase were too low, from runs that ran out of memory: such a phase
+    may fill the room only up to this."""
     context_receipts: int = 0
     """From how many receipts the card's `context_bytes` comes; 0: from the list of cards."""
     notes: tuple[Text, ...] = ()

@@ -125,5 +125,4 @@ class _Search:
         return Case(self._model, request, self._settings, self._target)
 
     def _excess_bytes(self, request: Request) -> float:
-        case = self._case(request)
-        return case.peaks_bytes[0] * self._overhead - case.room_bytes
+        return self._case(request).excess_bytes(self._overhead)

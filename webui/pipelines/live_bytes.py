@@ -23,15 +23,35 @@ def round_bytes(count_bytes: int) -> int:
     return -(-count_bytes // ROUND_BYTES) * ROUND_BYTES
 
 
+class CapReached(torch.OutOfMemoryError):
+    """Live tensors passed the cap: what an allocator with a limit does on a GPU."""
+
+    def __init__(self, wanted_bytes: int, in_use_bytes: int) -> None:
+        super().__init__(
+            f"Out of memory under the processor's cap. Tried to allocate {wanted_bytes} bytes, "
+            f"with {in_use_bytes} bytes in use."
+        )
+        self.wanted_bytes = wanted_bytes
+        self.in_use_bytes = in_use_bytes
+
+
 class LiveBytes(TorchDispatchMode):
     """Live and peak bytes of tensors on `device_types` made inside the `with` block.
 
     Tensors that exist before are counted once they are passed to `track`.
+
+    Args:
+        device_types: of the tensors that count.
+        limit_bytes: where live bytes pass this, the operation that made them so raises
+            `CapReached`; None for no limit.
     """
 
-    def __init__(self, device_types: tuple[str, ...] = ("cpu",)) -> None:
+    def __init__(
+        self, device_types: tuple[str, ...] = ("cpu",), limit_bytes: int | None = None
+    ) -> None:
         super().__init__()
         self.device_types = device_types
+        self.limit_bytes = limit_bytes
         self.current_bytes = 0
         self.peak_bytes = 0
         self._live: dict[int, tuple[int, int, weakref.ref[Any]]] = {}
@@ -59,6 +79,8 @@ class LiveBytes(TorchDispatchMode):
         self.current_bytes += size
         self.peak_bytes = max(self.peak_bytes, self.current_bytes)
         self.on_alloc(number, storage.nbytes())
+        if self.limit_bytes is not None and self.current_bytes > self.limit_bytes:
+            raise CapReached(size, self.current_bytes - size)
 
     def track_module(self, module: torch.nn.Module) -> None:
         """Counts what a module owns; tied tensors once."""

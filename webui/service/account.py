@@ -1,13 +1,38 @@
-"""An estimate's explanation and frontier as text for a terminal."""
+"""A plan, its explanation and its frontier as text for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from webui.core.plan import Plan
 from webui.core.units import format_bytes, format_seconds
 from webui.estimator.explain import Explanation, PhaseExplanation
 from webui.estimator.explain_seconds import Term
 from webui.optimizer.frontier import Point
+
+
+def plan_text(plan: Plan) -> str:
+    """The verdict, the phases, the settings, and why."""
+    found = plan.estimate
+    verdict = "fits" if found.fits else "does not fit"
+    low, high = found.seconds_range
+    return "\n".join(
+        [
+            f"{found.model} on {found.card}: {verdict}, "
+            f"{format_bytes(found.peak_device_bytes)} of {format_bytes(found.limit_bytes)}, "
+            f"{format_seconds(low)} to {format_seconds(high)}",
+            f"  {format_bytes(found.host_bytes)} of this computer's own memory",
+            *(
+                f"  {phase.name:<8} {format_bytes(phase.allocated_bytes):>10} allocated "
+                f"{format_bytes(phase.reserved_bytes):>10} reserved  "
+                f"{format_seconds(phase.seconds)}"
+                for phase in found.phases
+            ),
+            "  " + ", ".join(f"{name}: {value}" for name, value in found.settings.items()),
+            *(f"  - {reason.en}" for reason in (*plan.reasons, *found.notes)),
+            *(f"  * {offer.text.en}" for offer in plan.alternatives),
+        ]
+    )
 
 
 def explanation_text(found: Explanation) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
 from webui.core.job import JobState
+from webui.core.phases import title_of
 from webui.core.receipt import Measurement, Receipt
 from webui.core.text import Text
 from webui.core.units import GIB, MIB, format_bytes
@@ -42,6 +43,8 @@ class Corrections:
     context_receipts: int = 0
     torch: str = ""
     """The version that the context was measured with."""
+    short_bytes: Mapping[str, int] = field(default_factory=dict)
+    """By phase, how much estimates of the model were too low by where runs ran out of memory."""
 
     def notes(self, listed_context_bytes: int) -> tuple[Text, ...]:
         """What was corrected, in words.
@@ -68,6 +71,19 @@ class Corrections:
                     f"machine with torch {self.torch}, in place of the list's {listed}.",
                     f"CUDA 上下文：{mine}，由本机 torch {self.torch} 的 {self.context_receipts} "
                     f"次运行实测，取代列表中的 {listed}。",
+                )
+            )
+        if self.short_bytes:
+            phases = self.short_bytes.items()
+            listed = ", ".join(f"{title_of(name).en} {format_bytes(size)}" for name, size in phases)
+            listed_zh = "，".join(
+                f"{title_of(name).zh} {format_bytes(size)}" for name, size in phases
+            )
+            found.append(
+                Text(
+                    "This model ran out of memory here, so more is kept free in these phases: "
+                    f"{listed}.",
+                    f"该模型曾在本机显存不足，因此以下阶段多留余量：{listed_zh}。",
                 )
             )
         return tuple(found)
@@ -131,6 +147,13 @@ class Calibration:
             context_bytes=context,
             context_receipts=seen,
             torch=version.split("+")[0],
+            short_bytes=short_bytes_of(
+                job.receipt
+                for job in self._ledger.jobs(limit=_RECEIPTS_READ)
+                if job.receipt is not None
+                and job.receipt.device in devices
+                and job.receipt.request.get("model") == model
+            ),
         )
 
 
@@ -172,6 +195,22 @@ def context_of(receipts: Collection[Receipt], torch: str) -> tuple[int | None, i
     usual = median(seen)
     kept = [size for size in seen if size <= usual * _STRAY_CONTEXT]
     return max(kept), len(kept)
+
+
+def short_bytes_of(receipts: Iterable[Receipt]) -> dict[str, int]:
+    """By phase, the most that estimates were too low by in runs that ran out of memory.
+
+    Runs beside other programs count too: their attempts were held against what those had left.
+
+    Args:
+        receipts: of one device and model.
+    """
+    found: dict[str, int] = {}
+    for attempt in (attempt for receipt in receipts for attempt in receipt.attempts):
+        if attempt.short_bytes:
+            phase = attempt.phase
+            found[phase] = max(attempt.short_bytes, found.get(phase, 0))
+    return found
 
 
 def was_shared(measured: Measurement) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from webui.core.errors import Cancelled, StudioError, error_from_json
 from webui.core.job import JobState
 from webui.core.plan import Plan
-from webui.core.receipt import Measurement, Receipt
+from webui.core.receipt import Attempt, Measurement, Receipt
 from webui.core.request import Request
+from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
 from webui.service.planner import Planner, does_not_fit
 from webui.storage import JobRecord, Ledger, Outputs
@@ -36,6 +37,10 @@ class Studio:
     outputs: Outputs
     forced: bool = False
     """Runs what does not fit too: a trial of the plan's own border."""
+    retries: Callable[[], int] = lambda: 0
+    """How often a job that ran out of memory is planned anew, asked at the time."""
+    count_held: bool = False
+    """Measures on a processor too what a run found and left in memory."""
 
 
 def run_job(
@@ -44,11 +49,11 @@ def run_job(
     request: Request,
     worker: Callable[[Plan], Worker],
     weights: Mapping[str, str],
-    on_plan: Callable[[Plan], None],
+    on_plan: Callable[[Plan, int], None],
     on_event: OnEvent,
     profile: Mapping[str, Any] | None = None,
 ) -> Receipt:
-    """Plan, run, measure, record.
+    """Plan, run, measure, record; after running out of memory a step down, and again.
 
     Args:
         studio: planner, ledger, outputs.
@@ -56,7 +61,7 @@ def run_job(
         request: the job's request, parsed.
         worker: gives the worker for a plan (another allocator needs another process).
         weights: where the weights are.
-        on_plan: told the plan before the run.
+        on_plan: told the plan before each run, and how many ran out of memory before.
         on_event: told what the worker reports.
         profile: what the worker records besides (webui/worker/profiling.py), or None.
 
@@ -66,41 +71,24 @@ def run_job(
     plan = studio.planner.plan(request)
     if not plan.fits and not studio.forced:  # something else took the memory while the job waited
         raise does_not_fit(plan)
-    on_plan(plan)
-    error: StudioError | None = None
-    last: Mapping[str, Any] = {}
-    try:
-        last = worker(plan).run(
-            {
-                "id": job.id,
-                "request": request.to_json(),
-                "settings": dict(plan.settings),
-                "weights": {**weights, "embeddings": str(studio.outputs.root / EMBEDDINGS)},
-                "limit_bytes": studio.planner.hard_limit(request),
-                "context_bytes": plan.estimate.context_bytes,
-                "output_dir": str(studio.outputs.folder(job.folder)),
-                "preview": profile is None,
-                "clear_cache": studio.planner.policy.clear_cache_after_generation,
-                **({"fresh": True, "profile": dict(profile)} if profile is not None else {}),
-            },
-            on_event,
-        )
-        if last["event"] == "failed":
-            error = error_from_json(last["error"])
-    except StudioError as raised:
-        error = raised
-    measured = last.get("measurement")
-    receipt = Receipt(
-        id=job.id,
-        request=request.to_json(),
-        plan=plan.to_json(),
-        measurement=Measurement.from_json(measured) if measured else None,
-        outputs=tuple(f"outputs/{job.folder}/{name}" for name in last.get("outputs", ())),
-        versions=dict(last.get("versions", {})),
-        device=str(last.get("device", "")),
-        created=job.created,
-        error=error.to_json() if error else None,
-    )
+    attempts: list[Attempt] = []
+    while True:
+        on_plan(plan, len(attempts))
+        last, error = _run(studio, job, request, worker, plan, weights, on_event, profile)
+        failed = attempt_of(studio.planner, request, plan, last, error)
+        if failed is None:
+            break
+        attempts.append(failed)
+        # A row of a profile that runs out is a result.
+        retries = studio.retries() if profile is None else 0
+        if len(attempts) > retries or failed.shortage.on_host:
+            break
+        following = plan_again(studio.planner, request, attempts)
+        if not following.fits:
+            error = nothing_left(error or error_from_json(failed.error), following)
+            break
+        plan, attempts[-1] = following, replace(failed, changed=following.reasons[0])
+    receipt = _receipt(job, request, plan, last, error, attempts)
     if error is None:
         try:
             studio.outputs.finish(job.folder, receipt)
@@ -126,6 +114,62 @@ def run_job(
         },
     )
     return receipt
+
+
+def _run(
+    studio: Studio,
+    job: JobRecord,
+    request: Request,
+    worker: Callable[[Plan], Worker],
+    plan: Plan,
+    weights: Mapping[str, str],
+    on_event: OnEvent,
+    profile: Mapping[str, Any] | None,
+) -> tuple[Mapping[str, Any], StudioError | None]:
+    """One run of a plan: the worker's last event, and what ended it."""
+    try:
+        last = worker(plan).run(
+            {
+                "id": job.id,
+                "request": request.to_json(),
+                "settings": dict(plan.settings),
+                "weights": {**weights, "embeddings": str(studio.outputs.root / EMBEDDINGS)},
+                "limit_bytes": studio.planner.hard_limit(request),
+                "context_bytes": plan.estimate.context_bytes,
+                "output_dir": str(studio.outputs.folder(job.folder)),
+                "preview": profile is None,
+                "count_held": studio.count_held,
+                "clear_cache": studio.planner.policy.clear_cache_after_generation,
+                **({"fresh": True, "profile": dict(profile)} if profile is not None else {}),
+            },
+            on_event,
+        )
+    except StudioError as raised:
+        return {}, raised
+    return last, error_from_json(last["error"]) if last["event"] == "failed" else None
+
+
+def _receipt(
+    job: JobRecord,
+    request: Request,
+    plan: Plan,
+    last: Mapping[str, Any],
+    error: StudioError | None,
+    attempts: Sequence[Attempt],
+) -> Receipt:
+    measured = last.get("measurement")
+    return Receipt(
+        id=job.id,
+        request=request.to_json(),
+        plan=plan.to_json(),
+        measurement=Measurement.from_json(measured) if measured else None,
+        outputs=tuple(f"outputs/{job.folder}/{name}" for name in last.get("outputs", ())),
+        versions=dict(last.get("versions", {})),
+        device=str(last.get("device", "")),
+        created=job.created,
+        error=error.to_json() if error else None,
+        attempts=tuple(attempts),
+    )
 
 
 def _state(error: StudioError | None) -> JobState:

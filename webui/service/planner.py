@@ -53,18 +53,26 @@ class Planner:
         self.check_templates: Callable[[ModelCard], Text | None] = lambda model: None
         """Has templates of other versions renewed, and tells what the plan says of it."""
 
-    def plan(self, request: Request, names: bool = False) -> Plan:
+    def plan(
+        self,
+        request: Request,
+        names: bool = False,
+        narrow: Callable[[Target], Target] | None = None,
+    ) -> Plan:
         """The best settings for what is open.
 
         Args:
             request: the workload and fixed settings.
             names: whether the plan may name other programs on the card (the owner's).
+            narrow: takes from the device what earlier attempts found not to be there.
 
         Raises:
             BadInput: no such card, or it cannot do a fixed setting.
         """
         model = find_model(request.model, request.task)
         target = self.target(request, names=names)
+        if narrow is not None:
+            target = narrow(target)
         ruled = apply_policy(self.policy, model, request, target)
         asked = ruled.request
         _refuse_unsupported(asked, target.card)
@@ -150,11 +158,13 @@ class Planner:
             return Target(card=card, limit_bytes=limit_bytes, host=find_card("cpu"))
         limit_bytes, notes = card.vram_bytes, tuple[Text, ...]()
         devices = read_devices() if card.kind == "cuda" else []
-        if request.vram_gib is not None:
-            limit_bytes = int(request.vram_gib * GIB)
-        elif devices:
+        if devices:
             others_bytes, notes = self._others(devices[0], names)
             limit_bytes -= others_bytes
+        if request.vram_gib is not None:
+            asked = int(request.vram_gib * GIB)
+            if not limit_bytes < asked <= card.vram_bytes:  # others leave as much, or it is a
+                limit_bytes, notes = asked, ()  # question about a larger card
         known = Corrections()
         # The driver may come and go between the reading of the card and that of its use.
         calibrated = calibrated and self._config().calibration
@@ -172,6 +182,7 @@ class Planner:
             speed=known.speed,
             versions=self.versions,
             speed_receipts=known.speed_receipts,
+            short_bytes=known.short_bytes,
             context_receipts=known.context_receipts,
             notes=notes,
         )
@@ -210,13 +221,11 @@ class Planner:
             )
 
     def hard_limit(self, request: Request) -> int | None:
-        """The cap for the worker, in device bytes; None where the card is the limit."""
+        """The cap for the worker, in device bytes; None where the device is the limit."""
         here = detected_card()
-        if here.kind != "cuda":
-            return None
         if request.vram_gib is not None:
             return int(request.vram_gib * GIB)
-        if request.card in (DETECTED, here.name):
+        if self.runs_on_processor(request) or request.card in (DETECTED, here.name):
             return None
         return find_card(request.card).vram_bytes
 

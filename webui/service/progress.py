@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from webui.core.text import EMPTY
 from webui.service.trace import Trace
 
 SAVE_S = 0.5
@@ -28,6 +29,10 @@ class Progress:
         self.steps = 0
         self.preview: bytes | None = None
         self.trace = Trace()
+        self.attempt = self.attempts = 1
+        """Which run of the job it is, and how many there may be after running out of memory."""
+        self.changed = EMPTY
+        """What this run does otherwise than the one before."""
         self._phase_began = time.monotonic()
         self._shown = 0.0
 
@@ -44,6 +49,12 @@ class Progress:
             self.step, self.steps = int(event["step"]), int(event["steps"])
         elif kind == "preview":
             self.preview = base64.b64decode(event["jpeg"])
+
+    def shown(self) -> dict[str, Any]:
+        """The fields of a job's view that it decides."""
+        names = ("phase", "step", "steps", "fraction", "seconds_left", "preview", "attempt",
+                 "attempts", "changed")  # fmt: skip
+        return {name: getattr(self, name) for name in names}
 
     @property
     def fraction(self) -> float:

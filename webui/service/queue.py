@@ -17,7 +17,7 @@ from webui.core.job import JobState
 from webui.core.plan import Plan
 from webui.core.receipt import Receipt
 from webui.core.request import Request
-from webui.core.text import Text
+from webui.core.text import EMPTY, Text
 from webui.service import flow
 from webui.service.progress import Progress
 from webui.storage import JobRecord
@@ -223,7 +223,7 @@ class JobQueue:
                 job.request,
                 lambda plan: _Cancellable(job, self._worker_for(plan, job)),
                 job.weights,
-                lambda plan: self._expect(job, plan),
+                lambda plan, attempt: self._expect(job, plan, attempt),
                 lambda event: self._hear(job, event),
                 job.profile,
             )
@@ -258,12 +258,16 @@ class JobQueue:
             traceback.print_exc()
             self._unwritten[job.record.id] = not_written
 
-    def _expect(self, job: _Job, plan: Plan) -> None:
+    def _expect(self, job: _Job, plan: Plan, failed: int) -> None:
+        """A run begins, after so many that ran out of memory."""
         seconds = {phase.name: phase.seconds for phase in plan.estimate.phases}
         loading = LOADING_S if self.worker_pid else plan.estimate.load_seconds
         with self._changed:
             job.plan = plan
             job.progress = Progress({"loading": loading, **seconds})
+            job.progress.attempt = 1 + failed
+            job.progress.attempts = 1 + max(failed, self._studio.retries())
+            job.progress.changed = plan.reasons[0] if failed else EMPTY
             self._changed.notify_all()
 
     def _hear(self, job: _Job, event: Mapping[str, Any]) -> None:

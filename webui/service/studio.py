@@ -25,6 +25,7 @@ from webui.estimator.verified import VerifiedRun, verified_runs
 from webui.hardware import detected_card, load_cards, read_devices, read_host
 from webui.service import flow
 from webui.service.access import Access
+from webui.service.compare import Comparisons
 from webui.service.dashboard import Dashboard
 from webui.service.editing import Editor
 from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
@@ -74,6 +75,9 @@ class Studio:
         config: the owner's configuration; read from the home folder when left out.
         random_weights: run with random weights at full size (`verify`): true memory, no picture.
         forced: run what does not fit too, to see it run out (trials of `verify`).
+        retries: how often a job that ran out of memory is planned anew; the configuration's figure
+            when left out.
+        count_held: measure on a processor too what runs leave in memory (`soak`).
         resume: go on with what a former start left in the queue.
 
     Raises:
@@ -88,6 +92,8 @@ class Studio:
         config: StudioConfig | None = None,
         random_weights: bool = False,
         forced: bool = False,
+        retries: int | None = None,
+        count_held: bool = False,
         resume: bool = True,
     ) -> None:
         self.home = home
@@ -96,6 +102,9 @@ class Studio:
         self.presets = Presets(home / "presets")
         self._random_weights = random_weights
         self._forced = forced
+        self._retries = lambda: (
+            self.config.memory.retries_after_out_of_memory if retries is None else retries
+        )
         self._outputs = Outputs(home / "outputs")
         self._presence = Presence(home / "outputs")
         self._ledger = Ledger(home / "outputs" / "ledger.sqlite", self._presence.name)
@@ -104,8 +113,11 @@ class Studio:
         self._runs = Runs(self._ledger, self._outputs, access)
         self._planner = Planner(self._ledger, lambda: self.config)
         self.questions = Questions(self._planner)
+        self.comparisons = Comparisons(self.run)
         self._queue = JobQueue(
-            flow.Studio(self._planner, self._ledger, self._outputs, forced),
+            flow.Studio(
+                self._planner, self._ledger, self._outputs, forced, self._retries, count_held
+            ),
             home / "outputs" / "worker.log",
             device="cpu" if os.environ.get("STUDIO_DEVICE") == "cpu" else None,
         )
@@ -253,16 +265,13 @@ class Studio:
             id=job_id,
             state=record.state,
             place=self._queue.place(job_id),
-            phase=progress.phase if progress else "",
-            step=progress.step if progress else 0,
-            steps=progress.steps if progress else 0,
-            fraction=progress.fraction if progress else float(record.state is JobState.DONE),
-            seconds_left=progress.seconds_left if progress else None,
-            preview=progress.preview if progress else None,
             receipt=record.receipt,
             error=record.error,
             worker_pid=self._queue.worker_pid,
             request=record.request,
+            **(
+                progress.shown() if progress else {"fraction": float(record.state is JobState.DONE)}
+            ),
         )
 
     def watch(self, job_id: str, owner: str, interval_s: float = 0.25) -> Iterator[JobView]:

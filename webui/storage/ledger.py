@@ -267,8 +267,8 @@ class Ledger:
         """Changes when a run has ended or was deleted; until then what was read may be kept."""
         rows = self._read(
             "SELECT (SELECT coalesce(max(number), 0) FROM speeds), "
-            "(SELECT count(*) FROM jobs WHERE state = ?)",
-            (JobState.DONE.value,),
+            "(SELECT count(*) FROM jobs WHERE state IN (?, ?))",
+            (JobState.DONE.value, JobState.FAILED.value),
         )
         return int(rows[0][0]), int(rows[0][1])
 

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from webui.core.units import GIB
 from webui.service.access import Access
 from webui.storage.pictures import MAX_FILE_BYTES
-from webui.ui import api, generate, history, profiler
+from webui.ui import api, compare, generate, history, profiler
 from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
 from webui.ui.config_editor import ConfigTab
@@ -23,6 +23,7 @@ from webui.ui.web import DoorMiddleware, build_file_route, build_profile_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import claims as claims_words
 from webui.ui.words import common as words
+from webui.ui.words import compare as compare_words
 from webui.ui.words import config_editor as config_words
 from webui.ui.words import dashboard as dashboard_words
 from webui.ui.words import generate as generate_words
@@ -74,6 +75,8 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
                 past = history.build_tab(page, tabs, first)
+            with gr.Tab(page.labels(compare_words.TAB), id="compare") as compare_tab:
+                beside = compare.build_tab(page, first)
             with gr.Tab(page.labels(dashboard_words.TAB), id="dashboard") as dashboard_tab:
                 live = DashboardTab(page, tabs)
             with gr.Tab(page.labels(profiler_words.TAB), id="profiler") as profiler_tab:
@@ -95,6 +98,10 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         dashboard_tab.select(
             live.on_select, [live.view], live.outputs, queue=False, show_progress="hidden",
             api_visibility="private",
+        )  # fmt: skip
+        compare_tab.select(
+            beside.on_select, beside.select_inputs(), beside.outputs, queue=False,
+            show_progress="hidden", api_visibility="private", preprocess=False,
         )  # fmt: skip
         history_tab.select(
             past.on_select, [past.count], [past.cards], queue=False, show_progress="hidden",

@@ -71,6 +71,10 @@ def _job(job: JobView, language: str) -> str:
     else:
         phase = title_of(job.phase)
         status = say(phase, language)
+        if job.attempt > 1:
+            status = (
+                say(words.ATTEMPT, language, number=job.attempt, most=job.attempts) + f" · {status}"
+            )
         if job.phase in ("denoise", "denoise_high", "denoise_low", "decode") and job.steps:
             status += " · " + say(words.STEP_OF, language, step=job.step, steps=job.steps)
         if job.seconds_left is not None:
@@ -93,13 +97,15 @@ def _job(job: JobView, language: str) -> str:
         + "</div>"
         f'<div class="vs-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}"><b style="width:{percent}%"></b></div>'
-        f'<p class="vs-fine">{escape(str(request.get("prompt", ""))[:160])}</p></div>'
+        f'<p class="vs-fine">{escape(str(request.get("prompt", ""))[:160])}</p>'
+        + (f'<p class="vs-fine">{say(job.changed, language)}</p>' if job.changed.en else "")
+        + "</div>"
     )
 
 
 def render_result(run: RunSummary, language: str) -> str:
     """A finished run: the player, what it is, and what can be done with it."""
-    media = "".join(_media(run.id, path.name, language) for path in made_by(run))
+    media = "".join(render_media(run.id, path.name, language) for path in made_by(run))
     failed = (
         f'<p class="vs-state">{say(words.STATES[run.state], language)}</p>'
         + render_error(run.error, language)
@@ -109,8 +115,21 @@ def render_result(run: RunSummary, language: str) -> str:
     return (
         f'<div class="vs-result" data-run="{escape(run.id)}">{media}{failed}'
         f'<p class="vs-prompt">{_prompt(run.request, language)}</p>'
-        f'<p class="vs-fine">{describe(run, language)}</p>'
+        f'<p class="vs-fine">{describe(run, language)}</p>{_attempts(run, language)}'
         f'<div class="vs-actions">{_actions(run, language)}</div></div>'
+    )
+
+
+def _attempts(run: RunSummary, language: str) -> str:
+    """What ran out of memory before, and what was changed then."""
+    attempts = run.receipt.attempts if run.receipt else ()
+    told = "".join(
+        f"<li>{say(attempt.changed, language)}</li>" for attempt in attempts if attempt.changed.en
+    )
+    if not told:
+        return ""
+    return (
+        f'<h4 class="vs-title">{say(words.ATTEMPTS, language)}</h4><ul class="vs-fine">{told}</ul>'
     )
 
 
@@ -195,7 +214,8 @@ def _prompt(request: Mapping[str, Any], language: str) -> str:
     return escape(prompt) if prompt.strip() else say(words.NO_PROMPT, language)
 
 
-def _media(run_id: str, name: str, language: str) -> str:
+def render_media(run_id: str, name: str, language: str) -> str:
+    """A clip's player, or a picture."""
     address = escape(file_address(run_id, name))
     if name.endswith(".mp4"):
         return (

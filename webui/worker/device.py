@@ -24,11 +24,14 @@ _BEYOND_LIMIT_BYTES = 20 * MIB
 
 
 class Device:
-    """The processor: nothing to cap, live tensor bytes instead of an allocator's figures."""
+    """The processor: live tensor bytes instead of an allocator's figures, capped where they are
+    counted."""
 
     kind = "cpu"
     name = "cpu"
     context_bytes = 0
+    limit_bytes: int | None = None
+    """The cap that is set."""
 
     def __init__(self) -> None:
         self.torch_device = torch.device("cpu")
@@ -43,11 +46,32 @@ class Device:
             limit_bytes: device bytes in all; None takes the limit away.
             context_bytes: what the plan expects outside the allocator; a context only grows.
         """
+        self.limit_bytes = limit_bytes
+
+    def held_bytes(self) -> int:
+        """What tensors take now: on a processor all objects are looked through, some tenths of a
+        second."""
+        tensors = (found for found in gc.get_objects() if issubclass(type(found), torch.Tensor))
+        storages = {}
+        for tensor in tensors:
+            with suppress(RuntimeError, NotImplementedError):  # kinds that have no storage
+                if tensor.device.type == "cpu":
+                    storage = tensor.untyped_storage()
+                    storages[storage._cdata] = storage.nbytes()
+        return sum(storages.values())
+
+    def reserved_bytes(self) -> int:
+        """What the allocator holds now, its cache included; 0 where there is none to ask."""
+        return 0
+
+    def available_bytes(self) -> int | None:
+        """What the process can have in all: its cap, or what other programs leave of the device."""
+        return self.limit_bytes
 
     def empty_cache(self) -> None:
         gc.collect()
 
-    def held_bytes(self) -> int:
+    def reserved_bytes(self) -> int:
         """What the allocator holds of the device, in use or not; 0 where there is none."""
         return 0
 
@@ -84,11 +108,22 @@ class CudaDevice(Device):
 
     def cap(self, limit_bytes: int | None, context_bytes: int = 0) -> None:
         """The cap means device bytes, so the allocator gets what the context leaves."""
+        super().cap(limit_bytes)
         fraction = 1.0
         if limit_bytes is not None:
             context = max(self.context_bytes + _LATER_CONTEXT_BYTES, context_bytes)
             fraction = (limit_bytes - context - _BEYOND_LIMIT_BYTES) / self._total_bytes
         torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.001, fraction)), 0)
+
+    def held_bytes(self) -> int:
+        return torch.cuda.memory_allocated(0)
+
+    def reserved_bytes(self) -> int:
+        return torch.cuda.memory_reserved(0)
+
+    def available_bytes(self) -> int | None:
+        left = self._total_bytes - self.others_bytes()
+        return left if self.limit_bytes is None else min(left, self.limit_bytes)
 
     def empty_cache(self) -> None:
         gc.collect()
@@ -99,7 +134,7 @@ class CudaDevice(Device):
             clear()
         torch.cuda.empty_cache()
 
-    def held_bytes(self) -> int:
+    def reserved_bytes(self) -> int:
         return torch.cuda.memory_reserved(0)
 
     def device_bytes(self, reserved_bytes: int) -> int:

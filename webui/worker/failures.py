@@ -10,10 +10,15 @@ import torch
 
 from webui.core.errors import NotEnoughDisk, OutOfMemory, RunFailed, StudioError
 from webui.core.phases import title_of
+from webui.core.receipt import Shortage
 from webui.core.text import Text
-from webui.core.units import format_bytes
+from webui.core.units import GIB, KIB, MIB, format_bytes
+from webui.pipelines.live_bytes import CapReached
+from webui.worker.device import Device
 
 _WANTED = re.compile(r"[Tt]ried to allocate ([\d.]+) (\w+)")
+_UNITS = {"bytes": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
+"""What torch counts in (c10/cuda/CUDACachingAllocator.cpp, `format_size`)."""
 _MEMORY_WORDS = (
     "out of memory",
     "can't allocate memory",
@@ -80,11 +85,45 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _MEMORY_WORDS)
 
 
+def shortage_of(error: BaseException, phase: str, device: Device) -> Shortage | None:
+    """How things stood when an error was raised whose call frames are still there; None for errors
+    that are not about memory.
+
+    Args:
+        error: what was raised.
+        phase: where the job was.
+        device: where it ran.
+    """
+    if not is_out_of_memory(error):
+        return None
+    match = _WANTED.search(str(error))
+    wanted = float(match[1]) * _UNITS.get(match[2], 0) if match else 0.0
+    try:
+        return Shortage(
+            phase=phase,
+            in_use_bytes=error.in_use_bytes
+            if isinstance(error, CapReached)
+            else device.held_bytes(),
+            reserved_bytes=device.reserved_bytes(),
+            wanted_bytes=int(wanted),
+            limit_bytes=device.available_bytes(),
+            on_host=_is_of_host(error) and device.kind == "cuda",
+        )
+    except RuntimeError:  # the device itself is broken
+        return None
+
+
+def _is_of_host(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def _out_of_memory(
     error: BaseException, phase: str, limit_bytes: int | None, in_use_bytes: int
 ) -> OutOfMemory:
-    on_host = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+    on_host = _is_of_host(error)
     what_en, what_zh = ("this machine", "本机内存") if on_host else ("the card", "显存")
+    if isinstance(error, CapReached):
+        what_en, what_zh = "the processor's share", "处理器限额内存"
     match = _WANTED.search(str(error))
     wanted = ""
     if match:

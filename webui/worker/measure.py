@@ -82,8 +82,8 @@ class CudaCounter:
 class CpuCounter:
     """Live tensor bytes; there is no allocator to ask for what it reserved."""
 
-    def __init__(self, modules: Iterable[nn.Module] = ()) -> None:
-        self._live = LiveBytes()
+    def __init__(self, modules: Iterable[nn.Module] = (), limit_bytes: int | None = None) -> None:
+        self._live = LiveBytes(limit_bytes=limit_bytes)
         self._kept = 0
         for module in modules:
             self.track(module)
@@ -130,7 +130,7 @@ Counter = CudaCounter | CpuCounter
 
 def new_counter(device: Device, modules: Iterable[nn.Module] = ()) -> Counter:
     """What counts a device's memory; on a processor the modules' tensors are counted as well."""
-    return CudaCounter() if device.kind == "cuda" else CpuCounter(modules)
+    return CudaCounter() if device.kind == "cuda" else CpuCounter(modules, device.limit_bytes)
 
 
 class Meter:

@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,10 +20,17 @@ from webui.core.clip import PICTURES, ClipRequest
 from webui.core.errors import Cancelled, StudioError
 from webui.core.model import ModelCard
 from webui.core.parse import parse_request
+from webui.core.receipt import Measurement
 from webui.core.request import Request
+from webui.core.units import MIB
 from webui.pipelines import load_family
 from webui.worker.device import Device, read_versions
-from webui.worker.failures import is_out_of_memory, release_frames, to_studio_error
+from webui.worker.failures import (
+    is_out_of_memory,
+    release_frames,
+    shortage_of,
+    to_studio_error,
+)
 from webui.worker.profiling import new_report
 from webui.worker.protocol import Channel
 from webui.worker.reporting import JobReport
@@ -38,6 +46,8 @@ LOAD_SETTINGS = (
     "attention",
 )
 """Settings that are part of the loaded pipeline; the others change between runs for nothing."""
+LEFT_BYTES = 16 * MIB
+"""More than this on the device after a failure, everything dropped, is a leak: the process ends."""
 
 
 class Runner:
@@ -49,6 +59,7 @@ class Runner:
         self._versions = read_versions()
         self._key: tuple[Any, ...] | None = None
         self._pipe: Any = None
+        self._found_bytes = 0
 
     def run(self, job: Mapping[str, Any]) -> bool:
         """Runs one job and reports its end, whatever it is.
@@ -73,14 +84,16 @@ class Runner:
             self._leave(clear=bool(job.get("clear_cache", True)))
             self._channel.emit(
                 "result",
-                measurement=measurement.to_json() if measurement else None,
+                measurement=self._with_held(measurement, job),
                 outputs=outputs,
                 warm=report.warm,
                 **common,
             )
             return True
         limit = job.get("limit_bytes")
-        told = to_studio_error(error, report.phase, limit, self._in_use_bytes())
+        shortage = shortage_of(error, report.phase, self._device)
+        in_use = shortage.in_use_bytes if shortage else self._in_use_bytes()
+        told = to_studio_error(error, report.phase, limit, in_use)
         if not isinstance(error, StudioError):
             traceback.print_exception(error, file=sys.stderr)
         memory = is_out_of_memory(error)
@@ -90,13 +103,17 @@ class Runner:
         measurement = report.measurement() if healthy else None
         if healthy:
             self._after_failure(keep=isinstance(told, Cancelled) and not memory)
+        # What stays on the device would be missing for the next job: a new process has all of it.
+        clean = healthy and not (memory and self._device.held_bytes() > LEFT_BYTES)
         self._channel.emit(
             "failed",
             error=told.to_json(),
-            measurement=measurement.to_json() if measurement else None,
+            measurement=self._with_held(measurement, job),
+            shortage=shortage.to_json() if shortage else None,
+            ends=not clean,
             **common,
         )
-        return healthy
+        return clean
 
     def unload(self) -> None:
         """Drops the pipeline and gives its memory back."""
@@ -107,9 +124,9 @@ class Runner:
 
     def empty_cache(self) -> int:
         """Gives back what the allocator holds and nothing uses; returns how much that was."""
-        held = self._device.held_bytes()
+        held = self._device.reserved_bytes()
         self._device.empty_cache()
-        return held - self._device.held_bytes()
+        return held - self._device.reserved_bytes()
 
     def _run(self, job: Mapping[str, Any], report: JobReport) -> list[str]:
         folder = Path(job["output_dir"])
@@ -155,6 +172,7 @@ class Runner:
         if not report.warm:
             self.unload()
         self._device.cap(job.get("limit_bytes"), int(job.get("context_bytes", 0)))
+        self._found_bytes = self._held_bytes(job)
         if report.warm:
             return
         report.enter("loading")
@@ -175,6 +193,20 @@ class Runner:
             names = ("precision", "quantization", "vae_precision", "attention")
             return (*(settings.get(name) for name in names), absent)
         return tuple(settings.get(name) for name in LOAD_SETTINGS)
+
+    def _held_bytes(self, job: Mapping[str, Any]) -> int:
+        """What tensors take now; on a processor, where counting takes time, only when asked for."""
+        counted = self._device.kind == "cuda" or job.get("count_held")
+        return self._device.held_bytes() if counted else 0
+
+    def _with_held(
+        self, measurement: Measurement | None, job: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """The measurement, with what the job found on the device and what it left there."""
+        if measurement is None:
+            return None
+        left = self._held_bytes(job)
+        return replace(measurement, found_bytes=self._found_bytes, left_bytes=left).to_json()
 
     def _in_use_bytes(self) -> int:
         if self._device.kind != "cuda":

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from webui.catalogue import find_model
-from webui.core.errors import BadInput
+from webui.core.errors import BadInput, OutOfMemory
 from webui.core.job import JobState
 from webui.core.parse import parse_request
-from webui.core.receipt import Measurement, PhaseMeasurement, Receipt
+from webui.core.receipt import Attempt, Measurement, PhaseMeasurement, Receipt, Shortage
 from webui.core.request import Request
+from webui.core.text import Text
 from webui.core.units import GIB, MIB
 from webui.hardware import DeviceReading, find_card
 from webui.hardware.readings import ProcessReading
 from webui.service import flow, planner
-from webui.service.calibration import LAST_RUNS, context_of, speed_factor
+from webui.service.calibration import LAST_RUNS, Calibration, context_of, speed_factor
 from webui.service.planner import Planner
 from webui.storage import Ledger, Outputs, StudioConfig
 from webui.storage.ledger import SpeedSample
@@ -187,7 +188,9 @@ def test_a_run_that_shared_the_card_teaches_nothing(
     assert measured is not None
     job = machine.ledger.record("one", "local", WAN, None, machine.outputs.new_folder("one").name)
     parts = flow.Studio(machine.planner(), machine.ledger, machine.outputs)
-    flow.run_job(parts, job, ask(), lambda _: Answers(measured), {}, lambda _: None, lambda _: None)
+    flow.run_job(
+        parts, job, ask(), lambda _: Answers(measured), {}, lambda *_: None, lambda _: None
+    )
     assert machine.ledger.get("one").state is JobState.DONE
     assert bool(machine.ledger.speeds(DEVICE, str(WAN["model"]), "denoise")) == taught
     context = machine.planner().plan(ask()).estimate.context_bytes
@@ -210,7 +213,9 @@ def test_work_that_a_run_may_leave_out_teaches_nothing(
     job = machine.ledger.record("one", "local", WAN, None, machine.outputs.new_folder("one").name)
     parts = flow.Studio(machine.planner(), machine.ledger, machine.outputs)
     asked = ask(settings=settings)
-    flow.run_job(parts, job, asked, lambda _: Answers(measured), {}, lambda _: None, lambda _: None)
+    flow.run_job(
+        parts, job, asked, lambda _: Answers(measured), {}, lambda *_: None, lambda _: None
+    )
     model = str(WAN["model"])
     assert bool(machine.ledger.speeds(DEVICE, model, "denoise")) == taught
     assert machine.ledger.speeds(DEVICE, model, "decode"), "the other phases do"
@@ -250,8 +255,12 @@ def test_what_others_hold_is_not_free_and_only_the_owner_is_told_who(machine: Ma
         assert "4.00 GiB" in note.en and "4.00 GiB" in note.zh
         assert ("game.exe" in note.en) == ("game.exe" in note.zh) == names
         assert "python" not in note.en
-    capped = mine.plan(ask(vram_gib=8)).estimate
-    assert capped.limit_bytes == 8 * GIB
+    # A cap is held against what is free, too; a question about a larger card is not.
+    for cap_gib, limit_bytes in ((6, 6 * GIB), (8, whole.limit_bytes - 4 * GIB), (16, 16 * GIB)):
+        capped = mine.plan(ask(vram_gib=cap_gib)).estimate
+        assert capped.limit_bytes == limit_bytes
+        told = any("Other programs" in note.en for note in capped.notes)
+        assert told == (cap_gib == 8)
 
 
 @pytest.mark.parametrize(
@@ -295,3 +304,36 @@ def test_offered_cards_can_do_what_is_fixed(machine: Machine) -> None:
     assert find_card(offered).bf16
     assert all(card.bf16 for card, _ in mine.cards_for(fixed))
     assert any(not card.bf16 for card, _ in mine.cards_for(replace(fixed, settings={})))
+
+
+def test_running_out_of_memory_teaches_the_next_plan(tmp_path: Path) -> None:
+    """The phase that was short gets less room, for this model, unless it is switched off."""
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    known = planner.Planner(ledger)
+    request = parse_request({**WAN, "card": CARD}, find_model)
+    before = known.plan(request)
+    attempt = Attempt(
+        settings=dict(before.settings),
+        error=OutOfMemory(Text("It ran out.", "内存不足。")).to_json(),
+        shortage=Shortage(
+            phase="decode", in_use_bytes=GIB, reserved_bytes=GIB, wanted_bytes=0, limit_bytes=None
+        ),
+        measurement=None,
+        phase="decode",
+        estimated_bytes=before.estimate.phases[-1].allocated_bytes,
+        short_bytes=6 * GIB,
+    )
+    failed = replace(receipt("failed"), attempts=(attempt,))
+    ledger.record("failed", "me", failed.request, None, "folder")
+    ledger.finish("failed", JobState.FAILED, failed)
+    found = known._calibration.of({DEVICE}, str(WAN["model"]), ())
+    assert found.short_bytes == {"decode": 6 * GIB}
+    assert "6.00 GiB" in found.notes(0)[-1].en and "6.00 GiB" in found.notes(0)[-1].zh
+    target = replace(known.target(request), short_bytes=found.short_bytes)
+    after = known.plan(request, narrow=lambda _: target)
+    decode = after.estimate.phases[-1]
+    assert after.fits and decode.reserved_bytes < before.estimate.phases[-1].reserved_bytes
+    assert decode.reserved_bytes + 6 * GIB < target.limit_bytes
+    assert not known._calibration.of({DEVICE}, "wan2.1-t2v-14b", ()).short_bytes
+    assert not Calibration(ledger, enabled=False).of({DEVICE}, str(WAN["model"]), ()).short_bytes
+    ledger.close()

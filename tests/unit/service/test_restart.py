@@ -129,9 +129,8 @@ def run_with(place: Place, worker: Answers, job_id: str = "job1") -> Receipt:
     studio.close()
     job = place.record(job_id, request.to_json(), JobState.RUNNING)
     parts = flow.Studio(place.planner, place.ledger, place.outputs)
-    plans: list[Any] = []
     return flow.run_job(
-        parts, job, request, lambda _: worker, {"kind": "embedded"}, plans.append, lambda _: None
+        parts, job, request, lambda _: worker, {"kind": "embedded"}, lambda *_: None, lambda _: None
     )
 
 

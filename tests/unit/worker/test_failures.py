@@ -12,7 +12,14 @@ import torch
 from webui.core.errors import BadInput, NotEnoughDisk, OutOfMemory, RunFailed
 from webui.core.text import Text
 from webui.core.units import GIB
-from webui.worker.failures import is_out_of_memory, release_frames, to_studio_error
+from webui.pipelines.live_bytes import CapReached
+from webui.worker.device import Device
+from webui.worker.failures import (
+    is_out_of_memory,
+    release_frames,
+    shortage_of,
+    to_studio_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +75,15 @@ def test_tensors_of_a_failed_run_are_freed() -> None:
         release_frames(error)
         gc.collect()
         assert seen[0]() is None
+
+
+def test_how_things_stood() -> None:
+    device = Device()
+    device.cap(GIB)
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has ...")
+    found = shortage_of(error, "decode", device)
+    assert found is not None and (found.phase, found.wanted_bytes) == ("decode", 3 * GIB // 2)
+    assert (found.limit_bytes, found.on_host, found.reserved_bytes) == (GIB, False, 0)
+    capped = shortage_of(CapReached(5, 7), "denoise", device)
+    assert capped is not None and (capped.wanted_bytes, capped.in_use_bytes) == (5, 7)
+    assert shortage_of(ValueError("Tried to allocate 1 GiB"), "decode", device) is None

@@ -74,6 +74,8 @@ NEXT = Text("next in line", "下一个就是")
 TIME_LEFT = Text("{time} left", "剩余 {time}")
 STEP_OF = Text("step {step} of {steps}", "第 {step} / {steps} 步")
 PREVIEW = Text("Preview of the latents", "潜变量预览")
+ATTEMPT = Text("attempt {number} of {most}", "第 {number} / {most} 次尝试")
+ATTEMPTS = Text("Ran out of memory before", "此前内存不足")
 NO_PROMPT = Text("(no prompt)", "（无提示词）")
 
 # Refusals
