@@ -71,10 +71,6 @@ class Device:
     def empty_cache(self) -> None:
         gc.collect()
 
-    def reserved_bytes(self) -> int:
-        """What the allocator holds of the device, in use or not; 0 where there is none."""
-        return 0
-
     def device_bytes(self, reserved_bytes: int) -> int:
         """The process's use as the driver counts it, when the allocator holds that much."""
         return 0
@@ -133,9 +129,6 @@ class CudaDevice(Device):
         if clear is not None:
             clear()
         torch.cuda.empty_cache()
-
-    def reserved_bytes(self) -> int:
-        return torch.cuda.memory_reserved(0)
 
     def device_bytes(self, reserved_bytes: int) -> int:
         held = torch.cuda.memory_reserved(0)
