@@ -24,7 +24,7 @@ CHECKS: dict[str, tuple[str, list[str]]] = {
     "lint": ("ruff", ["-m", "ruff", "check", "."]),
     "types": ("mypy", ["-m", "mypy"]),
     "layers": ("importlinter", ["-c", _LAYERS]),
-    "tests": ("pytest", ["-m", "pytest", "-q", "-n", str(WORKERS), "--dist", "loadgroup"]),
+    "tests": ("pytest", ["-m", "pytest", "-q", "-n", str(WORKERS), "--dist", "loadscope"]),
 }
 """Name, the module that it needs, and the arguments for Python."""
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")

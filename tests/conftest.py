@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 
-RUNNING_APP = {"studio", "public_studio"}
-"""Fixtures of a folder that start the app."""
+APART = frozenset(
+    f"tests/unit/tracing/test_{name}.py"
+    for name in (
+        "quantized_templates",
+        "step_caches_follow_the_loop",
+        "svd_templates",
+        "templates_follow_the_loop",
+        "writing_templates",
+    )
+)
+"""Files of many long tests that share nothing: each goes to the process that is free."""
+ONE_APP = ("tests/app/", "tests/browser/")
+"""Folders whose tests share a running app, which starts once if they stay together."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Says which tests stay together under `--dist loadgroup`: those of a file, which share fixtures
-    and what they have made; all that use the running app of a folder, so that it starts once; and
-    none of those that are marked `apart`."""
-    if not getattr(config.option, "loadgroup", False):
-        return
-    for item in items:
-        if item.get_closest_marker("apart") is not None:
-            continue
-        together = item.path
-        if RUNNING_APP & set(getattr(item, "fixturenames", ())):
-            together = item.path.parent
-        item.add_marker(pytest.mark.xdist_group(together.relative_to(config.rootpath).as_posix()))
+def scope_of(test: str) -> str:
+    """What stays together: the tests of a folder, those of a file, or one alone."""
+    file = test.partition("::")[0]
+    if file in APART:
+        return test
+    return next((folder for folder in ONE_APP if file.startswith(folder)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run in several processes (`--dist loadscope`), by `scope_of`.
+
+    Scopes of many tests come first, so single tests fill up the end. (Groups by mark, `--dist
+    loadgroup`, are lost in pytest 9: xdist 3.8 writes them to a name that is no longer read.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByWhatIsShared(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return ByWhatIsShared(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_collection_finish() -> None:

@@ -22,7 +22,6 @@ from webui.tracing.wan_conditions import GIVEN
 from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared
 from webui.tracing.wan_request import request_of
 
-pytestmark = pytest.mark.apart
 REAL = {"f": 21, "h": 60, "w": 104}
 """81 frames of 480x832."""
 SMALL = {"f": 5, "h": 16, "w": 24}

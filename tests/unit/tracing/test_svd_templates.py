@@ -23,7 +23,6 @@ from webui.tracing.recorder import Event
 from webui.tracing.recording import record_run
 from webui.tracing.svd import record_decode, record_denoise, record_encode, request_of
 
-pytestmark = pytest.mark.apart
 EXACT = 0.005
 BARE = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)
 """A GPU without a matrix library: the meta device has none either."""

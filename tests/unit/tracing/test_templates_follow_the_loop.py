@@ -33,7 +33,6 @@ from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared
 from webui.tracing.wan_request import request_of
 from webui.tracing.wan_vae import record_decode
 
-pytestmark = pytest.mark.apart
 EXACT = 0.005
 BARE = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)
 """A GPU without a matrix library: the meta device has none either."""

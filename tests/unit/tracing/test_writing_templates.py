@@ -29,7 +29,6 @@ from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.recorder import MARK, Event, Recorder, Recording
 from webui.tracing.writing import TOKENS, WAYS, pieces_of
 
-pytestmark = pytest.mark.apart
 EXACT = 0.005
 PHASES = ("vision", "prefill", "generate")
 NO_PADDING, MIXED = "", "a folder whose pages may differ in size"
