@@ -37,7 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     Scopes of many tests come first, so single tests fill up the end. (Groups by mark, `--dist
     loadgroup`, are lost in pytest 9: xdist 3.8 writes them to a name that is no longer read.)
     """
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
     class ByWhatIsShared(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
