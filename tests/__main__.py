@@ -17,14 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORES = os.cpu_count() or 1
 WORKERS = min(4, CORES)
-"""Processes that share the test files; each holds a gigabyte or two."""
+"""Processes that share the tests (tests/conftest.py); each holds a gigabyte or two."""
 _LAYERS = "from importlinter.cli import lint_imports_command as run; run()"
 CHECKS: dict[str, tuple[str, list[str]]] = {
     "format": ("ruff", ["-m", "ruff", "format", "--check", "."]),
     "lint": ("ruff", ["-m", "ruff", "check", "."]),
     "types": ("mypy", ["-m", "mypy"]),
     "layers": ("importlinter", ["-c", _LAYERS]),
-    "tests": ("pytest", ["-m", "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile"]),
+    "tests": ("pytest", ["-m", "pytest", "-q", "-n", str(WORKERS), "--dist", "loadscope"]),
 }
 """Name, the module that it needs, and the arguments for Python."""
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")

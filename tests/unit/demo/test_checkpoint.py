@@ -41,8 +41,8 @@ def test_loads_in_one_dtype() -> None:
     ("prompt", "changes"),
     [
         ("a red circle bounces on a black background", {}),
-        ("一个绿色的五角星向左移动", {}),
-        ("a purple heart grows", {"solver": "dpm++", "height": 96, "width": 160}),
+        ("一个绿色的五角星向左移动", {"height": 96, "width": 96}),
+        ("a purple heart grows", {"solver": "dpm++", "height": 96, "width": 160, "steps": 10}),
     ],
 )
 def test_draws_what_is_asked(pipeline: WanPipeline, prompt: str, changes: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from webui.demo.judge import judge
 )
 def test_judge_reads_drawn_clips(frames: int, height: int, width: int) -> None:
     settings = with_settings(frames=frames, height=height, width=width)
-    outcomes = judge_drawn(128, settings, seed=frames + width)
+    outcomes = judge_drawn(64, settings, seed=frames + width)
     shares = accuracy(outcomes)
     assert min(shares["colour"], shares["shape"], shares["motion"]) >= 0.99
     luck, guess = shuffled_accuracy(outcomes), chance(outcomes)

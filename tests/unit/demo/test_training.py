@@ -1,13 +1,14 @@
 """The training parts at tiny size: they learn, and they equal what the library computes."""
 
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import WanPipeline
 
-from webui.demo import codec, networks, vocabulary
+from webui.demo import codec, drawing, networks, train_transformer, vocabulary
 from webui.demo.__main__ import main
 from webui.demo.drawing import draw, random_scene
 from webui.demo.muon import build_optimisers, orthogonalise
@@ -21,6 +22,22 @@ from webui.demo.train_vae import set_latent_statistics, train_vae
 from webui.demo.vocabulary import Spec
 
 CPU = torch.device("cpu")
+MOST_FRAMES, MOST_PIXELS = 9, 48
+SMALL = (Bucket(9, 48, 48, 0.5), Bucket(5, 32, 48, 0.3), Bucket(1, 32, 32, 0.2))
+
+
+@pytest.fixture
+def small_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training draws clips of a quarter of its sides and half of its frames."""
+    whole = drawing.draw
+
+    def draw_small(scene: drawing.Scene, frames: int, height: int, width: int) -> torch.Tensor:
+        frames = min(frames, MOST_FRAMES)
+        return whole(scene, frames, min(height, MOST_PIXELS), min(width, MOST_PIXELS))
+
+    monkeypatch.setattr(drawing, "draw", draw_small)
+    pools = partial(train_transformer.build_pools, buckets=SMALL)
+    monkeypatch.setattr(train_transformer, "build_pools", pools)
 
 
 def test_whole_clip_codec_equals_the_library(pipeline: WanPipeline) -> None:
@@ -35,7 +52,7 @@ def test_whole_clip_codec_equals_the_library(pipeline: WanPipeline) -> None:
         torch.testing.assert_close(rebuilt, pipeline.vae.decode(mean).sample, atol=2e-4, rtol=1e-4)
 
 
-def test_autoencoder_and_painter_learn() -> None:
+def test_autoencoder_and_painter_learn(small_clips: None) -> None:
     torch.manual_seed(0)
     vae = networks.build_vae(base_dim=4)
     vae_losses = train_vae(
@@ -123,7 +140,9 @@ def test_a_paused_run_is_resumed_by_new_processes_until_complete(
     assert commands[0][1:] == ["-m", "webui.demo", "train", "--seed", "1", "--pause-after", "4"]
 
 
-def test_a_session_saves_its_state_and_says_that_it_paused(tmp_path: Path) -> None:
+def test_a_session_saves_its_state_and_says_that_it_paused(
+    tmp_path: Path, small_clips: None
+) -> None:
     state, output = tmp_path / "state.pt", tmp_path / "demo"
     train_one_step = [
         *("train", "--device", "cpu", "--batch-scale", "0.001", "--steps-vae", "1"),

@@ -28,6 +28,8 @@ from webui.worker.device import Device
 CLOSE = 0.03
 KEYS = {"frames": 5, "height": 192, "width": 128, "steps": 2, "seed": 3}
 CHUNK = 2
+SIDES = {"h": KEYS["height"] // 8, "w": KEYS["width"] // 8}
+"""Of the run's latent."""
 
 
 class Recorded:
@@ -54,12 +56,19 @@ def card() -> ModelCard:
 
 @pytest.fixture(scope="module")
 def folder(card: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Templates of the small model, as `python -m webui.tracing` writes them."""
+    """Templates of the small model, as `python -m webui.tracing` writes them.
+
+    For the run's own way and sides, and more than one number of frames: that templates follow
+    other sides too is tested where they are compared with fresh traces.
+    """
     made = tmp_path_factory.mktemp("templates")
     with pytest.MonkeyPatch.context() as patch:
-        # The run's own way only: a third of the time.
         patch.setattr(tracing, "_GUIDANCE", {"guided": 3.0})
         patch.setattr(tracing, "WAYS", ("guided",))
+        patch.setattr(tracing, "_SHAPES", [{"f": frames, **SIDES} for frames in (3, 4, 7)])
+        patch.setattr(tracing, "_MORE_SHAPES", [])
+        patch.setattr(tracing, "_PIECE_SHAPES", tracing._PIECE_SHAPES[:1])
+        patch.setattr(tracing, "_FLAT_SHAPES", [SIDES])
         _write_templates(card, made)
     return made
 

@@ -1,0 +1,56 @@
+"""What all tests share: how they are spread over processes, and what the collector leaves alone."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+
+APART = frozenset(
+    f"tests/unit/tracing/test_{name}.py"
+    for name in (
+        "quantized_templates",
+        "step_caches_follow_the_loop",
+        "svd_templates",
+        "templates_follow_the_loop",
+        "writing_templates",
+    )
+)
+"""Files of many long tests that share nothing: each goes to the process that is free."""
+ONE_APP = ("tests/app/", "tests/browser/")
+"""Folders whose tests share a running app, which starts once if they stay together."""
+
+
+def scope_of(test: str) -> str:
+    """What stays together: the tests of a folder, those of a file, or one alone."""
+    file = test.partition("::")[0]
+    if file in APART:
+        return test
+    return next((folder for folder in ONE_APP if file.startswith(folder)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run in several processes (`--dist loadscope`), by `scope_of`.
+
+    Scopes of many tests come first, so single tests fill up the end. (Groups by mark, `--dist
+    loadgroup`, are lost in pytest 9: xdist 3.8 writes them to a name that is no longer read.)
+    """
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByWhatIsShared(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return ByWhatIsShared(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_collection_finish() -> None:
+    """Leaves out of every later collection what has been imported by now, and stays.
+
+    Each recording on the meta device begins with a full collection, which otherwise goes through
+    all of torch and diffusers again.
+    """
+    gc.collect()
+    gc.freeze()
