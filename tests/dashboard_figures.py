@@ -76,7 +76,7 @@ def watched(home: Path, path: str) -> list[dict[str, Any]]:
         home: for a studio of its own.
         path: of the file with the requests.
     """
-    from webui.__main__ import read_requests
+    from webui.commands.inputs import read_requests
     from webui.service import Access, Studio
     from webui.service.access import LOCAL
 

@@ -12,260 +12,75 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from webui.catalogue import load_models
-from webui.core.errors import BadInput, Cancelled, StudioError
-from webui.core.job import JobView
+from webui.commands.inputs import open_studio, read_requests
+from webui.commands.looking_back import accuracy, claims
+from webui.commands.output import Answer, complain, leave_pipe, print_answers
+from webui.commands.parser import build_parser
+from webui.commands.plan import plan_one
+from webui.commands.profile import profile
+from webui.commands.run import run_one
+from webui.commands.series import compare_one, soak, try_all
+from webui.core.errors import StudioError
 from webui.core.receipt import Receipt
 from webui.core.text import Text
-from webui.core.units import format_seconds
-from webui.estimator.verified import read_file, read_receipts
-from webui.optimizer.inverse import MOST
-from webui.service import Access, Studio
-from webui.service.access import LOCAL
-from webui.service.account import explanation_text, frontier_text, plan_text
-from webui.service.claims import check_shipped, claims_table
-from webui.service.compare import comparison_table, read_variants
-from webui.service.planner import does_not_fit
-from webui.service.profile import command as profile
-from webui.service.questions import SMALLEST
-from webui.service.recorded import renewed, summary, was_measured
-from webui.service.soak import SoakRun, judge, soak_table
-from webui.service.trials import KINDS, Trial, trials_table
+from webui.service import Studio
 from webui.service.verify import accuracy_table
-from webui.storage import MemoryPolicy, load_config
-from webui.storage.yaml_text import MAX_BYTES, decode_yaml, load_yaml, read_yaml
-
-Answer = dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    given = _parser().parse_args(arguments)
+    given = build_parser().parse_args(arguments)
     if given.command == "accuracy":
-        return _accuracy(given.files)
+        return accuracy(given.files)
     if given.command == "claims":
-        return _claims(given.json)
+        return claims(given.json)
     if given.command == "profile":
-        return profile.run_command(given, _studio, _complain)
+        return profile(given)
     try:
         requests = read_requests(given.file)
-        studio = _studio(given)
+        studio = open_studio(given)
     except StudioError as error:
-        _complain(error)
+        complain(error)
         if given.json:
-            print(json.dumps([{"error": error.to_contract()}], ensure_ascii=False, indent=1))
+            print_answers([{"error": error.to_contract()}])
         return error.exit_code
     try:
         return _answer_all(given, studio, requests)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read the answers has heard enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        return leave_pipe()
     finally:
         studio.close()
 
 
-def read_requests(path: str) -> list[Any]:
-    """One mapping or a list of them, from a YAML file; `-` is standard input.
-
-    Raises:
-        BadInput: the file cannot be read, or is not YAML.
-    """
-    try:
-        if path == "-":
-            text = decode_yaml(sys.stdin.buffer.read(MAX_BYTES + 1), path)
-        else:
-            text = load_yaml(Path(path), path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadInput(
-            "", Text(f"{path} cannot be read: {reason}.", f"无法读取 {path}：{reason}。")
-        ) from error
-    data = read_yaml(text, path).data
-    requests = data if isinstance(data, list) else [data]
-    if not requests or requests == [None]:
-        raise BadInput(
-            "",
-            Text(f"{path} holds no request.", f"{path} 中没有请求。"),
-            Text("For example: model: demo", "例如：model: demo"),
-        )
-    return requests
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m webui", description="VRAM Studio")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, about in (
-        ("plan", "choose the fastest settings that fit"),
-        ("estimate", "memory and time of the named settings"),
-        ("run", "plan, run and measure"),
-        ("profile", profile.ABOUT),
-        ("compare", "run with several settings and one seed; time, peak and difference"),
-        ("verify", "run at full size with random weights; estimated beside measured"),
-        ("soak", "run in turn with random weights in one process; does memory stay behind?"),
-    ):
-        command = commands.add_parser(name, help=about)
-        if name == "profile":
-            profile.add_arguments(command)
-        else:
-            command.add_argument(
-                "file", metavar="FILE.yaml", help="a request or a list; - for stdin"
-            )
-        command.add_argument("--json", action="store_true", help="answers as JSON on stdout")
-        command.add_argument(
-            "--home", type=Path, default=Path.cwd(), help="folder for outputs and the ledger"
-        )
-        command.add_argument(
-            "--model",
-            action="append",
-            default=[],
-            metavar="NAME=FOLDER",
-            help="where the weights of a model are",
-        )
-        if name in ("plan", "estimate"):
-            command.add_argument(
-                "--explain", action="store_true", help="every term of each figure, and its source"
-            )
-        if name == "plan":
-            backwards = command.add_mutually_exclusive_group()
-            backwards.add_argument(
-                "--most", choices=MOST, help="the most frames, or the largest size, that fits"
-            )
-            backwards.add_argument("--smallest", choices=SMALLEST, help="the smallest card")
-            command.add_argument(
-                "--frontier", action="store_true", help="memory against time: what can be chosen"
-            )
-        if name == "compare":
-            command.add_argument(
-                "--random-weights", action="store_true", help="time and memory only: no weights"
-            )
-        if name == "soak":
-            command.add_argument("--times", type=int, default=20, metavar="N", help="runs in all")
-        if name == "verify":
-            command.add_argument("--save", type=Path, help="write the receipts to this file")
-            command.add_argument(
-                "--retries", type=int, default=0, metavar="N",
-                help="after running out of memory plan anew and run again, so often",
-            )  # fmt: skip
-            command.add_argument(
-                "--trials",
-                choices=KINDS,
-                help="try the plans: at the smallest cap and beyond it, or against their rivals",
-            )
-    accuracy = commands.add_parser("accuracy", help="this version's estimates of recorded runs")
-    accuracy.add_argument(
-        "files", metavar="FILE.json", nargs="*", type=Path,
-        help="what `verify --save` wrote; those that ship when none is named",
-    )  # fmt: skip
-    claims = commands.add_parser("claims", help="what the guides say, beside our figures")
-    claims.add_argument("--json", action="store_true", help="as JSON on stdout")
-    return parser
-
-
-def _accuracy(files: list[Path]) -> int:
-    """`accuracy`: a table of the recorded runs, and its summary."""
-    try:
-        receipts = [receipt for file in files for receipt in read_file(file)]
-    except StudioError as error:
-        _complain(error)
-        return error.exit_code
-    receipts = receipts if files else list(read_receipts())
-    runs, code = [], 0
-    for receipt in filter(was_measured, receipts):
-        try:
-            runs.append(renewed(receipt))
-        except StudioError as error:  # the others are shown all the same
-            print(f"{receipt.id}: ", end="", file=sys.stderr)
-            _complain(error)
-            code = error.exit_code
-    if not runs:
-        print("There is no run on a card among them.", file=sys.stderr)
-        return code or 2
-    try:
-        print(accuracy_table((run.receipt for run in runs), totals=False))
-        print(summary(runs, receipts), flush=True)
-    except BrokenPipeError:  # whoever read the table has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
-
-
-def _claims(as_json: bool) -> int:
-    """`claims`: each figure of the guides with our estimate, measurement and verdict."""
-    checked = check_shipped()
-    answers = [one.to_json() for one in checked]
-    text = json.dumps(answers, ensure_ascii=False, indent=1) if as_json else claims_table(checked)
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # whoever read them has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
-
-
-def _studio(given: argparse.Namespace) -> Studio:
-    folders = {}
-    for pair in given.model:
-        name, equals, folder = pair.partition("=")
-        if not equals or name not in load_models() or not Path(folder).expanduser().is_dir():
-            raise BadInput(
-                "model",
-                Text(f"'{pair}' is not NAME=FOLDER.", f"“{pair}”不是 NAME=FOLDER。"),
-                Text(
-                    f"NAME is one of {', '.join(load_models())}; the folder must exist.",
-                    f"NAME 是 {'、'.join(load_models())} 之一；文件夹必须存在。",
-                ),
-            )
-        folders[name] = Path(folder).expanduser().resolve()
-    config = load_config(given.home, model_names=load_models()).with_models(folders)
-    if given.command == "verify":  # it tries the settings that the file names, and no others
-        config = replace(config, memory=MemoryPolicy(force_fp16_threshold=0))
-    return Studio(
-        given.home,
-        access=Access(loopback=True),
-        config=config,
-        random_weights=given.command in ("verify", "soak")
-        or getattr(given, "random_weights", False),
-        forced=getattr(given, "trials", None) == "border",
-        # What `verify` tells is whether plans hold: they are not mended unless that is asked for.
-        retries=getattr(given, "retries", None) if given.command != "soak" else 0,
-        count_held=given.command == "soak",
-        resume=False,
-    )
-
-
 def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
     if getattr(given, "trials", None):
-        return _try_all(given, studio, requests)
+        return try_all(given, studio, requests, lambda answers: _save(given, answers))
     if given.command == "soak":
-        return _soak(given, studio, requests)
+        return soak(given, studio, requests)
     if given.command == "compare":
         together = any(isinstance(data, dict) and "variants" in data for data in requests)
         requests = requests if together else [requests]
     commands: dict[str, Callable[[Studio, Any, argparse.Namespace], tuple[Answer, int]]] = {
-        "plan": _plan,
-        "estimate": _plan,
-        "run": _run,
-        "verify": _run,
-        "compare": _compare,
+        "plan": plan_one,
+        "estimate": plan_one,
+        "run": run_one,
+        "verify": run_one,
+        "compare": compare_one,
     }
     answers, codes = [], [0]
     for data in requests:
         try:
             answer, code = commands[given.command](studio, data, given)
         except StudioError as error:
-            _complain(error)
+            complain(error)
             answer, code = {"error": error.to_contract()}, error.exit_code
         except Exception as error:  # a defect of ours; the other requests get their answers
             traceback.print_exc()
@@ -278,7 +93,7 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
         codes.append(code)
         _save(given, answers)
     if given.json:
-        print(json.dumps(answers, ensure_ascii=False, indent=1))
+        print_answers(answers)
     if given.command == "verify":
         receipts = [Receipt.from_json(answer) for answer in answers if "measurement" in answer]
         if not given.json:
@@ -290,126 +105,6 @@ def _save(given: argparse.Namespace, answers: list[Answer]) -> None:
     """After each run: a long list may be stopped half way."""
     if given.command == "verify" and given.save is not None:
         given.save.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n")
-
-
-def _try_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
-    """`verify --trials`: every request's trials, and what they showed."""
-    answers: list[Answer] = []
-    results: list[tuple[Trial, Receipt]] = []
-    code = 0
-    for group, data in enumerate(requests):
-        try:
-            for trial in studio.trials(given.trials, studio.parse(data), group):
-                answer, _ = _run(studio, trial.request.to_json(), given)
-                results.append((trial, Receipt.from_json(answer)))
-                answers.append({**answer, "trial": trial.to_json()})
-                _save(given, answers)
-        except StudioError as error:
-            _complain(error)
-            answers.append({"error": error.to_contract()})
-            code = error.exit_code
-    if given.json:
-        print(json.dumps(answers, ensure_ascii=False, indent=1))
-    else:
-        print(trials_table(results))
-    return code
-
-
-def _soak(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
-    """`soak`: the requests in turn, in one process; a table, and whether all is well."""
-    runs: list[SoakRun] = []
-    answers: list[Answer] = []
-    try:
-        for number in range(max(1, given.times)):
-            index = number % len(requests)
-            answer, _ = _run(studio, requests[index], given)
-            pid = (studio.devices()["worker"] or {}).get("pid")
-            runs.append(SoakRun(request=index, worker_pid=pid, receipt=Receipt.from_json(answer)))
-            answers.append({**answer, "worker_pid": pid})
-    except StudioError as error:
-        _complain(error)
-        answers.append({"error": error.to_contract()})
-    print(json.dumps(answers, ensure_ascii=False, indent=1) if given.json else soak_table(runs))
-    return 0 if len(runs) == len(answers) and judge(runs).clean else 1
-
-
-def _compare(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
-    """`compare`: the variants one after the other, then side by side."""
-    ran = [_run(studio, one, given) for one in read_variants(data)]
-    columns = studio.comparisons.of([answer["id"] for answer, _ in ran], LOCAL)
-    if not given.json:
-        print(comparison_table(columns))
-    runs = [column.to_json() for column in columns]
-    return {"runs": runs}, max(code for _, code in ran)
-
-
-def _plan(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
-    """`plan` and `estimate`, and what is asked beside them."""
-    search = given.command == "plan"
-    asked = studio.questions.ask(
-        studio.parse(data),
-        most=given.most if search else None,
-        smallest=given.smallest if search else None,
-        explain=given.explain,
-        frontier=search and given.frontier,
-        search=search,
-        owner=True,
-    )
-    plan = asked.plan
-    if not given.json:
-        if asked.answer is not None:
-            print(asked.answer.text.en)
-        print(plan_text(plan))
-        if asked.explanation is not None:
-            print(explanation_text(asked.explanation))
-        if asked.frontier is not None:
-            print(frontier_text(asked.frontier))
-    if search and not plan.fits:
-        _complain(does_not_fit(plan))
-    return asked.to_json(), 3 if search and not plan.fits else 0
-
-
-def _run(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
-    job_id = studio.submit(studio.parse(data), LOCAL)
-    view = None
-    try:
-        for view in studio.watch(job_id, LOCAL, 0.5):
-            _show_progress(view)
-    except KeyboardInterrupt:
-        with suppress(StudioError):
-            studio.cancel(job_id, LOCAL)
-        raise
-    assert view is not None
-    if view.receipt is None:  # another studio on this home folder took the job away
-        raise view.error or Cancelled()
-    if view.error is not None:
-        _complain(view.error)
-    alone = given.command == "run" or (given.command == "verify" and not given.trials)
-    if not given.json and alone:
-        _print_receipt(view.receipt)
-    return view.receipt.to_json(), view.error.exit_code if view.error else 0
-
-
-def _complain(error: StudioError) -> None:
-    where = f"{error.field}: " if error.field else ""
-    print(f"{where}{error.message.en} {error.hint.en}".strip(), file=sys.stderr)
-
-
-def _show_progress(view: JobView) -> None:
-    if not sys.stderr.isatty():
-        return
-    left = "" if view.seconds_left is None else f", {format_seconds(view.seconds_left)} left"
-    step = f" {view.step}/{view.steps}" if view.steps else ""
-    line = f"{view.phase or view.state}{step} {view.fraction:.0%}{left}"
-    print(f"\r{line:<70}", end="\n" if view.state.final else "", file=sys.stderr, flush=True)
-
-
-def _print_receipt(receipt: Receipt) -> None:
-    for attempt in receipt.attempts:
-        print(f"  - {attempt.changed.en or attempt.error['message']['en']}")
-    print(accuracy_table([receipt]))
-    for name in receipt.outputs:
-        print(f"  {name}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ READMES = readmes()
 PAGES = [*READMES, ROOT / "CONTRIBUTING.md"]
 SOURCES = {
     "app.py": ROOT / "webui/ui/launch.py",
-    "webui": ROOT / "webui/__main__.py",
+    "webui": ROOT / "webui/commands/parser.py",
     "webui.demo": ROOT / "webui/demo/__main__.py",
     "webui.tracing": ROOT / "webui/tracing/__main__.py",
     "tests.figures": ROOT / "tests/figures.py",

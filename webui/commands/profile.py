@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from webui.commands.inputs import open_studio
+from webui.commands.output import complain, print_answers
 from webui.core.errors import BadInput, StudioError, error_from_json
 from webui.core.text import Text
 from webui.core.units import format_seconds
+from webui.service import Studio
 from webui.service.access import LOCAL
 from webui.service.analysis import Analysis, analyse
 from webui.service.analysis.text import analysis_text
@@ -22,9 +24,6 @@ from webui.service.profile.rows import Row
 from webui.service.profile.running import Outcome, ProfileRun
 from webui.storage.profiles import EVENTS
 from webui.storage.yaml_text import decode_yaml, load_yaml
-
-if TYPE_CHECKING:
-    from webui.service.studio import Studio
 
 ABOUT = "run a matrix of configurations and record their memory; analyse what was recorded"
 
@@ -56,11 +55,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--against", type=Path, metavar="PATH", help="another row to compare with")
 
 
-def run_command(
-    given: argparse.Namespace,
-    open_studio: Callable[[argparse.Namespace], Studio],
-    complain: Callable[[StudioError], None],
-) -> int:
+def profile(given: argparse.Namespace) -> int:
     """One call of `profile`; returns its exit code."""
     if given.example:
         print(EXAMPLES[given.example], end="")
@@ -71,14 +66,14 @@ def run_command(
         text, name = _read(given)
         studio = open_studio(given)
     except StudioError as error:
-        return _fail(given, error, complain)
+        return _fail(given, error)
     try:
         rows = studio.profiler.read(text, name)
         if given.overhead:
             return _overhead(given, studio, rows)
-        return _run(given, studio, rows, name, text, complain)
+        return _run(given, studio, rows, name, text)
     except StudioError as error:
-        return _fail(given, error, complain)
+        return _fail(given, error)
     except KeyboardInterrupt:
         print("stopped; what was done stays in the profile's folder", file=sys.stderr)
         return 1
@@ -121,7 +116,6 @@ def _run(
     rows: list[Row],
     name: str,
     text: str,
-    complain: Callable[[StudioError], None],
 ) -> int:
     done = studio.profiler.run(rows, name, text, LOCAL, given.output, _show)
     codes = []
@@ -132,7 +126,7 @@ def _run(
             complain(error)
             codes.append(error.exit_code)
     if given.json:
-        print(json.dumps(_answers(done), ensure_ascii=False, indent=1))
+        print_answers(_answers(done))
     else:
         print(table(done.summary["rows"]))
         for result in done.summary["rows"]:
@@ -211,10 +205,8 @@ def _found(path: Path, home: Path) -> Path:
     )
 
 
-def _fail(
-    given: argparse.Namespace, error: StudioError, complain: Callable[[StudioError], None]
-) -> int:
+def _fail(given: argparse.Namespace, error: StudioError) -> int:
     complain(error)
     if given.json:
-        print(json.dumps([{"error": error.to_contract()}], ensure_ascii=False, indent=1))
+        print_answers([{"error": error.to_contract()}])
     return error.exit_code

@@ -1,0 +1,54 @@
+"""What commands print: problems, progress, receipts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from webui.core.errors import StudioError
+from webui.core.job import JobView
+from webui.core.receipt import Receipt
+from webui.core.units import format_seconds
+from webui.service.verify import accuracy_table
+
+Answer = dict[str, Any]
+"""The contract's form of what was found for one request."""
+
+
+def print_answers(answers: Sequence[Answer]) -> None:
+    """The answers as one JSON list."""
+    print(json.dumps(answers, ensure_ascii=False, indent=1))
+
+
+def leave_pipe() -> int:
+    """Whoever read the answers has heard enough: nothing more is written; returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+def complain(error: StudioError) -> None:
+    """One line on stderr."""
+    where = f"{error.field}: " if error.field else ""
+    print(f"{where}{error.message.en} {error.hint.en}".strip(), file=sys.stderr)
+
+
+def show_progress(view: JobView) -> None:
+    """A line that follows the job, where somebody watches."""
+    if not sys.stderr.isatty():
+        return
+    left = "" if view.seconds_left is None else f", {format_seconds(view.seconds_left)} left"
+    step = f" {view.step}/{view.steps}" if view.steps else ""
+    line = f"{view.phase or view.state}{step} {view.fraction:.0%}{left}"
+    print(f"\r{line:<70}", end="\n" if view.state.final else "", file=sys.stderr, flush=True)
+
+
+def print_receipt(receipt: Receipt) -> None:
+    """Estimated beside measured, and what was made."""
+    for attempt in receipt.attempts:
+        print(f"  - {attempt.changed.en or attempt.error['message']['en']}")
+    print(accuracy_table([receipt]))
+    for name in receipt.outputs:
+        print(f"  {name}")
