@@ -2,7 +2,8 @@
 line."""
 
 from webui.service.access import Access
+from webui.service.downloads import WeightsState
 from webui.service.runs import RunSummary
-from webui.service.studio import Studio, WeightsState
+from webui.service.studio import Studio
 
 __all__ = ["Access", "RunSummary", "Studio", "WeightsState"]

@@ -8,7 +8,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from webui.service import flow
 from webui.service.access import Access
 from webui.service.compare import Comparisons
 from webui.service.dashboard import Dashboard
+from webui.service.downloads import Downloads
 from webui.service.editing import Editor
 from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
 from webui.service.limits import check_queue, check_size
@@ -38,8 +39,6 @@ from webui.service.retrace import Retracer
 from webui.service.runs import Runs, RunSummary
 from webui.service.trials import Trial, make_trials
 from webui.storage import (
-    Download,
-    DownloadProgress,
     Ledger,
     Outputs,
     Presence,
@@ -52,18 +51,6 @@ from webui.storage import (
 )
 
 _RANDOM_WEIGHTS = {"kind": "random", "folder": ""}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsState:
-    """Whether a model can run here, and how its download stands."""
-
-    available: bool
-    source: Text
-    """Where the weights are, or what is wrong."""
-    download_bytes: int
-    folder: str
-    progress: DownloadProgress | None
 
 
 class Studio:
@@ -128,7 +115,7 @@ class Studio:
         self._planner.worker_pid = lambda: self._queue.worker_pid
         self._planner.check_templates = self._retracer.check
         self.editor = Editor(home, access, self.presets, self._planner, self.apply_config)
-        self._downloads: dict[str, Download] = {}
+        self.downloads = Downloads(lambda: self.config)
         self._recording = threading.Lock()
         self.profiler = Profiler(self)
         if resume:
@@ -331,43 +318,6 @@ class Studio:
             "worker": {"pid": self._queue.worker_pid, "device": ready["device"]} if ready else None,
         }
 
-    def model_state(self, name: str) -> WeightsState:
-        """Whether the model's weights are here."""
-        card = find_model(name)
-        download = self._downloads.get(name)
-        progress = download.progress() if download else None
-        try:
-            source = find_weights(card, self.config)
-            about = source.about if source else Text("not on this machine", "不在本机")
-        except MissingWeights as error:
-            source, about = None, error.message
-        return WeightsState(
-            available=source is not None,
-            source=about,
-            download_bytes=card.download_bytes,
-            folder=source.folder if source else "",
-            progress=progress,
-        )
-
-    def start_download(self, name: str) -> None:
-        """Fetches a model's weights in the background.
-
-        Raises:
-            NotEnoughDisk: there is no room.
-            MissingWeights: the hub cannot be reached.
-        """
-        running = self._downloads.get(name)
-        if running is not None and running.progress().state == "running":
-            return
-        download = Download(find_model(name), self.config)
-        download.start()
-        self._downloads[name] = download
-
-    def cancel_download(self, name: str) -> None:
-        download = self._downloads.get(name)
-        if download is not None:
-            download.cancel()
-
     def unload(self) -> None:
         """Drops the loaded model.
 
@@ -386,8 +336,7 @@ class Studio:
 
     def close(self) -> None:
         """Ends the worker and the downloads; queued jobs wait for the next start."""
-        for download in self._downloads.values():
-            download.cancel()
+        self.downloads.close()
         self.dashboard.close()
         self._retracer.close()
         self._queue.close()

@@ -259,7 +259,7 @@ class GenerateTab:
         return models.get(str(form.get("model")), next(iter(models.values())))
 
     def _weights(self, model: ClipCard, visit: Visit) -> str:
-        state = self.page.studio.model_state(model.name)
+        state = self.page.studio.downloads.state(model.name)
         return weights.render_weights(model, state, visit.language, owner=visit.owner)
 
     def _recent(self, visit: Visit) -> str:
@@ -308,7 +308,7 @@ class GenerateTab:
         """How the visitor's jobs stand; the result of the followed one once it has ended."""
         jobs = self.page.live_jobs(visit.visitor)
         model = self._model(form)
-        download = self.page.studio.model_state(model.name)
+        download = self.page.studio.downloads.state(model.name)
         following = state.get("following")
         updates: Updates = {
             self.areas.jobs: results.render_jobs(jobs, visit.language),

@@ -28,9 +28,9 @@ def change_download(page: Page, visit: Visit, model: str, *, start: bool) -> Non
     if not visit.owner:
         raise NotAllowed(words.OWNER_DOWNLOADS, words.ASK_OWNER)
     if start:
-        page.studio.start_download(model)
+        page.studio.downloads.start(model)
     else:
-        page.studio.cancel_download(model)
+        page.studio.downloads.cancel(model)
 
 
 def render_weights(model: ModelCard, state: WeightsState, language: str, *, owner: bool) -> str:

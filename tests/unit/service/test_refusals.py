@@ -87,9 +87,9 @@ def test_missing_weights(local: Studio) -> None:
         pytest.skip("not enough host memory to get that far")
     assert isinstance(error, MissingWeights) and error.field == "model"
     assert "Wan-AI/" in error.hint.en and "GiB" in error.hint.en and "studio.yaml" in error.hint.zh
-    state = local.model_state(WAN)
+    state = local.downloads.state(WAN)
     assert not state.available and state.download_bytes > 1e9 and state.folder == ""
-    assert local.model_state("demo").available
+    assert local.downloads.state("demo").available
 
 
 def test_an_incomplete_folder_of_the_configuration(
@@ -110,9 +110,9 @@ def test_an_incomplete_folder_of_the_configuration(
             with pytest.raises(MissingWeights) as caught:
                 studio.submit(request, LOCAL)
             assert caught.value.message.zh
-            state = studio.model_state(WAN)
+            state = studio.downloads.state(WAN)
             assert not state.available and state.source.en == caught.value.message.en
-            assert studio.model_state("demo").available
+            assert studio.downloads.state("demo").available
             assert nothing_recorded(studio)
         finally:
             studio.close()
