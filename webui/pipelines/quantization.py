@@ -1,4 +1,4 @@
-"""Weights in fewer bits: the setting `quantization`, by bitsandbytes.
+"""Weights in fewer bits: the setting `quantization`, by bitsandbytes (`gguf` is a file of its own).
 
 The libraries' own configurations and lists decide which layers are replaced and by what. Their
 `from_pretrained` quantises files of one layout, and only on a GPU; here the layers are filled one
@@ -21,8 +21,10 @@ from torch import nn
 from transformers.quantizers.base import HfQuantizer
 
 from webui.core.errors import MissingDependency
+from webui.core.gguf import GGUF
 from webui.core.settings import NOT_QUANTIZED
 from webui.core.text import Text
+from webui.pipelines.gguf import put_blocks
 from webui.pipelines.modules import DTYPES
 
 _PROBED = 64
@@ -36,6 +38,19 @@ def quantization_of(settings: Mapping[str, Any]) -> str:
 
 def is_quantized(settings: Mapping[str, Any]) -> bool:
     return quantization_of(settings) != NOT_QUANTIZED
+
+
+def quantizes(settings: Mapping[str, Any]) -> bool:
+    """Whether weights are read as they are and quantised here; GGUF's come quantised."""
+    return quantization_of(settings) not in (NOT_QUANTIZED, GGUF)
+
+
+def quantize_meta(module: Any, settings: Mapping[str, Any]) -> None:
+    """As `quantize`, or with the layers of GGUF, for a module on meta."""
+    if quantization_of(settings) == GGUF:
+        put_blocks(module, settings, torch.device("meta"))
+    elif is_quantized(settings):
+        quantize(module, settings, torch.device("meta"))
 
 
 def quantize(module: Any, settings: Mapping[str, Any], device: torch.device) -> None:
