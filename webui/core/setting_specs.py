@@ -61,7 +61,7 @@ SETTINGS: dict[str, SettingSpec] = {
         ),
         SettingSpec(
             name="quantization",
-            choices=(NOT_QUANTIZED, "int8", "nf4", GGUF),
+            choices=(NOT_QUANTIZED, "int8", "nf4", "int8wo", "fp8wo", GGUF),
             default=NOT_QUANTIZED,
             label=Text("Quantisation", "量化"),
             info=Text(
@@ -76,6 +76,8 @@ SETTINGS: dict[str, SettingSpec] = {
                 NOT_QUANTIZED: Text("none", "不量化"),
                 "int8": Text("int8 (bitsandbytes)", "int8：8 位（bitsandbytes）"),
                 "nf4": Text("nf4: 4 bits (bitsandbytes)", "nf4：4 位（bitsandbytes）"),
+                "int8wo": Text("int8wo (torchao)", "int8wo：8 位（torchao）"),
+                "fp8wo": Text("fp8wo (torchao)", "fp8wo：8 位浮点（torchao）"),
                 GGUF: Text("gguf: from a GGUF file", "gguf：来自 GGUF 文件"),
             },
         ),

@@ -40,9 +40,10 @@ def weights_name(part: str, precision: str) -> str:
     return "weights.fp8" if precision == FP8 and part == "transformer" else "weights"
 
 
-QUANTIZATIONS = ("int8", "nf4")
+QUANTIZATIONS = ("int8", "nf4", "int8wo", "fp8wo", GGUF)
 """Values of the setting `quantization` that have templates of their own, traced in bf16: with fp16
-the layers of int8 make one copy fewer of what they take in."""
+the layers of int8 make one copy fewer of what they take in. Which of them a model knows its card
+says."""
 _QUANTIZED = ("transformer", "model")
 """The parts whose weights the setting is about."""
 
@@ -212,7 +213,7 @@ _CONFIGS_OF = {
 _CONFIGS_OF |= {
     f"{part}_{quantization}": _CONFIGS_OF[part]
     for part in _QUANTIZED
-    for quantization in (*QUANTIZATIONS, GGUF)
+    for quantization in QUANTIZATIONS
 }
 _VALUES = ("latents_mean", "latents_std", "flow_shift")
 """Numbers that another training changes, and no memory depends on."""
@@ -245,7 +246,8 @@ def quantized_parts(card: ModelCard) -> tuple[str, ...]:
         f"{part}_{quantization}"
         for part in parts_of(card)
         if part in _QUANTIZED
-        for quantization in (*QUANTIZATIONS, *((GGUF,) if "gguf_type" in card.settings else ()))
+        for quantization in card.setting_values.get("quantization", QUANTIZATIONS)
+        if quantization != NOT_QUANTIZED
     )
 
 

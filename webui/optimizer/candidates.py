@@ -200,7 +200,14 @@ FP8_COST = 4.0
 """More than tiles and a VAE in bf16 together: fp8 changes the picture itself."""
 STEP_CACHE_COST = 8.0
 """More than fp8: whole steps are guessed."""
-QUANTIZATION_COST = {NOT_QUANTIZED: 0.0, "int8": 5.0, "nf4": 6.0, GGUF: 5.0}
+QUANTIZATION_COST = {
+    NOT_QUANTIZED: 0.0,
+    "int8": 5.0,
+    "nf4": 6.0,
+    "int8wo": 5.0,
+    "fp8wo": 5.0,
+    GGUF: 5.0,
+}
 """More than fp8, as the order of means has it; fewer bits cost more. Who names a GGUF file has
 said how many."""
 

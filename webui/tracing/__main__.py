@@ -92,7 +92,10 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
 
 def _library_of(part: str) -> str:
     """The package that stores a quantised part."""
-    return GGUF if part.endswith(f"_{GGUF}") else "bitsandbytes"
+    return _PACKAGES.get(part.rpartition("_")[2], "bitsandbytes")
+
+
+_PACKAGES = {GGUF: "gguf", "int8wo": "torchao", "fp8wo": "torchao"}
 
 
 def main() -> int:

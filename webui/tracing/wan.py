@@ -118,6 +118,8 @@ PARTS = {
     "transformer": trace_transformer,
     "transformer_int8": partial(trace_quantized, quantization="int8"),
     "transformer_nf4": partial(trace_quantized, quantization="nf4"),
+    "transformer_int8wo": partial(trace_quantized, quantization="int8wo"),
+    "transformer_fp8wo": partial(trace_quantized, quantization="fp8wo"),
     "transformer_gguf": partial(trace_quantized, quantization=GGUF),
     "vae": trace_vae,
     "conditions": trace_conditions,
