@@ -123,8 +123,7 @@ def check_settings(
 UNQUANTIZED_ONLY: Values = {"precision": ("fp32", FP8), "offload": ("block", "leaf")}
 """What quantised weights rule out: their layers compute in bf16 or fp16, and the streaming of the
 library moves parameters, but not the scales that quantised layers keep beside them. GGUF has its
-scales within the blocks, so it can be streamed. (torchao's tensors it could move too, but not out of
-one buffer of pinned memory, where weights wait here.)"""
+scales within the blocks, so it can be streamed."""
 
 
 def refused_together(settings: Mapping[str, SettingValue]) -> BadInput | None:

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from webui.core.gguf import GGUF, GGUF_MIXES
 from webui.estimator.tape import SCRATCH
@@ -36,10 +37,12 @@ _ROWS, _COLUMNS = 2048, 2048
 def restored_at_once(recorder: Recorder) -> Iterator[None]:
     """Inside, restoring a weight is one scratch event beside the restored weight."""
     gguf = library()
+    with _disable_current_modes():
+        known = {name: measured(name) for name in GGUF_MIXES[TRACED_TYPE]}
 
     def restore(weight: Any) -> torch.Tensor:
         values = int(np.prod(weight.quant_shape))
-        _, scratch, moved, kernels = measured(weight.quant_type.name)
+        _, scratch, moved, kernels = known[weight.quant_type.name]
         found = torch.empty(weight.quant_shape, dtype=torch.float16, device=weight.device)
         size = round(values * scratch)
         event = Event(SCRATCH, -1, size, mark=place_of(weight))

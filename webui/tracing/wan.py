@@ -98,7 +98,24 @@ _OF_A_PAIR = ("boundary_ratio", "guidance_2")
 def _fitted_costs(card: ClipCard, settings: Settings) -> np.ndarray:
     """COSTS x monomials of a forward pass."""
     shapes = [*_SHAPES, {"f": 9, "h": 10, "w": 12}]
-    return fit_costs([(shape, step_costs(card, settings, shape)) for shape in shapes], VARIABLES)
+    return fit_costs([(shape, _pass_costs(card, settings, shape)) for shape in shapes], VARIABLES)
+
+
+def _pass_costs(card: ClipCard, settings: Settings, shape: Shape) -> dict[str, float]:
+    """As `step_costs`: blocks are equal, so that two of them tell what all cost."""
+    config = card.configs["transformer"]
+    if config.get("vace_layers"):
+        return step_costs(card, settings, shape)
+    one, two = (
+        step_costs(
+            replace(card, configs={**card.configs, "transformer": {**config, "num_layers": count}}),
+            settings,
+            shape,
+        )
+        for count in (1, 2)
+    )
+    more = int(config["num_layers"]) - 1
+    return {name: one[name] + more * (two[name] - one[name]) for name in one}
 
 
 def step_costs(card: ClipCard, settings: Settings, shape: Shape) -> dict[str, float]:

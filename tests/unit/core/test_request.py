@@ -260,7 +260,7 @@ def test_snapping_sides(side: int) -> None:
     assert parse(height=snapped).height == snapped
 
 
-@pytest.mark.parametrize("name", ["int8", "nf4"])
+@pytest.mark.parametrize("name", ["int8", "nf4", "int8wo", "fp8wo"])
 @pytest.mark.parametrize(
     ("other", "value", "hint"),
     [

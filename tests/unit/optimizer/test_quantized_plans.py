@@ -39,7 +39,7 @@ def test_quantisation_is_for_who_names_it() -> None:
         assert settings["quantization"] == "none"
 
 
-@pytest.mark.parametrize("name", ["int8", "nf4"])
+@pytest.mark.parametrize("name", ["int8", "nf4", "int8wo", "fp8wo"])
 def test_quantised_weights_are_planned_with_what_they_go_with(name: str) -> None:
     request = parse(**FULL, settings={"quantization": name})
     target = target_on("rtx-3060-12gb")

@@ -66,6 +66,8 @@ DENOISE = [
     ("wan2.1-i2v-14b-480p", "nf4", 5.0, 1, {"f": 9, "h": 44, "w": 44}),
     ("wan2.2-ti2v-5b", "int8", 1.0, 1, {"f": 6, "h": 32, "w": 32}),
     ("wan2.1-vace-1.3b", "nf4", 5.0, 4, {"f": 6, "h": 32, "w": 32}),
+    ("wan2.1-t2v-1.3b", "int8wo", 5.0, 8, {"f": 6, "h": 60, "w": 104}),
+    ("wan2.1-t2v-14b", "fp8wo", 1.0, 1, {"f": 2, "h": 16, "w": 16}),
 ]
 
 
@@ -142,7 +144,7 @@ def test_weights_and_costs_of_a_transformer_in_blocks(name) -> None:
     assert [found[0], found[3]] == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["int8", "nf4"])
+@pytest.mark.parametrize("name", ["int8", "nf4", "int8wo", "fp8wo"])
 def test_weights_and_costs_of_a_transformer(name) -> None:
     card = single_expert(find_model("wan2.1-t2v-1.3b"))
     settings = with_defaults({"text_encoder": "absent", "quantization": name}, card.settings)
@@ -254,9 +256,10 @@ def test_every_model_that_offers_it_has_templates(offered: str) -> None:
     narrow = find_template(card, part, "half")
     wide = find_template(card, part.split("_")[0], "half")
     name = part.split("_")[1]
-    assert ("gguf" if name == "gguf" else "bitsandbytes") in narrow.versions
+    packages = {"gguf": "gguf", "int8wo": "torchao", "fp8wo": "torchao"}
+    assert packages.get(name, "bitsandbytes") in narrow.versions
     share = narrow.array("weights").sum() / wide.array("weights").sum()
-    assert share < {"int8": 0.8, "nf4": 0.7, "gguf": 0.5}[name]
+    assert share < {"nf4": 0.7, "gguf": 0.5}.get(name, 0.8)
     pieces = ["costs"]
     if not isinstance(card, ClipCard):
         pieces = ["costs.flash.prefill", "costs.flash.step", "costs.eager-one.prefill"]
