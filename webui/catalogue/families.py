@@ -26,6 +26,7 @@ class Family:
 
 
 _WRITING_VALUES: Values = {
+    "quantization": ("none", "int8", "nf4"),
     "precision": ("bf16", "fp16", "fp32"),
     "offload": ("none", "leaf"),
     "attention": ("sdpa", "eager"),
@@ -48,6 +49,7 @@ FAMILIES = {
             "step_cache_threshold",
             "step_cache_interval",
             "quantization",
+            "gguf_type",
             "ffn_chunks",
             "text_encoder",
             "image_encoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from webui.core.gguf import GGUF, GGUF_MIXES
 from webui.core.setting import SettingSpec, SettingValue
 from webui.core.text import Text
 
@@ -60,20 +61,42 @@ SETTINGS: dict[str, SettingSpec] = {
         ),
         SettingSpec(
             name="quantization",
-            choices=(NOT_QUANTIZED, "int8", "nf4"),
+            choices=(NOT_QUANTIZED, "int8", "nf4", "int8wo", "fp8wo", GGUF),
             default=NOT_QUANTIZED,
             label=Text("Quantisation", "量化"),
             info=Text(
                 "Weights of the transformer or the language model in 8 or 4 bits: a half or a "
                 "quarter of their memory, a somewhat other result, and slower steps on most cards. "
-                "Never chosen unasked.",
+                "gguf takes them from a GGUF file in the model's folder. Never chosen unasked.",
                 "以 8 位或 4 位存放 Transformer 或语言模型的权重：其显存减为一半或四分之一，"
-                "结果略有不同，多数显卡上每步更慢。不会自动选用。",
+                "结果略有不同，多数显卡上每步更慢。gguf 从模型文件夹中的 GGUF 文件读取权重。"
+                "不会自动选用。",
             ),
             choice_labels={
                 NOT_QUANTIZED: Text("none", "不量化"),
                 "int8": Text("int8 (bitsandbytes)", "int8：8 位（bitsandbytes）"),
                 "nf4": Text("nf4: 4 bits (bitsandbytes)", "nf4：4 位（bitsandbytes）"),
+                "int8wo": Text("int8wo (torchao)", "int8wo：8 位（torchao）"),
+                "fp8wo": Text("fp8wo (torchao)", "fp8wo：8 位浮点（torchao）"),
+                GGUF: Text("gguf: from a GGUF file", "gguf：来自 GGUF 文件"),
+            },
+        ),
+        SettingSpec(
+            name="gguf_type",
+            choices=tuple(GGUF_MIXES),
+            default="q8_0",
+            label=Text("GGUF type", "GGUF 类型"),
+            info=Text(
+                "Type of the GGUF file, as in its name: how many bits a weight has.",
+                "GGUF 文件的类型，与文件名一致：每个权重占多少位。",
+            ),
+            only_with=("quantization", GGUF),
+            choice_labels={
+                "q8_0": Text("Q8_0: 8.5 bits", "Q8_0：8.5 位"),
+                "q6_k": Text("Q6_K: 6.6 bits", "Q6_K：6.6 位"),
+                "q5_k_m": Text("Q5_K_M: about 5.9 bits", "Q5_K_M：约 5.9 位"),
+                "q5_k_s": Text("Q5_K_S: 5.5 bits", "Q5_K_S：5.5 位"),
+                "q4_k_m": Text("Q4_K_M: about 5.2 bits", "Q4_K_M：约 5.2 位"),
             },
         ),
         SettingSpec(

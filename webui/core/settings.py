@@ -8,6 +8,7 @@ from typing import Any
 
 from webui.core.errors import BadInput
 from webui.core.fields import shown
+from webui.core.gguf import GGUF
 from webui.core.setting import Settings, SettingSpec, SettingValue, Values
 from webui.core.setting_specs import (
     FIRST_BLOCK,
@@ -121,7 +122,8 @@ def check_settings(
 
 UNQUANTIZED_ONLY: Values = {"precision": ("fp32", FP8), "offload": ("block", "leaf")}
 """What quantised weights rule out: their layers compute in bf16 or fp16, and the streaming of the
-library moves parameters, but not the scales that quantised layers keep beside them."""
+library moves parameters, but not the scales that quantised layers keep beside them. GGUF has its
+scales within the blocks, so it can be streamed."""
 
 
 def refused_together(settings: Mapping[str, SettingValue]) -> BadInput | None:
@@ -142,7 +144,7 @@ def _refused_quantized(settings: Mapping[str, SettingValue]) -> BadInput | None:
         return None
     for name, ruled_out in UNQUANTIZED_ONLY.items():
         value = settings.get(name)
-        if value in ruled_out:
+        if value in ruled_out and (name, quantization) != ("offload", GGUF):
             allowed = {"precision": ("bf16", "fp16"), "offload": ("none", "model")}[name]
             return BadInput(
                 f"settings.{name}",
@@ -191,7 +193,10 @@ def unquantized(settings: Settings) -> Settings:
     """The settings, with weights as they are in the files."""
     if "quantization" not in settings:
         return settings
-    return settings | {"quantization": NOT_QUANTIZED}
+    whole = settings | {"quantization": NOT_QUANTIZED}
+    if "gguf_type" in settings:
+        whole["gguf_type"] = SETTINGS["gguf_type"].default
+    return whole
 
 
 def with_defaults(

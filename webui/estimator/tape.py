@@ -82,6 +82,8 @@ class Tape:
     slot: np.ndarray
     coefficients: np.ndarray
     terms: Terms = ()
+    places: np.ndarray | None = None
+    """Of a run with weights in blocks: in which the weight is that an event is about (N)."""
 
     @cached_property
     def products(self) -> Terms:
@@ -172,6 +174,8 @@ class Tape:
             f"{prefix}.rows": rows,
             f"{prefix}.index": index.reshape(-1).astype(np.int32),
         }
+        if self.places is not None:
+            arrays[f"{prefix}.places"] = self.places
         if self.terms:
             arrays[f"{prefix}.terms"] = np.array(["*".join(names) for names in self.terms])
         return arrays
@@ -184,6 +188,7 @@ class Tape:
             slot=arrays[f"{prefix}.slot"],
             coefficients=arrays[f"{prefix}.rows"][arrays[f"{prefix}.index"]],
             terms=read_terms(arrays[f"{prefix}.terms"]) if f"{prefix}.terms" in arrays else (),
+            places=arrays.get(f"{prefix}.places"),
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from webui.core.errors import NotFound
+from webui.core.gguf import GGUF, GGUF_MIXES
 from webui.core.keys import ByIdentity
 from webui.core.model import ModelCard
 from webui.core.settings import FP8, NOT_QUANTIZED, Settings
 from webui.core.text import Text
-from webui.estimator.tape import Tape
+from webui.estimator.tape import COSTS, LOAD, Tape
 
 FOLDER = Path(__file__).parent / "templates"
 HALF_PRECISIONS = ("bf16", "fp16", FP8)
@@ -48,11 +49,16 @@ def text_name(name: str, precision: str) -> str:
     return f"{FP16}.{name}" if precision == FP16 else name
 
 
-QUANTIZATIONS = ("int8", "nf4")
+QUANTIZATIONS = ("int8", "nf4", "int8wo", "fp8wo", GGUF)
 """Values of the setting `quantization` that have templates of their own, traced in bf16: with fp16
-the layers of int8 make one copy fewer of what they take in."""
+the layers of int8 make one copy fewer of what they take in. Which of them a model knows its card
+says."""
 _QUANTIZED = ("transformer", "model")
 """The parts whose weights the setting is about."""
+
+
+_OF_TYPE = ":"
+"""Between a part's name and the type of its GGUF file: one template serves all types."""
 
 
 def stored_part(part: str, settings: Settings) -> str:
@@ -60,6 +66,8 @@ def stored_part(part: str, settings: Settings) -> str:
     quantization = settings.get("quantization", NOT_QUANTIZED)
     if part not in _QUANTIZED or quantization == NOT_QUANTIZED:
         return part
+    if quantization == GGUF:
+        quantization += _OF_TYPE + str(settings["gguf_type"])
     return f"{part}_{quantization}"
 
 
@@ -143,6 +151,64 @@ class Template:
         return self._segments[name]
 
 
+_USUAL, _FINER = 1, 2
+"""Places of tensors and events (`webui.tracing.gguf.PLACES`)."""
+
+
+class BlockTemplate(Template):
+    """A template with weights in GGUF blocks, as it is with a type of file.
+
+    It was traced with one type. What a type changes is in proportion to the values of a weight: its
+    bytes, and what restoring it takes.
+    """
+
+    def __init__(self, traced: Template, gguf_type: str) -> None:
+        self._traced = traced
+        self.about = traced.about
+        self._tapes = {}
+        names = [str(name) for name in traced.array("kinds.names")]
+        kinds = traced.array("kinds")
+        self._was = kinds[[names.index(str(name)) for name in traced.array("kinds.traced")]]
+        self._now = kinds[[names.index(name) for name in GGUF_MIXES[gguf_type]]]
+
+    def array(self, name: str) -> np.ndarray:
+        """As the template's; weights and costs are those of the type."""
+        found = self._traced.array(name)
+        if name == "weights":
+            places = self._traced.array("weights.places")
+            changed: np.ndarray = np.rint(found * self._factors(_STORED)[places]).astype(np.int64)
+            return changed
+        if name == "costs":
+            found = found.copy()
+            layers, values = self._layers_and_values()
+            for row, column, count in (("bytes", _MOVED, values), ("kernels", _KERNELS, layers)):
+                more = (self._now - self._was)[:, column] @ count
+                found[COSTS.index(row), 0] += more
+        return found
+
+    def tape(self, name: str) -> Tape:
+        if name not in self._tapes:
+            tape = self._traced.tape(name)
+            stored, beside = (self._factors(column)[tape.places] for column in (_STORED, _BESIDE))
+            factors = np.where(tape.kind == LOAD, stored, beside)
+            self._tapes[name] = replace(tape, coefficients=tape.coefficients * factors[:, None])
+        return self._tapes[name]
+
+    def _factors(self, column: int) -> np.ndarray:
+        """What the traced type's bytes are multiplied by, for each place."""
+        return np.array([1.0, *(self._now[:, column] / self._was[:, column])])
+
+    def _layers_and_values(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the weights in usual blocks and in finer ones: how many, and their values."""
+        sizes, places = self._traced.array("weights"), self._traced.array("weights.places")
+        layers = np.array([(places == place).sum() for place in (_USUAL, _FINER)])
+        totals = np.array([sizes[places == place].sum() for place in (_USUAL, _FINER)])
+        return layers, totals / self._was[:, _STORED]
+
+
+_STORED, _BESIDE, _MOVED, _KERNELS = range(4)
+"""Columns of the array `kinds` (`webui.tracing.gguf.measured`)."""
+
 _CONFIGS_OF = {
     "text": ("text_encoder",),
     "transformer": ("transformer", "vae", "scheduler"),
@@ -182,14 +248,15 @@ def parts_of(card: ModelCard) -> tuple[str, ...]:
 
 
 def quantized_parts(card: ModelCard) -> tuple[str, ...]:
-    """The parts with quantised weights that a model has templates of."""
+    """The parts with quantised weights that a model has templates of; GGUF's is for all types."""
     if "quantization" not in card.settings:
         return ()
     return tuple(
         f"{part}_{quantization}"
         for part in parts_of(card)
         if part in _QUANTIZED
-        for quantization in QUANTIZATIONS
+        for quantization in card.setting_values.get("quantization", QUANTIZATIONS)
+        if quantization != NOT_QUANTIZED
     )
 
 
@@ -206,6 +273,7 @@ def _digest(part: str, card: ByIdentity[ModelCard]) -> str:
 
 def template_name(card: ModelCard, part: str, width: str) -> str:
     """File name: models whose component has the same configuration share the template."""
+    part = part.partition(_OF_TYPE)[0]
     return f"{card.family}-{part}-{_digest(part, ByIdentity(card))}.{width}.npz"
 
 
@@ -215,7 +283,8 @@ def find_template(card: ModelCard, part: str, width: str) -> Template:
     Raises:
         NotFound: it was never traced.
     """
-    found = _load(template_name(card, part, width), _source)
+    gguf_type = part.partition(_OF_TYPE)[2]
+    found = _load(template_name(card, part, width), _source, gguf_type)
     if found is None:
         raise NotFound(
             Text(
@@ -266,7 +335,10 @@ def use_local_folder(folder: Path) -> None:
 
 
 @lru_cache(maxsize=512)
-def _load(name: str, source: Source) -> Template | None:
+def _load(name: str, source: Source, gguf_type: str = "") -> Template | None:
+    if gguf_type:
+        traced = _load(name, source)
+        return None if traced is None else BlockTemplate(traced, gguf_type)
     candidates = (folder / name for folder in (*source.folders, FOLDER))
     path = next((path for path in candidates if path.is_file()), None)
     return Template(path) if path is not None else None

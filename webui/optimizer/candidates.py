@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from webui.core.clip import ClipRequest
+from webui.core.gguf import GGUF
 from webui.core.model import ModelCard
 from webui.core.pages import PageRequest
 from webui.core.request import Request
@@ -21,6 +22,7 @@ from webui.estimator.target import Target
 
 GPU_ONLY = (
     "quantization",
+    "gguf_type",
     "offload",
     "text_encoder",
     "image_encoder",
@@ -32,6 +34,7 @@ GPU_KERNELS = {"flash", "sage", "xformers"}
 """Values of `attention` that are kernels for GPUs."""
 _ON_PROCESSOR: Settings = {
     "quantization": NOT_QUANTIZED,
+    "gguf_type": SETTINGS["gguf_type"].default,
     "offload": "none",
     "text_encoder": "gpu",
     "image_encoder": "gpu",
@@ -93,6 +96,7 @@ def open_values(
         "decode_chunk": [frames, *(n for n in AUTO_CHUNKS if n < frames)],
         # Fewer bits change the result: only who names them gets them.
         "quantization": [NOT_QUANTIZED],
+        "gguf_type": [SETTINGS["gguf_type"].default],
         "offload": ["none", "model", "leaf", "block"],
         "ffn_chunks": [1, AUTO_PIECES],
         "split_guidance": [False, True],
@@ -196,8 +200,16 @@ FP8_COST = 4.0
 """More than tiles and a VAE in bf16 together: fp8 changes the picture itself."""
 STEP_CACHE_COST = 8.0
 """More than fp8: whole steps are guessed."""
-QUANTIZATION_COST = {NOT_QUANTIZED: 0.0, "int8": 5.0, "nf4": 6.0}
-"""More than fp8, as the order of means has it; fewer bits cost more."""
+QUANTIZATION_COST = {
+    NOT_QUANTIZED: 0.0,
+    "int8": 5.0,
+    "nf4": 6.0,
+    "int8wo": 5.0,
+    "fp8wo": 5.0,
+    GGUF: 5.0,
+}
+"""More than fp8, as the order of means has it; fewer bits cost more. Who names a GGUF file has
+said how many."""
 
 
 def quality_cost(settings: Settings) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from webui.core.clip import ClipRequest
+from webui.core.gguf import GGUF
 from webui.core.model import ModelCard
 from webui.core.plan import Choice, Estimate
 from webui.core.request import Request
@@ -73,6 +74,9 @@ _NAMES: dict[tuple[str, SettingValue], Text] = {
     ("precision", FP8): Text("transformer stored in fp8", "Transformer 以 fp8 存储"),
     ("quantization", "int8"): Text("weights in 8 bits (int8)", "权重以 8 位存放（int8）"),
     ("quantization", "nf4"): Text("weights in 4 bits (nf4)", "权重以 4 位存放（nf4）"),
+    ("quantization", "int8wo"): Text("weights in 8 bits (int8wo)", "权重以 8 位存放（int8wo）"),
+    ("quantization", "fp8wo"): Text("weights in 8 bits (fp8wo)", "权重以 8 位存放（fp8wo）"),
+    ("quantization", GGUF): Text("weights in GGUF blocks (gguf)", "权重以 GGUF 块存放（gguf）"),
     ("offload", "model"): Text("one component on the card at a time", "一次只放一个组件到显卡"),
     ("offload", "leaf"): Text("leaf streaming", "逐层流式传输"),
     ("offload", "block"): Text("block streaming", "逐块流式传输"),

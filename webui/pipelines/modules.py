@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,9 +53,18 @@ def owned_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     """Parameters, buffers and what quantised layers keep beside them, each once."""
     seen: set[int] = set()
     for tensor in (*module.parameters(), *module.buffers(), *quantization_statistics(module)):
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield tensor
+        for part in _parts(tensor):
+            if id(part) not in seen:
+                seen.add(id(part))
+                yield part
+
+
+def _parts(tensor: Any) -> Iterator[torch.Tensor]:
+    """What a tensor consists of: torchao's of values and scales, all others of themselves."""
+    if is_traceable_wrapper_subclass(tensor):
+        yield from (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
+    else:
+        yield tensor
 
 
 def quantization_statistics(module: nn.Module) -> Iterator[torch.Tensor]:

@@ -7,6 +7,7 @@ work instead of values, so that its weights come once and not once a piece.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -56,6 +57,18 @@ _HELD: dict[type[nn.Module], type[nn.Module]] = {
 def make_holdable(module: nn.Module) -> None:
     """Lets the layer be held; layers of another make are left alone."""
     module.__class__ = _HELD.get(type(module), type(module))
+
+
+def hold_as(module: nn.Module, other: nn.Module) -> None:
+    """Lets the other layer be held if the module can be: it has taken the module's place."""
+    if isinstance(module, _Held) and not isinstance(other, _Held):
+        kind: Any = type(other)
+        other.__class__ = _held_kind(kind)
+
+
+@cache
+def _held_kind(kind: Any) -> Any:
+    return type(f"_Held{kind.__name__}", (_Held, kind), {})
 
 
 def hold(module: nn.Module, work: Callable[[], Any]) -> Any:

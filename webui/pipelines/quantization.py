@@ -1,5 +1,7 @@
 """Weights in fewer bits: the setting `quantization`, by bitsandbytes.
 
+`weight_only` has the values that torchao makes, `gguf` that of files in blocks.
+
 The libraries' own configurations and lists decide which layers are replaced and by what. Their
 `from_pretrained` quantises files of one layout, and only on a GPU; here the layers are filled one
 by one from weights that wait on the host, whatever way those came (files of either layout, random):
@@ -21,9 +23,12 @@ from torch import nn
 from transformers.quantizers.base import HfQuantizer
 
 from webui.core.errors import MissingDependency
+from webui.core.gguf import GGUF
 from webui.core.settings import NOT_QUANTIZED
 from webui.core.text import Text
+from webui.pipelines.gguf import put_blocks
 from webui.pipelines.modules import DTYPES
+from webui.pipelines.weight_only import CONFIGS, narrow, narrow_weights
 
 _PROBED = 64
 """Rows and columns of the layer that is tried: a whole block of 4-bit values."""
@@ -38,6 +43,19 @@ def is_quantized(settings: Mapping[str, Any]) -> bool:
     return quantization_of(settings) != NOT_QUANTIZED
 
 
+def quantizes(settings: Mapping[str, Any]) -> bool:
+    """Whether weights are read as they are and quantised here; GGUF's come quantised."""
+    return quantization_of(settings) not in (NOT_QUANTIZED, GGUF)
+
+
+def quantize_meta(module: Any, settings: Mapping[str, Any]) -> None:
+    """As `quantize`, or with the layers of GGUF, for a module on meta."""
+    if quantization_of(settings) == GGUF:
+        put_blocks(module, settings, torch.device("meta"))
+    elif is_quantized(settings):
+        quantize(module, settings, torch.device("meta"))
+
+
 def quantize(module: Any, settings: Mapping[str, Any], device: torch.device) -> None:
     """Replaces a model's linear layers by quantised ones on the device, in place.
 
@@ -49,10 +67,13 @@ def quantize(module: Any, settings: Mapping[str, Any], device: torch.device) -> 
         device: where the layers are quantised, and stay.
 
     Raises:
-        MissingDependency: no bitsandbytes that works on the device.
+        MissingDependency: no library that works on the device.
     """
     name, dtype = quantization_of(settings), DTYPES[str(settings["precision"])]
     check_quantization(name, device)
+    if name in CONFIGS:
+        narrow_weights(module, name, device)
+        return
     wide = {path: layer for path, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     _replace(module, name, dtype)
     with _tables(device):
@@ -65,29 +86,21 @@ def check_quantization(name: str, device: torch.device) -> None:
     """Tries a small layer: that the library can be imported says little of this device.
 
     Raises:
-        MissingDependency: there is no bitsandbytes, or it does not work there.
+        MissingDependency: there is no such library, or it does not work there.
     """
+    library = "torchao" if name in CONFIGS else "bitsandbytes"
     try:
-        bitsandbytes = import_module("bitsandbytes")
-        if device.type == "meta":
+        if _works(name, device):
             return
-        layer = _layer_kinds(bitsandbytes)[name](_PROBED)
-        with _tables(device):
-            _fill(layer, nn.Linear(_PROBED, _PROBED, dtype=torch.float16), device)
-        layer.bias.data = layer.bias.data.to(device)
-        values = torch.ones((1, _PROBED), dtype=torch.float16, device=device)
-        with torch.no_grad():
-            if bool(torch.isfinite(layer.eval()(values)).all()):
-                return
     except torch.OutOfMemoryError:
         raise
     # It looks for CUDA's libraries while it is imported, and fails in many ways.
     except Exception:
-        logging.getLogger(__name__).warning("bitsandbytes does not work here", exc_info=True)
+        logging.getLogger(__name__).warning("%s does not work here", library, exc_info=True)
     raise MissingDependency(
         Text(
-            f"Quantisation to {name} needs a bitsandbytes that works on this device.",
-            f"量化为 {name} 需要能在此设备上工作的 bitsandbytes。",
+            f"Quantisation to {name} needs a {library} that works on this device.",
+            f"量化为 {name} 需要能在此设备上工作的 {library}。",
         ),
         Text(
             'Install the extra: pip install -e ".[gpu]"; or use quantization: none.',
@@ -95,6 +108,28 @@ def check_quantization(name: str, device: torch.device) -> None:
         ),
         "settings.quantization",
     )
+
+
+def _works(name: str, device: torch.device) -> bool:
+    """Whether a small layer computes on the device; on meta, whether the library is there."""
+    dtype = torch.bfloat16 if name in CONFIGS else torch.float16
+    layer: Any = nn.Linear(_PROBED, _PROBED, dtype=dtype)
+    if name in CONFIGS:
+        import_module("torchao.quantization")
+        if device.type == "meta":
+            return True
+        narrow(layer, name, device)
+    else:
+        bitsandbytes = import_module("bitsandbytes")
+        if device.type == "meta":
+            return True
+        wide, layer = layer, _layer_kinds(bitsandbytes)[name](_PROBED)
+        with _tables(device):
+            _fill(layer, wide, device)
+    layer.bias.data = layer.bias.data.to(device)
+    values = torch.ones((1, _PROBED), dtype=dtype, device=device)
+    with torch.no_grad():
+        return bool(torch.isfinite(layer.eval()(values)).all())
 
 
 def _replace(module: Any, name: str, dtype: torch.dtype) -> None:

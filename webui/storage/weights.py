@@ -126,6 +126,8 @@ def missing_parts(folder: Path, card: ModelCard) -> list[str]:
             continue
         if not (folder / component / "config.json").is_file():
             lacking.append(f"{component}/config.json")
+        if component == "transformer" and _has_gguf(folder):
+            continue
         lacking.extend(f"{component}/{name}" for name in _missing_shards(folder / component, stem))
     return lacking
 
@@ -143,6 +145,12 @@ def _missing_shards(folder: Path, stem: str) -> list[str]:
         for name in sorted(set(index.get("weight_map", {}).values()))
         if not _has_bytes(folder / str(name))
     ]
+
+
+def _has_gguf(folder: Path) -> bool:
+    """Whether the transformer is there in GGUF, for `quantization: gguf`."""
+    places = (folder / "transformer", folder)
+    return any(_has_bytes(path) for place in places for path in place.glob("*.gguf"))
 
 
 def _configured(card: ModelCard, folder: Path) -> WeightsSource:
@@ -172,7 +180,8 @@ def _layout(folder: Path) -> str | None:
 
 def _missing_original(folder: Path) -> list[str]:
     lacking = [name for name in _ORIGINAL_FILES if not _has_bytes(folder / name)]
-    lacking += _missing_shards(folder, "diffusion_pytorch_model")
+    if not _has_gguf(folder):
+        lacking += _missing_shards(folder, "diffusion_pytorch_model")
     if not (folder / _ORIGINAL_TOKENIZER).is_dir():
         lacking.append(_ORIGINAL_TOKENIZER.as_posix())
     return lacking

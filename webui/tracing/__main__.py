@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from webui.catalogue import load_cards, load_models
+from webui.core.gguf import GGUF
 from webui.core.model import ModelCard
 from webui.estimator.templates import (
     FOLDER,
@@ -40,7 +41,7 @@ REPRESENTATIVE = {"half": "bf16", "full": "fp32"}
 def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[Path]:
     """Writes the templates of all parts of a model at both widths, the quantised ones at half.
 
-    Without bitsandbytes the quantised ones are left out.
+    Quantised ones whose library is not installed are left out.
 
     Args:
         card: the model.
@@ -62,7 +63,8 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
         **{name: version(name) for name in getattr(family, "LIBRARIES", ())},
     }
     written = []
-    quantized = quantized_parts(card) if find_spec("bitsandbytes") else ()
+    quantized = {part: _library_of(part) for part in quantized_parts(card)}
+    quantized = {part: name for part, name in quantized.items() if find_spec(name)}
     for part in (*parts_of(card), *quantized):
         if only is not None and part != only:
             continue
@@ -70,7 +72,7 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
             precision = REPRESENTATIVE[width]
             made_with = versions
             if part in quantized:
-                made_with = versions | {"bitsandbytes": version("bitsandbytes")}
+                made_with = versions | {quantized[part]: version(quantized[part])}
             about = {
                 "model": card.name,
                 "part": part,
@@ -86,6 +88,14 @@ def trace_model(card: ModelCard, folder: Path, only: str | None = None) -> list[
             unfinished.replace(path)
             written.append(path)
     return written
+
+
+def _library_of(part: str) -> str:
+    """The package that stores a quantised part."""
+    return _PACKAGES.get(part.rpartition("_")[2], "bitsandbytes")
+
+
+_PACKAGES = {GGUF: "gguf", "int8wo": "torchao", "fp8wo": "torchao"}
 
 
 def main() -> int:

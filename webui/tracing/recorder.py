@@ -7,7 +7,7 @@ operations' cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,7 @@ class Event:
     slot: int
     size_bytes: int = 0
     mark: str = ""
+    """Of a MARK its name; of others what is noted of the weight that they are about."""
     costs: dict[str, float] = field(default_factory=dict)
     """At a MARK: the cost of the recording up to here."""
 
@@ -65,6 +66,8 @@ class Recorder(LiveBytes):
     """What a check in the run comes to."""
     true_values = 0
     """How many values of a mask are true, where a run picks those."""
+    mark_of: Callable[[Any], str] = staticmethod(lambda _: "")
+    """What is noted of a weight that comes to the device."""
 
     def __init__(self) -> None:
         super().__init__(device_types=("meta",))
@@ -101,12 +104,13 @@ class Recorder(LiveBytes):
         """The slot of a tensor's storage."""
         return self._live[tensor.untyped_storage()._cdata][0]
 
-    def load_weights(self, sizes_bytes: Iterable[int]) -> list[int]:
+    def load_weights(self, weights: Iterable[torch.Tensor]) -> list[int]:
         """Weights come to the device on the copy stream; returns their slots."""
         slots = []
-        for size_bytes in sizes_bytes:
+        for weight in weights:
             self._loads -= 1
-            self.recording.events.append(Event(LOAD, self._loads, size_bytes))
+            event = Event(LOAD, self._loads, weight.nbytes, mark=self.mark_of(weight))
+            self.recording.events.append(event)
             slots.append(self._loads)
         return slots
 

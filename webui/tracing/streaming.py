@@ -47,7 +47,7 @@ def recorded_streaming(
 
     def onload(group: Any) -> None:
         if id(group) not in on_card:
-            on_card[id(group)] = recorder.load_weights(_sizes(group))
+            on_card[id(group)] = recorder.load_weights(_tensors(group))
 
     def offload(group: Any) -> None:
         recorder.drop_weights(on_card.pop(id(group), ()))
@@ -78,12 +78,12 @@ def recorded_streaming(
             setattr(owner, name, value)
 
 
-def _sizes(group: Any) -> list[int]:
-    """Bytes of each tensor of a group, each tensor once."""
+def _tensors(group: Any) -> list[torch.Tensor]:
+    """The tensors of a group, each once."""
     tensors: dict[int, torch.Tensor] = {}
     for module in group.modules:
         for tensor in (*module.parameters(), *module.buffers()):
             tensors[id(tensor)] = tensor
     for tensor in (*group.parameters, *group.buffers):
         tensors[id(tensor)] = tensor
-    return [tensor.nbytes for tensor in tensors.values()]
+    return list(tensors.values())

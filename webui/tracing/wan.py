@@ -9,15 +9,17 @@ import numpy as np
 import torch
 
 from webui.core.clip import ClipCard
+from webui.core.gguf import GGUF
 from webui.core.settings import FP8, Settings
 from webui.estimator.templates import FP16, text_name
 from webui.pipelines import wan
 from webui.tracing.fit import Shape, fit_costs, fit_tape, grid
+from webui.tracing.gguf import TRACED_TYPE, kinds, places_of_weights, restoring
 from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.recorder import Recorder
 from webui.tracing.recording import record_run, weight_sizes
 from webui.tracing.wan_conditions import trace_conditions, trace_image
-from webui.tracing.wan_loop import prepared, trace_loops, trace_quantized_loops, ways_of
+from webui.tracing.wan_loop import MODES, prepared, trace_loops, trace_quantized_loops, ways_of
 from webui.tracing.wan_request import request_of, settings_of
 from webui.tracing.wan_vae import trace_vae
 
@@ -77,14 +79,21 @@ def trace_transformer(card: ClipCard, precision: str) -> Arrays:
 
 
 def trace_quantized(card: ClipCard, precision: str, quantization: str) -> Arrays:
-    """Quantised weights, the denoising loop with them, and a forward pass's cost."""
+    """Quantised weights, the denoising loop with them, and a forward pass's cost.
+
+    GGUF is traced with one type, and with what makes others of it (`webui.tracing.gguf`).
+    """
     card = single_expert(card)
-    settings = settings_of(precision, text_encoder="absent", quantization=quantization)
+    changes = {"quantization": quantization, "gguf_type": TRACED_TYPE}
+    settings = settings_of(precision, text_encoder="absent", **changes)
     pipe = wan.build_meta(card, settings)
     arrays: Arrays = {"weights": weight_sizes(pipe.transformer)}
+    modes = MODES if quantization == GGUF else MODES[:1]
+    if quantization == GGUF:
+        arrays |= kinds() | {"weights.places": places_of_weights(pipe.transformer)}
     arrays["costs"] = _fitted_costs(card, settings)
     for way in ways_of(card):
-        for name, tape in trace_quantized_loops(card, settings, way, request_of).items():
+        for name, tape in trace_quantized_loops(card, settings, way, request_of, modes).items():
             arrays |= tape.to_arrays(f"{way}.{name}" if way else name)
     return arrays
 
@@ -102,7 +111,24 @@ _OF_A_PAIR = ("boundary_ratio", "guidance_2")
 def _fitted_costs(card: ClipCard, settings: Settings) -> np.ndarray:
     """COSTS x monomials of a forward pass."""
     shapes = [*_SHAPES, {"f": 9, "h": 10, "w": 12}]
-    return fit_costs([(shape, step_costs(card, settings, shape)) for shape in shapes], VARIABLES)
+    return fit_costs([(shape, _pass_costs(card, settings, shape)) for shape in shapes], VARIABLES)
+
+
+def _pass_costs(card: ClipCard, settings: Settings, shape: Shape) -> dict[str, float]:
+    """As `step_costs`: blocks are equal, so that two of them tell what all cost."""
+    config = card.configs["transformer"]
+    if config.get("vace_layers"):
+        return step_costs(card, settings, shape)
+    one, two = (
+        step_costs(
+            replace(card, configs={**card.configs, "transformer": {**config, "num_layers": count}}),
+            settings,
+            shape,
+        )
+        for count in (1, 2)
+    )
+    more = int(config["num_layers"]) - 1
+    return {name: one[name] + more * (two[name] - one[name]) for name in one}
 
 
 def step_costs(card: ClipCard, settings: Settings, shape: Shape) -> dict[str, float]:
@@ -111,7 +137,7 @@ def step_costs(card: ClipCard, settings: Settings, shape: Shape) -> dict[str, fl
     request = request_of(card, shape, guidance=1.0, steps=1)
     pipe, embeddings, conditions = prepared(pipe, request, settings)
     recorder = Recorder()
-    with torch.no_grad(), cuda_kernels(), recorder:
+    with torch.no_grad(), cuda_kernels(), recorder, restoring(recorder, settings):
         wan.denoise(pipe, embeddings, request, settings, conditions)
     return recorder.recording.costs
 
@@ -122,6 +148,9 @@ PARTS = {
     "transformer": trace_transformer,
     "transformer_int8": partial(trace_quantized, quantization="int8"),
     "transformer_nf4": partial(trace_quantized, quantization="nf4"),
+    "transformer_int8wo": partial(trace_quantized, quantization="int8wo"),
+    "transformer_fp8wo": partial(trace_quantized, quantization="fp8wo"),
+    "transformer_gguf": partial(trace_quantized, quantization=GGUF),
     "vae": trace_vae,
     "conditions": trace_conditions,
 }

@@ -13,12 +13,14 @@ from diffusers.hooks.layerwise_casting import LayerwiseCastingHook
 from torch import nn
 
 from webui.core.clip import SOLVERS, ClipCard, ClipRequest
+from webui.core.gguf import GGUF
 from webui.core.settings import FP8, Settings
 from webui.estimator.tape import Tape
 from webui.pipelines import wan
 from webui.tracing.fit import Shape, fit_tape
+from webui.tracing.gguf import places_of_events, restoring
 from webui.tracing.pieces import FEW, MANY, first_pieces, with_pieces
-from webui.tracing.recorder import Event
+from webui.tracing.recorder import Event, Recorder
 from webui.tracing.recording import record_run
 from webui.tracing.wan_conditions import GIVEN, given_pictures, unread_clips
 
@@ -98,15 +100,27 @@ def trace_loops(
 
 
 def trace_quantized_loops(
-    card: ClipCard, settings: Settings, way: str, request_of: RequestOf
+    card: ClipCard,
+    settings: Settings,
+    way: str,
+    request_of: RequestOf,
+    modes: tuple[str, ...] = ("resident",),
 ) -> dict[str, Tape]:
-    """The tapes of one way with quantised weights, which stay on the card: with one solver."""
+    """The tapes of one way with quantised weights: with one solver.
+
+    Args:
+        card: the model.
+        settings: of the pipeline.
+        way: of `ways_of`.
+        request_of: makes the request of a shape.
+        modes: of `MODES`, those that the quantised weights go with.
+    """
     tapes = {}
-    for guided, in_pieces in product(GUIDANCE, (False, True)):
+    for mode, guided, in_pieces in product(modes, GUIDANCE, (False, True)):
         workload = {"guidance": GUIDANCE[guided], **dict.fromkeys(ways_of(card)[way], GIVEN)}
-        name = ".".join(["denoise", "resident", guided, "pieces" if in_pieces else TRACED_SOLVER])
+        name = ".".join(["denoise", mode, guided, "pieces" if in_pieces else TRACED_SOLVER])
         asked = workload | {"solver": TRACED_SOLVER}
-        tapes[name] = trace_loop(card, settings, "resident", request_of, in_pieces, asked)
+        tapes[name] = trace_loop(card, settings, mode, request_of, in_pieces, asked)
     return tapes
 
 
@@ -141,18 +155,22 @@ def trace_loop(
             pipe = wan.build_meta(short, settings)
             del pipe.transformer.blocks[BLOCKS:]
             pipe, embeddings, conditions = prepared(pipe, request, settings)
-            return record_run(
-                pipe.transformer,
-                mode,
-                lambda: wan.denoise(pipe, embeddings, request, chosen, conditions),
-            ).events
+
+            def run(recorder: Recorder) -> None:
+                with restoring(recorder, settings):
+                    wan.denoise(pipe, embeddings, request, chosen, conditions)
+
+            return record_run(pipe.transformer, mode, run, wants_recorder=True).events
 
     chunks = FEW if in_pieces else 1
     recordings = [({"n": _values(shape)}, record(shape, chunks)) for shape in SHAPES]
     tape = fit_tape(recordings, VARIABLES)
-    if not in_pieces:
-        return tape
-    return with_pieces(tape, recordings[-1][1], record(SHAPES[-1], MANY))
+    last = recordings[-1][1]
+    if in_pieces:
+        tape = with_pieces(tape, last, record(SHAPES[-1], MANY))
+    if settings["quantization"] == GGUF:
+        tape = replace(tape, places=places_of_events(last))
+    return tape
 
 
 def _values(shape: Shape) -> int:

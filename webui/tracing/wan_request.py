@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from webui.core.clip import ClipCard, ClipRequest
-from webui.core.settings import NOT_QUANTIZED, Settings
+from webui.core.settings import NOT_QUANTIZED, SETTINGS, Settings
 from webui.tracing.fit import Shape
 
 STEPS = 3
@@ -37,6 +37,7 @@ def settings_of(precision: str, **changes: Any) -> Settings:
     settings: Settings = {
         "precision": precision,
         "quantization": NOT_QUANTIZED,
+        "gguf_type": SETTINGS["gguf_type"].default,
         "vae_precision": precision,
         "text_encoder": "gpu",
         "image_encoder": "gpu",

@@ -38,6 +38,7 @@ from webui.worker.reporting import JobReport
 LOAD_SETTINGS = (
     "precision",
     "quantization",
+    "gguf_type",
     "offload",
     "text_encoder",
     "image_encoder",

@@ -200,6 +200,7 @@ def test_defaults_of_estimate() -> None:
         "precision": "bf16",
         "offload": "none",
         "quantization": "none",
+        "gguf_type": "q8_0",
         "attention": "sdpa",
         "step_cache": "none",
         "step_cache_threshold": 5,
@@ -259,7 +260,7 @@ def test_snapping_sides(side: int) -> None:
     assert parse(height=snapped).height == snapped
 
 
-@pytest.mark.parametrize("name", ["int8", "nf4"])
+@pytest.mark.parametrize("name", ["int8", "nf4", "int8wo", "fp8wo"])
 @pytest.mark.parametrize(
     ("other", "value", "hint"),
     [
@@ -277,6 +278,20 @@ def test_what_quantised_weights_do_not_go_with(
     assert error.field == f"settings.{other}"
     assert name in error.message.en and hint in error.hint.en and hint[:9] in error.hint.zh
     parse(model="wan2.1-t2v-1.3b", settings=settings | {"quantization": "none"})
+
+
+def test_weights_in_gguf_blocks_may_be_streamed() -> None:
+    settings = {"quantization": "gguf", "gguf_type": "q4_k_m", "offload": "leaf"}
+    assert parse(model="wan2.1-t2v-1.3b", settings=settings).settings == settings
+    for precision in ("fp8", "fp32"):
+        error = refused(
+            {"model": "wan2.1-t2v-1.3b", "settings": settings | {"precision": precision}}
+        )
+        assert error.field == "settings.precision" and "gguf" in error.message.en
+    error = refused({"model": "wan2.1-t2v-1.3b", "settings": {"gguf_type": "Q4_K_M"}})
+    assert error.field == "settings.gguf_type" and "q4_k_m" in error.hint.en
+    wrong = {"model": "qwen3-4b", "prompt_tokens": 9, "settings": {"quantization": "gguf"}}
+    assert refused(wrong).field == "settings.quantization"
 
 
 def test_a_model_without_quantised_templates_does_not_offer_it() -> None:

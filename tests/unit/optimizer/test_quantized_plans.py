@@ -39,7 +39,7 @@ def test_quantisation_is_for_who_names_it() -> None:
         assert settings["quantization"] == "none"
 
 
-@pytest.mark.parametrize("name", ["int8", "nf4"])
+@pytest.mark.parametrize("name", ["int8", "nf4", "int8wo", "fp8wo"])
 def test_quantised_weights_are_planned_with_what_they_go_with(name: str) -> None:
     request = parse(**FULL, settings={"quantization": name})
     target = target_on("rtx-3060-12gb")
@@ -51,6 +51,35 @@ def test_quantised_weights_are_planned_with_what_they_go_with(name: str) -> None
     told = [reason for reason in made.reasons if f"({name})" in reason.en]
     assert len(told) == 1 and "while denoising" in told[0].en and f"{name}" in told[0].zh
     assert re.search(r"-[\d.]+ [GM]iB", told[0].en)
+
+
+def test_weights_in_blocks_are_planned_streamed_too() -> None:
+    asked = {"quantization": "gguf", "gguf_type": "q4_k_m"}
+    request = parse(**FULL, settings=asked)
+    tried = list(candidates(find_model(WAN), request, target_on("rtx-3060-12gb")))
+    assert {settings["offload"] for settings in tried} == {"none", "model", "block", "leaf"}
+    made = plan("rtx-3060-12gb", **FULL, settings=asked)
+    assert made.estimate.fits and made.estimate.settings["gguf_type"] == "q4_k_m"
+    assert len([reason for reason in made.reasons if "gguf" in reason.en]) == 1
+
+
+def test_finer_blocks_take_more_memory_and_streamed_ones_less_time_than_whole_weights() -> None:
+    target = target_on("rtx-4090")
+    found = {}
+    for name in ("q4_k_m", "q5_k_m", "q6_k", "q8_0"):
+        asked = {"quantization": "gguf", "gguf_type": name}
+        settings = with_defaults(asked, find_model(WAN).settings)
+        made = estimate(find_model(WAN), parse(**FULL), settings, target)
+        found[name] = next(p.resident_bytes for p in made.phases if p.name == "denoise")
+    assert list(found.values()) == sorted(found.values())
+    small = parse(model="wan2.1-t2v-14b", frames=5, height=480, width=832)
+    seconds = {}
+    for name in ("none", "gguf"):
+        asked = {"quantization": name, "gguf_type": "q4_k_m", "offload": "leaf"}
+        settings = with_defaults(asked, find_model("wan2.1-t2v-14b").settings)
+        made = estimate(find_model("wan2.1-t2v-14b"), small, settings, target)
+        seconds[name] = next(p.seconds for p in made.phases if p.name == "denoise")
+    assert seconds["gguf"] < 0.8 * seconds["none"]
 
 
 def test_fewer_bits_take_less_memory() -> None:

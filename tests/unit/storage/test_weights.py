@@ -75,6 +75,20 @@ def test_an_empty_shard_is_not_a_shard(tmp_path, checkpoint_files):
         find_weights(WAN, configured(folder))
 
 
+@pytest.mark.parametrize("place", ["transformer/any-Q4_K_M.gguf", "any-Q4_K_M.gguf"])
+def test_a_transformer_in_gguf_is_enough(tmp_path, checkpoint_files, place):
+    files = {
+        name: data
+        for name, data in checkpoint_files(10).items()
+        if not (name.startswith("transformer/") and "safetensors" in name)
+    }
+    folder = write_files(tmp_path / "w", files)
+    with pytest.raises(MissingWeights, match="transformer"):
+        find_weights(WAN, configured(folder))
+    write_files(folder, {place: b"GGUF"})
+    assert find_weights(WAN, configured(folder)).kind == "diffusers"
+
+
 def test_the_original_layout_is_taken(tmp_path):
     files = {
         "Wan2.1_VAE.pth": b"v",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from webui.catalogue import find_model, load_cards
 from webui.core.clip import ClipCard
@@ -24,8 +25,9 @@ from webui.estimator.wan import WanMemory
 from webui.pipelines import wan
 from webui.pipelines.modules import owned_tensors
 from webui.tracing import language, quantized, qwen_vl
+from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.pieces import first_pieces
-from webui.tracing.recorder import MARK, Event
+from webui.tracing.recorder import MARK, Event, Recorder
 from webui.tracing.recording import record_run, weight_sizes
 from webui.tracing.wan import single_expert, step_costs
 from webui.tracing.wan_conditions import GIVEN
@@ -64,6 +66,8 @@ DENOISE = [
     ("wan2.1-i2v-14b-480p", "nf4", 5.0, 1, {"f": 9, "h": 44, "w": 44}),
     ("wan2.2-ti2v-5b", "int8", 1.0, 1, {"f": 6, "h": 32, "w": 32}),
     ("wan2.1-vace-1.3b", "nf4", 5.0, 4, {"f": 6, "h": 32, "w": 32}),
+    ("wan2.1-t2v-1.3b", "int8wo", 5.0, 8, {"f": 6, "h": 60, "w": 104}),
+    ("wan2.1-t2v-14b", "fp8wo", 1.0, 1, {"f": 2, "h": 16, "w": 16}),
 ]
 
 
@@ -89,7 +93,58 @@ def test_denoise(model, name, guidance, pieces, shape) -> None:
     assert events.peak_live_bytes() - events.resident_bytes == pytest.approx(expected, rel=EXACT)
 
 
-@pytest.mark.parametrize("name", ["int8", "nf4"])
+GGUF = [
+    ("wan2.1-t2v-1.3b", "q8_0", "none", 5.0, 1, {"f": 6, "h": 60, "w": 104}),
+    ("wan2.1-t2v-14b", "q4_k_m", "leaf", 5.0, 8, {"f": 6, "h": 60, "w": 104}),
+    ("wan2.2-ti2v-5b", "q5_k_m", "leaf", 1.0, 1, {"f": 3, "h": 32, "w": 32}),
+    ("wan2.1-vace-1.3b", "q6_k", "block", 1.0, 1, {"f": 2, "h": 16, "w": 16}),
+    ("wan2.1-t2v-1.3b", "q5_k_s", "none", 1.0, 4, {"f": 1, "h": 16, "w": 16}),
+]
+
+
+@pytest.mark.parametrize(("model", "name", "offload", "guidance", "pieces", "shape"), GGUF)
+def test_denoise_with_weights_in_blocks(model, name, offload, guidance, pieces, shape) -> None:
+    """One template for all types of files, against the library's own restoring of each."""
+    card = find_model(model)
+    asked = {"quantization": "gguf", "gguf_type": name, "offload": offload, "ffn_chunks": pieces}
+    settings = with_defaults({"text_encoder": "absent", **asked}, card.settings)
+    request = request_of(card, shape, guidance=guidance)
+    pipe = wan.build_meta(card, settings)
+    del pipe.transformer.blocks[BLOCKS:]
+    pipe, embeddings, conditions = prepared(pipe, request, settings)
+    with first_pieces():
+        made = record_run(
+            pipe.transformer,
+            "resident" if offload == "none" else offload,
+            lambda: wan.denoise(pipe, embeddings, request, settings, conditions),
+        )
+    events = WanMemory(card, request, settings, BARE).phase("denoise")
+    expected = live_peaks(made.events)[""]
+    assert events.peak_live_bytes() - events.resident_bytes == pytest.approx(expected, rel=EXACT)
+
+
+@pytest.mark.parametrize("name", ["q8_0", "q5_k_m"])
+def test_weights_and_costs_of_a_transformer_in_blocks(name) -> None:
+    card = single_expert(find_model("wan2.1-t2v-1.3b"))
+    asked = {"text_encoder": "absent", "quantization": "gguf", "gguf_type": name}
+    settings = with_defaults(asked, card.settings)
+    shape = {"f": 4, "h": 20, "w": 30}
+    memory = WanMemory(card, request_of(card, shape), settings, BARE)
+    transformer = wan.build_meta(card, settings).transformer
+    assert memory.weights("transformer").tolist() == weight_sizes(transformer).tolist()
+    found = memory.template("transformer").array("costs") @ cost_monomials(shape, ("f", "h", "w"))
+    pipe = wan.build_meta(card, settings)
+    request = request_of(card, shape, guidance=1.0, steps=1)
+    pipe, embeddings, conditions = prepared(pipe, request, settings)
+    recorder = Recorder()
+    with torch.no_grad(), cuda_kernels(), recorder:
+        wan.denoise(pipe, embeddings, request, settings, conditions)
+    costs = recorder.recording.costs
+    expected = [costs["matmul"], costs["bytes"]]
+    assert [found[0], found[3]] == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["int8", "nf4", "int8wo", "fp8wo"])
 def test_weights_and_costs_of_a_transformer(name) -> None:
     card = single_expert(find_model("wan2.1-t2v-1.3b"))
     settings = with_defaults({"text_encoder": "absent", "quantization": name}, card.settings)
@@ -200,9 +255,11 @@ def test_every_model_that_offers_it_has_templates(offered: str) -> None:
     card, part = OFFERED[offered]
     narrow = find_template(card, part, "half")
     wide = find_template(card, part.split("_")[0], "half")
-    assert "bitsandbytes" in narrow.versions
+    name = part.split("_")[1]
+    packages = {"gguf": "gguf", "int8wo": "torchao", "fp8wo": "torchao"}
+    assert packages.get(name, "bitsandbytes") in narrow.versions
     share = narrow.array("weights").sum() / wide.array("weights").sum()
-    assert share < {"int8": 0.8, "nf4": 0.7}[part.split("_")[1]]
+    assert share < {"nf4": 0.7, "gguf": 0.5}.get(name, 0.8)
     pieces = ["costs"]
     if not isinstance(card, ClipCard):
         pieces = ["costs.flash.prefill", "costs.flash.step", "costs.eager-one.prefill"]

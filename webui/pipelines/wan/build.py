@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from webui.core.clip import ClipCard
+from webui.core.gguf import GGUF
 from webui.core.settings import FP8
+from webui.pipelines.gguf import put_blocks
 from webui.pipelines.modules import OnComponent, to_channels_last
-from webui.pipelines.quantization import is_quantized, quantize
+from webui.pipelines.quantization import quantization_of, quantize_meta, quantizes
 from webui.pipelines.random_weights import fill_random
 from webui.pipelines.wan.attention import check_attention
 from webui.pipelines.wan.components import (
@@ -78,10 +80,9 @@ def build_meta(card: ClipCard, settings: Mapping[str, Any]) -> Any:
         for name in TRANSFORMERS:
             if name in parts:
                 store_in_fp8(parts[name])
-    if is_quantized(settings):
-        for name in TRANSFORMERS:
-            if name in parts:
-                quantize(parts[name], settings, torch.device("meta"))
+    for name in TRANSFORMERS:
+        if name in parts:
+            quantize_meta(parts[name], settings)
     return new_pipeline(card, parts, torch.device("meta"))
 
 
@@ -111,12 +112,14 @@ def build_random(
         if on_component:
             on_component(done, len(names))
         # Layers go to the card when they are quantised, one by one.
-        waits = name in TRANSFORMERS and is_quantized(settings)
+        waits = name in TRANSFORMERS and quantizes(settings)
         stays = placement.modes[name] == "always" and not waits
         home = device if stays else torch.device("cpu")
-        module = empty_module(name, card, settings)
+        module = finish_module(empty_module(name, card, settings))
+        if name in TRANSFORMERS and quantization_of(settings) == GGUF:
+            put_blocks(module, settings, home)
         fill_random(module, home)
-        parts[name] = placement.add(name, finish_module(module))
+        parts[name] = placement.add(name, module)
     pipe = new_pipeline(card, parts, device)
     pipe.placement = placement
     return pipe

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
 from webui.core.clip import ClipCard
 from webui.core.errors import BadInput
+from webui.core.gguf import GGUF
 from webui.core.text import Text
 from webui.pipelines.checkpoint import (
     check_config,
@@ -30,10 +31,12 @@ from webui.pipelines.checkpoint import (
     reading,
 )
 from webui.pipelines.modules import OnComponent, parameter_dtype
+from webui.pipelines.quantization import quantization_of
 from webui.pipelines.wan import original
 from webui.pipelines.wan.attention import check_attention
 from webui.pipelines.wan.build import build_random
 from webui.pipelines.wan.components import (
+    TRANSFORMERS,
     component_dtype,
     components_of,
     empty_module,
@@ -41,6 +44,7 @@ from webui.pipelines.wan.components import (
     transformer_class,
     wants_text_encoder,
 )
+from webui.pipelines.wan.gguf_files import find_gguf, read_gguf
 from webui.pipelines.wan.kinds import new_pipeline
 from webui.pipelines.wan.placement import Placement
 from webui.pipelines.wan.prompts import PromptCache
@@ -97,7 +101,7 @@ def load(
     Raises:
         MissingWeights: files are not there.
         BadInput: the folder holds something else, or a file is damaged.
-        MissingDependency, BadInput: see `check_attention`.
+        MissingDependency, BadInput: see `check_attention` and `find_gguf`.
     """
     kind = weights.get("kind", "")
     if kind == "random":
@@ -162,11 +166,15 @@ def load_diffusers(
         MissingWeights, BadInput: see `load`.
     """
     folder = Path(folder)
+    in_blocks = _gguf_files(folder, card, settings)
     for component in components_of(card):
         check_config(folder, component, card, _SHAPE_KEYS[component])
-        find_files(folder / component, f"{_STEMS[component]}*.safetensors")
+        if component not in in_blocks:
+            find_files(folder / component, f"{_STEMS[component]}*.safetensors")
 
     def read(component: str) -> nn.Module:
+        if component in in_blocks:
+            return read_gguf(in_blocks[component], component, card, settings)
         dtype = component_dtype(component, settings)
         where: dict[str, Any] = {
             "subfolder": component,
@@ -215,13 +223,16 @@ def load_original(
             ),
             Text(f"Download {card.hub}.", f"请下载 {card.hub}。"),
         )
-    shards = find_files(folder, original.TRANSFORMER_PATTERN)
+    in_blocks = _gguf_files(folder, card, settings)
+    shards = [] if in_blocks else find_files(folder, original.TRANSFORMER_PATTERN)
     pickled = {
         "vae": find_files(folder, original.VAE_FILE)[0],
         "text_encoder": find_files(folder, original.TEXT_ENCODER_FILE)[0],
     }
 
     def read(component: str) -> nn.Module:
+        if component in in_blocks:
+            return read_gguf(in_blocks[component], component, card, settings)
         if component == "transformer":
             values: dict[str, torch.Tensor] = {}
             for shard in shards:
@@ -235,6 +246,17 @@ def load_original(
 
     tokenizer = folder / original.TOKENIZER_FOLDER
     return _assemble(card, settings, device, read, tokenizer, on_component, prompts)
+
+
+def _gguf_files(folder: Path, card: ClipCard, settings: Mapping[str, Any]) -> dict[str, Path]:
+    """The transformers' files where they come in GGUF; none otherwise."""
+    if quantization_of(settings) != GGUF:
+        return {}
+    return {
+        name: find_gguf(folder, name, card, str(settings["gguf_type"]))
+        for name in TRANSFORMERS
+        if name in card.configs
+    }
 
 
 def _assemble(

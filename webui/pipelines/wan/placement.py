@@ -11,7 +11,7 @@ from torch import nn
 from webui.core.clip import ClipCard
 from webui.core.settings import FP8
 from webui.pipelines import placement
-from webui.pipelines.quantization import is_quantized, quantize
+from webui.pipelines.quantization import quantize, quantizes
 from webui.pipelines.wan.attention import use_attention
 from webui.pipelines.wan.components import (
     TRANSFORMERS,
@@ -83,6 +83,6 @@ class Placement(placement.Placement):
             use_attention(module, self._settings)
             if self._settings.get("precision") == FP8:
                 store_in_fp8(module)
-            if is_quantized(self._settings):
+            if quantizes(self._settings):
                 quantize(module, self._settings, self.device)
         return super().add(component, module)
