@@ -179,8 +179,9 @@ class Recorder(LiveBytes):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
         known = self.remembered.costs
-        cost = known.get(self._asked, ())
-        if cost == ():
+        if self._asked in known:
+            cost = known[self._asked]
+        else:
             cost = _cost(func, args, kwargs, result)
             if self._asked is not None:
                 known[self._asked] = cost
