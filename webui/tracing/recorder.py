@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from webui.estimator.tape import ALLOCATE, CALL, COSTS, LOAD, RELEASE, SCRATCH
 from webui.pipelines.live_bytes import LiveBytes
 from webui.tracing.quantized import parts_of_operation, product_flops
+from webui.tracing.remembered import Remembered, asked_of
 from webui.tracing.scratch import PICKS, channels_last, is_channels_last, is_mask, scratch_bytes
 
 MARK = -1
@@ -64,6 +65,8 @@ class Recorder(LiveBytes):
     """What a value that the run compares is."""
     truth = False
     """What a check in the run comes to."""
+    remembered = Remembered()
+    """Of all recordings: what an operation makes and costs is the same in each."""
     true_values = 0
     """How many values of a mask are true, where a run picks those."""
     mark_of: Callable[[Any], str] = staticmethod(lambda _: "")
@@ -74,6 +77,8 @@ class Recorder(LiveBytes):
         self.recording = Recording()
         self._loads = 0
         self._not_counted: set[int] = set()
+        self._asked: Any = None
+        """Of the operation that runs: what `remembered` knows it by."""
 
     def on_alloc(self, number: int, size_bytes: int) -> None:
         self.recording.events.append(Event(ALLOCATE, number, size_bytes))
@@ -134,6 +139,7 @@ class Recorder(LiveBytes):
             with self:
                 return in_parts(*args, **(kwargs or {}))
         before = len(self.recording.events)
+        self._asked = None
         result = super().__torch_dispatch__(func, types, args, kwargs)
         size = scratch_bytes(func, args, result, self.true_values)
         if size:
@@ -156,7 +162,8 @@ class Recorder(LiveBytes):
             return args[0].new_empty(args[2])
         elif _goes_to_host(func, args, kwargs):
             return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
-        result = func(*args, **kwargs)
+        self._asked = asked_of(func, args, kwargs)
+        result = self.remembered.run(self._asked, func, args, kwargs)
         if func is torch.ops.aten.convolution.default and (
             is_channels_last(args[0]) or is_channels_last(args[1])
         ):
@@ -175,29 +182,41 @@ class Recorder(LiveBytes):
     def _add_cost(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        if made and not any(tensor.is_meta for tensor in made):
-            return
-        # Of a table of embeddings only the rows are read that come out.
-        read = args[1:] if func is torch.ops.aten.embedding.default else args
-        tensors = [leaf for leaf in tree_leaves((read, kwargs)) if isinstance(leaf, torch.Tensor)]
-        tensors += made
-        if func.is_view or not any(tensor.is_meta for tensor in tensors):
-            return
-        self.recording.costs["kernels"] += 1
-        count = flop_registry.get(func.overloadpacket)
-        flops = product_flops(func, args)
-        if flops is not None:
-            self.recording.costs["matmul"] += flops
-        elif count is not None:
-            kind = "attention" if func in _ATTENTION else "matmul"
-            if func is torch.ops.aten.convolution.default:
-                kind = "conv"
-            self.recording.costs[kind] += count(*args, **kwargs, out_val=result)
+        known = self.remembered.costs
+        if self._asked in known:
+            cost = known[self._asked]
         else:
-            self.recording.costs["bytes"] += sum(
-                tensor.numel() * tensor.element_size() for tensor in tensors
-            )
+            cost = _cost(func, args, kwargs, result)
+            if self._asked is not None:
+                known[self._asked] = cost
+        if cost is not None:
+            self.recording.costs["kernels"] += 1
+            self.recording.costs[cost[0]] += cost[1]
+
+
+def _cost(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+) -> tuple[str, float] | None:
+    """The kind of an operation's cost and how much, or None for what no kernel does."""
+    made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    if made and not any(tensor.is_meta for tensor in made):
+        return None
+    # Of a table of embeddings only the rows are read that come out.
+    read = args[1:] if func is torch.ops.aten.embedding.default else args
+    tensors = [leaf for leaf in tree_leaves((read, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors += made
+    if func.is_view or not any(tensor.is_meta for tensor in tensors):
+        return None
+    flops = product_flops(func, args)
+    if flops is not None:
+        return "matmul", flops
+    count = flop_registry.get(func.overloadpacket)
+    if count is None:
+        return "bytes", sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    kind = "attention" if func in _ATTENTION else "matmul"
+    if func is torch.ops.aten.convolution.default:
+        kind = "conv"
+    return kind, count(*args, **kwargs, out_val=result)
 
 
 def _goes_to_host(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
