@@ -270,7 +270,7 @@ def _plan(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer,
     """`plan` and `estimate`, and what is asked beside them."""
     search = given.command == "plan"
     asked = studio.questions.ask(
-        studio.parse(data),
+        studio.documents.counted(studio.parse(data)),
         most=given.most if search else None,
         smallest=given.smallest if search else None,
         explain=given.explain,

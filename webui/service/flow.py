@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
+from webui.core.documents import DocumentRequest
 from webui.core.errors import Cancelled, StudioError, error_from_json
 from webui.core.job import JobState
 from webui.core.plan import Plan
 from webui.core.receipt import Measurement, Receipt
 from webui.core.request import Request
 from webui.service.calibration import was_shared
+from webui.service.page_work import PageWork
 from webui.service.planner import Planner, does_not_fit
 from webui.storage import JobRecord, Ledger, Outputs
 
@@ -65,10 +68,12 @@ def run_job(
     if not plan.fits and not studio.forced:  # something else took the memory while the job waited
         raise does_not_fit(plan)
     on_plan(plan)
+    request = plan.request  # with the pixels that fit, where it asked for the most
+    folder = studio.outputs.folder(job.folder)
     error: StudioError | None = None
     last: Mapping[str, Any] = {}
     try:
-        last = worker(plan).run(
+        last = _runner(request, folder, weights, lambda: worker(plan)).run(
             {
                 "id": job.id,
                 "request": request.to_json(),
@@ -76,7 +81,7 @@ def run_job(
                 "weights": {**weights, "embeddings": str(studio.outputs.root / EMBEDDINGS)},
                 "limit_bytes": studio.planner.hard_limit(request),
                 "context_bytes": plan.estimate.context_bytes,
-                "output_dir": str(studio.outputs.folder(job.folder)),
+                "output_dir": str(folder),
                 "preview": True,
             },
             on_event,
@@ -120,6 +125,15 @@ def run_job(
         },
     )
     return receipt
+
+
+def _runner(
+    request: Request, folder: Path, weights: Mapping[str, str], worker: Callable[[], Worker]
+) -> Worker:
+    """Who runs the job: a worker, or what hands pages to it."""
+    if isinstance(request, DocumentRequest) and weights["kind"] != "random":
+        return PageWork(request, folder, [worker])
+    return worker()
 
 
 def _state(error: StudioError | None) -> JobState:

@@ -18,6 +18,7 @@ from webui.estimator.target import Target
 from webui.hardware import DeviceReading, detected_card, find_card, load_cards
 from webui.hardware.readings import process_device_bytes, read_devices
 from webui.optimizer import make_estimate, make_plan
+from webui.optimizer.pixels import with_pixels
 from webui.service.calibration import Calibration, Corrections
 from webui.service.plan_notes import host_note, stand_in_note
 from webui.storage import Ledger
@@ -64,7 +65,10 @@ class Planner:
         model = find_model(request.model, request.task)
         target = self.target(request, names=names)
         _refuse_unsupported(request, target.card)
+        request, pixels = with_pixels(model, request, target)
         plan = make_plan(model, request, target, lambda: self._larger_cards(request, target))
+        if pixels is not None:
+            plan = replace(plan, reasons=(*plan.reasons, pixels))
         return self._with_notes(plan, model, target.card)
 
     def estimate(self, request: Request, calibrated: bool = True) -> Plan:

@@ -233,9 +233,11 @@ class JobQueue:
 
     def _worker_for(self, plan: Plan, job: _Job) -> WorkerProcess:
         """The worker with the plan's allocator; another one if it is not there or not alive."""
-        allocator = str(plan.settings["allocator"])
-        device = "cpu" if self._studio.planner.runs_on_processor(job.request) else self._device
         worker = self._worker
+        # To whom the allocator is nothing, any worker's is right.
+        usual = worker.allocator if worker is not None else "expandable"
+        allocator = str(plan.settings.get("allocator", usual))
+        device = "cpu" if self._studio.planner.runs_on_processor(job.request) else self._device
         fits = worker is not None and worker.allocator == allocator and worker.device == device
         if worker is None or not fits:
             if worker is not None:

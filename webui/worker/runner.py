@@ -16,6 +16,7 @@ import torch
 
 from webui.catalogue import find_model
 from webui.core.clip import PICTURES, ClipRequest
+from webui.core.documents import DocumentRequest
 from webui.core.errors import Cancelled, StudioError
 from webui.core.model import ModelCard
 from webui.core.parse import parse_request
@@ -23,6 +24,7 @@ from webui.core.request import Request
 from webui.pipelines import load_family
 from webui.worker.device import Device, read_versions
 from webui.worker.failures import is_out_of_memory, release_frames, to_studio_error
+from webui.worker.pages import BlankPages, JobPages
 from webui.worker.protocol import Channel
 from webui.worker.reporting import JobReport
 
@@ -115,11 +117,20 @@ class Runner:
         report.check()
         parts = [part for part in vars(self._pipe).values() if isinstance(part, torch.nn.Module)]
         report.attach(card, self._pipe.placement, parts)
+        random = job["weights"]["kind"] == "random"
+        if isinstance(request, DocumentRequest):
+            pages = BlankPages(request) if random else JobPages(job, request, folder, report)
+            try:
+                family.run(self._pipe, request, settings, report, pages)
+            finally:
+                report.end()
+                pages.close()
+            return []  # the service puts the pages' files together
         try:
             made = family.run(self._pipe, request, settings, report)
         finally:
             report.end()
-        if job["weights"]["kind"] == "random":
+        if random:
             return []  # noise: it was run for its memory and its time
         assert isinstance(request, ClipRequest)  # what else there is runs on random weights only
         from webui.worker.video import save_outputs
