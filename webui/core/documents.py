@@ -16,6 +16,7 @@ from webui.core.fields import read_text, read_whole, shown
 from webui.core.model import ModelCard
 from webui.core.request import Given, Request
 from webui.core.text import Text
+from webui.core.units import MIB
 
 MAX_SIDE_PX = 16_384
 MAX_PAGES = 100_000
@@ -27,6 +28,8 @@ ALL = "all"
 """The `pages` of a request with an input that names none."""
 AUTO = "auto"
 """The `max_pixels` of a request that asks for the most that fits."""
+MAX_UPLOAD_BYTES = 256 * MIB
+"""Of a document that is not on this machine already."""
 MIN_DPI, DPI, MAX_DPI = 36, 200, 600
 """Resolution at which pages of a PDF are drawn."""
 _RANGE = re.compile(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?")

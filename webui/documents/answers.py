@@ -59,6 +59,7 @@ def read_answer(
         found = [
             _html_block(raw.tag, raw.kind, "".join(raw.inner), _box_of(raw.box, seen, page, boxes))
             for raw in reader.found
+            if raw.tag not in markup.GONE
         ]
     elif output == "markdown":
         found = [_markdown_block(part) for part in _parts(_without_fence(answer))]

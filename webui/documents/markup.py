@@ -39,7 +39,7 @@ _ATTRIBUTES = {
     "menclose": {"notation"},
     "mtd": {"columnalign"},
 }
-_GONE = frozenset(
+GONE = frozenset(
     [
         *("script", "style", "template", "iframe", "object", "embed", "svg", "title", "head"),
         *("noscript", "textarea"),
@@ -88,7 +88,7 @@ def harmless(markup: str) -> str:
         markup,
         tags=set(_TEXT_TAGS | _TABLE_TAGS | _MATH_TAGS),
         attributes=_ATTRIBUTES,
-        clean_content_tags=set(_GONE),
+        clean_content_tags=set(GONE),
         url_schemes=set(),
         link_rel=None,
     )

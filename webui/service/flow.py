@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,7 @@ def run_job(
     weights: Mapping[str, str],
     on_plan: Callable[[Plan], None],
     on_event: OnEvent,
+    others: Callable[[Plan], Sequence[Callable[[], Worker]]] = lambda _: (),
 ) -> Receipt:
     """Plan, run, measure, record.
 
@@ -60,6 +61,7 @@ def run_job(
         weights: where the weights are.
         on_plan: told the plan before the run.
         on_event: told what the worker reports.
+        others: gives workers on other devices, for work that comes in pieces.
 
     Returns:
         The receipt, of a failed or cancelled run too.
@@ -73,7 +75,7 @@ def run_job(
     error: StudioError | None = None
     last: Mapping[str, Any] = {}
     try:
-        last = _runner(request, folder, weights, lambda: worker(plan)).run(
+        last = _runner(request, folder, weights, lambda: worker(plan), lambda: others(plan)).run(
             {
                 "id": job.id,
                 "request": request.to_json(),
@@ -112,6 +114,7 @@ def run_job(
         request.with_changes(settings=dict(plan.settings)), calibrated=False
     )
     taught = receipt.measurement is not None and not was_shared(receipt.measurement)
+    taught = taught and not last.get("partial")
     studio.ledger.finish(
         job.id,
         _state(error),
@@ -128,11 +131,15 @@ def run_job(
 
 
 def _runner(
-    request: Request, folder: Path, weights: Mapping[str, str], worker: Callable[[], Worker]
+    request: Request,
+    folder: Path,
+    weights: Mapping[str, str],
+    worker: Callable[[], Worker],
+    others: Callable[[], Sequence[Callable[[], Worker]]],
 ) -> Worker:
     """Who runs the job: a worker, or what hands pages to it."""
     if isinstance(request, DocumentRequest) and weights["kind"] != "random":
-        return PageWork(request, folder, [worker])
+        return PageWork(request, folder, [worker, *others()])
     return worker()
 
 

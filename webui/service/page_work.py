@@ -10,11 +10,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from webui.core.documents import DocumentRequest, page_numbers
 from webui.core.errors import RunFailed, StudioError, WorkerLost
+from webui.core.receipt import Measurement, PhaseMeasurement
 from webui.core.text import Text
 from webui.documents.blocks import PageResult
 from webui.documents.bundle import write_bundle
@@ -56,6 +58,7 @@ class PageWork:
         self._numbers = page_numbers(request.pages, last)
         self._lock = threading.Lock()
         self._waiting = [n for n in self._numbers if n not in self._kept.done()]
+        self._partial = len(self._waiting) < len(self._numbers)
         self._losses: Counter[int] = Counter()
 
     def run(self, job: Mapping[str, Any], on_event: OnEvent | None = None) -> Mapping[str, Any]:
@@ -118,10 +121,11 @@ class PageWork:
     def _take(self, job: Mapping[str, Any]) -> list[int]:
         """The next pages for a worker: all for a single one, which fills its batches itself."""
         with self._lock:
-            if len(self._workers) == 1:
-                count = len(self._waiting)
-            else:
-                count = max(1, int(job.get("settings", {}).get("page_batch", 1)))
+            count = len(self._waiting)
+            if len(self._workers) > 1:  # less and less, so that all end at about the same time
+                batch = int(job.get("settings", {}).get("page_batch", 1))
+                each = -(-count // len(self._workers))
+                count = max(-(-each // 2), min(batch, each))
             taken, self._waiting = self._waiting[:count], self._waiting[count:]
             return taken
 
@@ -152,6 +156,10 @@ class PageWork:
             raise raised
         last = next((end for end in told if end["event"] == "failed"), told[-1] if told else {})
         last = {"event": "result", "id": job["id"], "measurement": None, **last}
+        measured = [end["measurement"] for end in told if end.get("measurement")]
+        last |= {"measurement": merged(measured) if measured else None}
+        # What took another time than was planned teaches nothing.
+        last |= {"partial": self._partial or len(told) != 1 or len(self._workers) > 1}
         if last["event"] == "result":
             last |= _failed_all(self._kept)
         return {**last, "outputs": outputs}
@@ -169,6 +177,37 @@ class PageWork:
             return write_bundle(self._kept, self._folder)
         except OSError as error:
             raise write_error(self._folder / "document.zip", error) from error
+
+
+def merged(measurements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Measurements of several turns, and of several workers, as one: peaks are those of a single
+    worker, seconds add up."""
+    parts = [Measurement.from_json(data) for data in measurements]
+    phases: dict[str, PhaseMeasurement] = {}
+    for phase in (phase for part in parts for phase in part.phases):
+        before = phases.get(phase.name)
+        phases[phase.name] = phase if before is None else _both(before, phase)
+    return replace(
+        parts[-1],
+        phases=tuple(phases.values()),
+        peak_allocated_bytes=max(part.peak_allocated_bytes for part in parts),
+        peak_reserved_bytes=max(part.peak_reserved_bytes for part in parts),
+        peak_device_bytes=max(part.peak_device_bytes for part in parts),
+        host_bytes=max(part.host_bytes for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        load_seconds=max(part.load_seconds for part in parts),
+        others_bytes=max(part.others_bytes for part in parts),
+    ).to_json()
+
+
+def _both(one: PhaseMeasurement, other: PhaseMeasurement) -> PhaseMeasurement:
+    return replace(
+        one,
+        resident_bytes=max(one.resident_bytes, other.resident_bytes),
+        allocated_bytes=max(one.allocated_bytes, other.allocated_bytes),
+        reserved_bytes=max(one.reserved_bytes, other.reserved_bytes),
+        seconds=one.seconds + other.seconds,
+    )
 
 
 def _failed_all(kept: KeptPages) -> dict[str, Any]:
