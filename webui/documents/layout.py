@@ -25,6 +25,10 @@ TITLE_HEIGHT = 1.3
 """A line so much higher than the page's usual ones is a title."""
 TABLE_FILL = 0.62
 """Cells of a table fill less of their column than lines of a text, in the middle."""
+LEAST_LINES = 3
+"""On either side of a gap between columns."""
+MOST_ACROSS = 0.3
+"""Share of the lines that may go across such a gap: titles, and what stands below the columns."""
 MOST_DEPTH = 40
 _CJK = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Of scripts that put no spaces between words."""
@@ -120,7 +124,36 @@ def _cut(lines: list[_Placed], usual: float, depth: int) -> list[list[_Placed]]:
         if not across and _table(lines, usual) is not None:
             return [lines]
         return [part for group in groups for part in _cut(group, usual, depth - 1)]
-    return [lines]
+    zones = _zones(lines, usual)
+    if len(zones) < 2:
+        return [lines]
+    return [part for zone in zones for part in _cut(zone, usual, depth - 1)]
+
+
+def _zones(lines: list[_Placed], usual: float) -> list[list[_Placed]]:
+    """Lines above, in and below columns, where few lines go across the gap between those.
+
+    A title near to its columns leaves no empty stripe that would part them.
+    """
+    gap = COLUMN_GAP * usual
+    best: list[_Placed] | None = None
+    for start in {line.right for line in lines}:
+        before = sum(line.right <= start for line in lines)
+        after = sum(line.left >= start + gap for line in lines)
+        if min(before, after) < LEAST_LINES:
+            continue
+        across = [line for line in lines if line.left < start + gap and line.right > start]
+        if len(across) <= MOST_ACROSS * len(lines) and (best is None or len(across) < len(best)):
+            best = across
+    if not best:
+        return [lines]
+    wide = {id(line) for line in best}
+    zones: list[list[_Placed]] = []
+    for line in sorted(lines, key=lambda line: line.middle):
+        if not zones or (id(line) in wide) != (id(zones[-1][-1]) in wide):
+            zones.append([])
+        zones[-1].append(line)
+    return zones
 
 
 def _groups(lines: list[_Placed], usual: float, across: bool) -> list[list[_Placed]]:
