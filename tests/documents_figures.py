@@ -66,8 +66,9 @@ def main() -> int:
         )
         if given.worst:
             print("  worst pages:", sorted(rates, reverse=True)[:6])
-    grown = process.memory_info().rss - (settled_bytes or process.memory_info().rss)
-    print(f"memory: {process.memory_info().rss / MIB:.0f} MiB, {grown / MIB:+.0f} MiB since settled")
+    held_bytes = process.memory_info().rss
+    grown = held_bytes - (settled_bytes or held_bytes)
+    print(f"memory: {held_bytes / MIB:.0f} MiB, {grown / MIB:+.0f} MiB since settled")
     return 0
 
 

@@ -18,7 +18,7 @@ MODELS_BYTES = 190 * MIB
 BYTES_PER_PIXEL = 170
 """Of the page as fed: the detector's layers. Measured as the worker's peak at 1.2 to 2.8 million
 pixels (`python -m tests.documents_figures`; rapidocr 3.10, onnxruntime 1.32)."""
-OPERATIONS_PER_PIXEL = 150_000
+OPERATIONS_PER_PIXEL = 180_000
 """What reading takes of the processor's plain rate, for a page full of text: the detector's work is
 by the pixel, the recogniser's by the line. Receipts of the machine correct it."""
 

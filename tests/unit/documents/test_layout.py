@@ -54,6 +54,21 @@ def test_columns_are_read_one_after_the_other_and_tables_by_rows():
         assert "<td>c31</td>" in blocks[4].html
 
 
+def test_a_title_close_to_columns_does_not_join_them():
+    near = [line("A title near by", 100, 100, 500, 30)]
+    for row in range(6):
+        near.append(line(f"a{row}", 100, 140 + 26 * row, 380))
+        near.append(line(f"b{row}", 530, 140 + 26 * row, 370))
+    near.append(line("and a line below", 100, 300, 800))
+    texts = [block.text for block in read_lines(near, WIDTH, HEIGHT)]
+    assert texts == [
+        "A title near by",
+        "a0 a1 a2 a3 a4 a5",
+        "b0 b1 b2 b3 b4 b5",
+        "and a line below",
+    ]
+
+
 def test_boxes_hold_their_lines():
     title = read_lines(page(), WIDTH, HEIGHT)[0]
     assert title.box == (100, 40, 400, 80)
