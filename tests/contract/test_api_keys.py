@@ -61,7 +61,7 @@ def test_what_clients_know_keeps_its_place_and_default(endpoint: str) -> None:
 def test_types_are_those_of_the_request() -> None:
     types = {name: item.annotation for name, item in parameters("plan").items()}
     assert types["frames"] == int | None and types["guidance"] == float | None
-    assert types["pages"] == int | str | None and types["max_pixels"] == int | None
+    assert types["pages"] == int | str | None and types["max_pixels"] == int | str | None
     assert types["image"] == types["settings"] == dict[str, Any] | None
 
 

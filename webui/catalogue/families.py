@@ -12,7 +12,7 @@ class Family:
     """One entry a family; a new family is a new entry."""
 
     kind: str
-    """Which kind of card its models have: `clip`, `pages`, `language` or `training`."""
+    """Which kind of card its models have: `clip`, `pages`, `scans`, `language` or `training`."""
     components: tuple[str, ...]
     """What its pipelines are made of."""
     optional_components: tuple[str, ...] = ()
@@ -84,6 +84,7 @@ FAMILIES = {
         settings=("precision", "offload", "quantization", "attention", "page_batch", "allocator"),
         values=_WRITING_VALUES,
     ),
+    "ocr": Family(kind="scans", components=(), settings=(), values={}),
     "language": Family(
         kind="language",
         components=("model",),

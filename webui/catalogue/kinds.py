@@ -9,10 +9,11 @@ from typing import Any
 from webui.catalogue.families import Family
 from webui.catalogue.reading import read_preview, read_texts, require, require_whole, wrong
 from webui.core.clip import PICTURES, SOLVERS, ClipCard, ClipDefaults
+from webui.core.documents import ScanCard, ScanDefaults
 from webui.core.language import TextCard, TextDefaults
 from webui.core.mapping import check_keys
 from webui.core.model import ModelCard
-from webui.core.pages import PageCard, PageDefaults
+from webui.core.pages import BOXES, OUTPUTS, PageCard, PageDefaults
 from webui.core.training import TrainCard, TrainDefaults
 
 
@@ -125,7 +126,14 @@ def _read_pages(data: dict[str, Any], family: Family, where: str) -> dict[str, A
     numbers = ("size_multiple", "min_pixels", "max_pixels", "prompt_tokens", "max_positions")
     require_whole(data, numbers, where)
     require(isinstance(data["prompt"], str), where, "prompt", "it is a text")
+    for key, values in (("output", OUTPUTS), ("boxes", BOXES)):
+        require(data.get(key, values[0]) in values, where, key, f"one of {', '.join(values)}")
     return data | {"defaults": _whole_defaults(PageDefaults, data["defaults"], where)}
+
+
+def _read_scan(data: dict[str, Any], family: Family, where: str) -> dict[str, Any]:
+    require_whole(data, ("size_multiple", "min_pixels", "max_pixels"), where)
+    return data | {"defaults": _whole_defaults(ScanDefaults, data["defaults"], where)}
 
 
 def _read_language(data: dict[str, Any], family: Family, where: str) -> dict[str, Any]:
@@ -158,7 +166,8 @@ KINDS: Mapping[str, Kind] = {
         derived=("preview_factors", "preview_bias"),
         extra=("preview",),
     ),
-    "pages": Kind(PageCard, _read_pages),
+    "pages": Kind(PageCard, _read_pages, optional=("output", "boxes")),
+    "scans": Kind(ScanCard, _read_scan),
     "language": Kind(TextCard, _read_language),
     "training": Kind(TrainCard, _read_training),
 }

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, Protocol
 
 from webui.core.clip import ClipCard, ClipRequest, read_clip
+from webui.core.documents import ScanCard, ScanRequest, read_scan
 from webui.core.errors import BadInput
 from webui.core.fields import read_choice, read_number, read_text, read_whole, shown
 from webui.core.language import TextCard, TextRequest, read_language
@@ -44,6 +45,7 @@ class _Kind:
 _KINDS: dict[type[ModelCard], _Kind] = {
     ClipCard: _Kind(ClipRequest, read_clip),
     PageCard: _Kind(PageRequest, read_pages),
+    ScanCard: _Kind(ScanRequest, read_scan),
     TextCard: _Kind(TextRequest, read_language),
     TrainCard: _Kind(TrainRequest, read_training),
 }

@@ -45,7 +45,8 @@ class Case:
         self, model: ModelCard, request: Request, settings: Settings, target: Target
     ) -> None:
         self.model, self.request, self.settings, self.target = model, request, settings, target
-        self.rules = rules_for(target.card, str(settings["allocator"]), request.platform)
+        allocator = str(settings.get("allocator", "default"))
+        self.rules = rules_for(target.card, allocator, request.platform)
         self.room_bytes = max(0, room_bytes(target, self.rules))
         """What the allocator may need: the margin stays free."""
         self.allowed_bytes = max(self.room_bytes, self._worker_limit())

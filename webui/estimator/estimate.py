@@ -77,7 +77,8 @@ def estimate_case(case: Case) -> Estimate:
         context_bytes=target.card.context_bytes,
         margin_bytes=margin,
         limit_bytes=target.limit_bytes,
-        host_bytes=host_bytes(model, settings, case.rules),
+        host_bytes=host_bytes(model, settings, case.rules)
+        + find_family(model).host(model, case.request),
         seconds=total,
         seconds_range=(
             least * low,
@@ -160,6 +161,8 @@ DISK_BYTES_S = 1.0e9
 
 
 def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
+    if not find_family(model).main:
+        return {}
     width = width_of(str(settings["precision"]))
     return find_template(model, stored_part(find_family(model).main, settings), width).versions
 

@@ -294,7 +294,9 @@ def _reserved(trace: PhaseTrace, phase: PhaseEstimate) -> Term:
 
 
 def _margin(request: Request, found: Estimate, target: Target) -> tuple[Term, ...]:
-    rules = rules_for(target.card, str(found.settings["allocator"]), request.platform)
+    rules = rules_for(
+        target.card, str(found.settings.get("allocator", "default")), request.platform
+    )
     share, shared, fixed = margin_parts(target, rules)
     why = (
         Text("this architecture was measured", "该架构已实测")

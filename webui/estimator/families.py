@@ -14,6 +14,7 @@ from webui.core.text import Text
 from webui.estimator import (
     language,
     language_seconds,
+    ocr,
     qwen_vl,
     qwen_vl_seconds,
     qwen_vl_training,
@@ -69,11 +70,13 @@ class Family:
     components: Mapping[str, Component]
     """What has weights, by the name that the memory gives it; a model may have only some."""
     main: str
-    """The part whose template names the library versions."""
+    """The part whose template names the library versions; empty where nothing is traced."""
     notes: Callable[[Settings], tuple[Text, ...]] = lambda _: ()
     """What it says about settings that make its figures less sure."""
     least: Callable[[str, Any, int], float] = lambda *_: 1.0
     """Phase, memory, the request's repeats -> the share of its seconds that it takes at least."""
+    host: Callable[[Any, Request], int] = lambda *_: 0
+    """Card, request -> bytes of host memory that no component's weights are."""
     starts: bool = True
     """A phase pays for its start: not where what is measured comes after a warm-up."""
 
@@ -111,6 +114,15 @@ _FAMILIES = {
         relevant=qwen_vl.relevant,
         components={"model": Component("precision", "model", "model")},
         main="model",
+    ),
+    "ocr": Family(
+        memory=ocr.ScanMemory,
+        seconds=ocr.phase_seconds,
+        relevant=ocr.relevant,
+        components={},
+        main="",
+        host=ocr.host_bytes,
+        starts=False,
     ),
     "language": Family(
         memory=language.TextMemory,

@@ -241,7 +241,7 @@ def parts_of(card: ModelCard) -> tuple[str, ...]:
     pictures = getattr(card, "pictures", ())
     return tuple(
         part
-        for part in _PARTS_OF[card.family]
+        for part in _PARTS_OF.get(card.family, ())
         if all(key in card.configs for key in _CONFIGS_OF[part])
         and (part != "conditions" or pictures)
     )

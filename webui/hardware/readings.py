@@ -131,6 +131,20 @@ def read_devices() -> list[DeviceReading]:
         return [_read_device(nvml, index, handle) for index, handle in handles]
 
 
+def other_devices(needed_bytes: int) -> list[str]:
+    """The cards beside the first that are like it and have room, for CUDA_VISIBLE_DEVICES.
+
+    Args:
+        needed_bytes: free memory that each must have.
+    """
+    devices = read_devices()
+    return [
+        str(device.index)
+        for device in devices[1:]
+        if device.name == devices[0].name and device.free_bytes >= needed_bytes
+    ]
+
+
 def read_host() -> HostReading:
     """Memory and processors of the host."""
     import psutil

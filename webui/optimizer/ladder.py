@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, overload
 
 from webui.core.clip import ClipCard, ClipRequest
+from webui.core.documents import MAX_SIDE_PX, is_page
 from webui.core.fields import MAX_BATCH
 from webui.core.language import TextCard, TextRequest
 from webui.core.model import ModelCard
-from webui.core.pages import MAX_SIDE_PX, PageCard, PageRequest, is_page
+from webui.core.pages import PageCard, PageRequest
 from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text

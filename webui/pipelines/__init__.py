@@ -15,6 +15,7 @@ FAMILIES = {
     "qwen_vl": "webui.pipelines.qwen_vl",
     "qwen_vl_training": "webui.pipelines.qwen_vl_training",
     "language": "webui.pipelines.language",
+    "ocr": "webui.pipelines.ocr",
 }
 
 

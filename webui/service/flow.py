@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
+from webui.core.documents import DocumentRequest
 from webui.core.errors import Cancelled, StudioError, error_from_json
 from webui.core.job import JobState
 from webui.core.plan import Plan
@@ -13,6 +15,7 @@ from webui.core.receipt import Attempt, Measurement, Receipt
 from webui.core.request import Request
 from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
+from webui.service.page_work import PageWork
 from webui.service.planner import Planner, does_not_fit
 from webui.storage import JobRecord, Ledger, Outputs
 
@@ -52,6 +55,7 @@ def run_job(
     on_plan: Callable[[Plan, int], None],
     on_event: OnEvent,
     profile: Mapping[str, Any] | None = None,
+    others: Callable[[Plan], Sequence[Callable[[], Worker]]] = lambda _: (),
 ) -> Receipt:
     """Plan, run, measure, record; after running out of memory a step down, and again.
 
@@ -64,6 +68,7 @@ def run_job(
         on_plan: told the plan before each run, and how many ran out of memory before.
         on_event: told what the worker reports.
         profile: what the worker records besides (webui/worker/profiling.py), or None.
+        others: gives workers on other devices, for work that comes in pieces.
 
     Returns:
         The receipt, of a failed or cancelled run too.
@@ -71,10 +76,11 @@ def run_job(
     plan = studio.planner.plan(request)
     if not plan.fits and not studio.forced:  # something else took the memory while the job waited
         raise does_not_fit(plan)
+    request = plan.request  # with the pixels that fit, where it asked for the most
     attempts: list[Attempt] = []
     while True:
         on_plan(plan, len(attempts))
-        last, error = _run(studio, job, request, worker, plan, weights, on_event, profile)
+        last, error = _run(studio, job, request, worker, plan, weights, on_event, profile, others)
         failed = attempt_of(studio.planner, request, plan, last, error)
         if failed is None:
             break
@@ -101,6 +107,7 @@ def run_job(
     taught = receipt.measurement is not None and not was_shared(receipt.measurement)
     # Traces take time that no other run takes.
     taught = taught and not (profile or {}).get("trace") and not (profile or {}).get("snapshot")
+    taught = taught and not last.get("partial")
     studio.ledger.finish(
         job.id,
         _state(error),
@@ -125,10 +132,12 @@ def _run(
     weights: Mapping[str, str],
     on_event: OnEvent,
     profile: Mapping[str, Any] | None,
+    others: Callable[[Plan], Sequence[Callable[[], Worker]]],
 ) -> tuple[Mapping[str, Any], StudioError | None]:
     """One run of a plan: the worker's last event, and what ended it."""
+    folder = studio.outputs.folder(job.folder)
     try:
-        last = worker(plan).run(
+        last = _runner(request, folder, weights, lambda: worker(plan), lambda: others(plan)).run(
             {
                 "id": job.id,
                 "request": request.to_json(),
@@ -136,7 +145,7 @@ def _run(
                 "weights": {**weights, "embeddings": str(studio.outputs.root / EMBEDDINGS)},
                 "limit_bytes": studio.planner.hard_limit(request),
                 "context_bytes": plan.estimate.context_bytes,
-                "output_dir": str(studio.outputs.folder(job.folder)),
+                "output_dir": str(folder),
                 "preview": profile is None,
                 "count_held": studio.count_held,
                 "clear_cache": studio.planner.policy.clear_cache_after_generation,
@@ -170,6 +179,19 @@ def _receipt(
         error=error.to_json() if error else None,
         attempts=tuple(attempts),
     )
+
+
+def _runner(
+    request: Request,
+    folder: Path,
+    weights: Mapping[str, str],
+    worker: Callable[[], Worker],
+    others: Callable[[], Sequence[Callable[[], Worker]]],
+) -> Worker:
+    """Who runs the job: a worker, or what hands pages to it."""
+    if isinstance(request, DocumentRequest) and weights["kind"] != "random":
+        return PageWork(request, folder, [worker, *others()])
+    return worker()
 
 
 def _state(error: StudioError | None) -> JobState:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from webui.core.clip import PICTURES, ClipCard, ClipRequest, require_clip_inputs
+from webui.core.documents import DocumentRequest
 from webui.core.errors import BadInput
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.units import MIB
 from webui.storage import read_picture, store_picture
+from webui.storage.files import check_free, write_error
+from webui.storage.pictures import INPUT_PREFIX
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 BYTES_PER_PIXEL_FRAME = 0.5
 """Room for a clip: far above what the encoder makes of it."""
+BYTES_PER_PAGE = MIB
+"""Room for a page's picture and text, twice: in the run's folder and in its ZIP."""
 SPARE_BYTES = 16 * MIB
 
 
@@ -31,6 +37,17 @@ def require_inputs(request: Request, model: ModelCard) -> None:
     if isinstance(request, ClipRequest) and isinstance(model, ClipCard):
         require_clip_inputs(request, model)
         return
+    if isinstance(request, DocumentRequest):
+        if request.input:
+            return
+        raise BadInput(
+            "input",
+            Text("There is no document to read.", "没有要识别的文档。"),
+            Text(
+                "Name a picture, a PDF, a ZIP file or a folder as input.",
+                "请在 input 中指定图片、PDF、ZIP 文件或文件夹。",
+            ),
+        )
     raise BadInput(
         "model",
         Text(
@@ -60,17 +77,41 @@ def read_inputs(request: Request) -> dict[str, Image]:
 
 
 def store_inputs(request: Request, pictures: Mapping[str, Image], folder: Path) -> Request:
-    """Keeps the pictures in the run's folder; the request then names them there.
+    """Keeps pictures and documents in the run's folder; the request then names them there.
 
     Raises:
         NotEnoughDisk: the disk is full.
     """
+    if isinstance(request, DocumentRequest):
+        return _store_document(request, folder)
     names = {key: store_picture(picture, folder, key) for key, picture in pictures.items()}
     return request.with_changes(**names)
 
 
+def _store_document(request: DocumentRequest, folder: Path) -> Request:
+    """Keeps a copy of the input in the run's folder; a folder of pages stays where it is.
+
+    Raises:
+        NotEnoughDisk: the disk is full.
+    """
+    if not request.input:
+        return request
+    path = Path(request.input)
+    if path.is_dir():
+        return request
+    name = f"{INPUT_PREFIX}document{path.suffix.lower()}"
+    try:
+        check_free(folder, path.stat().st_size)
+        shutil.copyfile(path, folder / name)
+    except OSError as error:
+        raise write_error(folder / name, error) from error
+    return request.with_changes(input=name)
+
+
 def output_bytes(request: Request) -> int:
     """Room that the outputs need on the disk."""
+    if isinstance(request, DocumentRequest):
+        return request.repeats * BYTES_PER_PAGE + SPARE_BYTES
     if not isinstance(request, ClipRequest):
         return SPARE_BYTES
     pixels = request.width * request.height * request.frames

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from webui.core.card import Card
 from webui.core.clip import ClipRequest
+from webui.core.documents import DocumentRequest
 from webui.core.errors import BadInput, NotAllowed
 from webui.core.job import JobState
 from webui.core.request import Request
@@ -124,6 +126,36 @@ def check_size(request: Request, limits: Limits) -> None:
                 f"The prompt is longer than {limits.max_prompt_characters} characters.",
                 f"提示词超过了 {limits.max_prompt_characters} 个字符。",
             ),
+        )
+
+
+def check_pages(request: Request, limits: Limits) -> None:
+    """Refuses too many pages; they are counted by now.
+
+    Raises:
+        BadInput: more than a visitor may have read at a time.
+    """
+    if isinstance(request, DocumentRequest) and request.repeats > limits.max_pages:
+        raise BadInput(
+            "pages",
+            Text(
+                f"{request.repeats} pages are more than the {limits.max_pages} that this studio "
+                "lets visitors read at a time.",
+                f"共 {request.repeats} 页，超出本站允许访客一次识别的 {limits.max_pages} 页。",
+            ),
+            Text("Choose fewer pages, such as '1-10'.", "请选择较少的页，例如 '1-10'。"),
+        )
+
+
+def check_card(on_processor: bool, here: Card) -> None:
+    """Refuses a run on the processor of a machine that has a GPU.
+
+    Raises:
+        BadInput: a visitor's run would keep the processor.
+    """
+    if on_processor and here.kind == "cuda":
+        raise BadInput(
+            "card", Text("Visitors run on this machine's GPU.", "访客只能使用本机的 GPU 运行。")
         )
 
 

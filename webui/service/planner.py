@@ -18,6 +18,7 @@ from webui.estimator.target import Target
 from webui.hardware import DeviceReading, detected_card, find_card, load_cards
 from webui.hardware.readings import process_device_bytes, read_devices
 from webui.optimizer import make_estimate, make_plan
+from webui.optimizer.pixels import with_pixels
 from webui.service.calibration import Calibration, Corrections
 from webui.service.plan_notes import host_note, stand_in_note
 from webui.service.policy import Ruled, apply_policy, offer_of
@@ -73,13 +74,17 @@ class Planner:
         target = self.target(request, names=names)
         if narrow is not None:
             target = narrow(target)
+        request, pixels = with_pixels(model, request, target)
         ruled = apply_policy(self.policy, model, request, target)
         asked = ruled.request
         _refuse_unsupported(asked, target.card)
         plan = make_plan(model, asked, target, lambda: self._larger_cards(asked, target))
         if not plan.fits and not ruled.searched:
             plan = self._with_found_settings(plan, ruled, model, target)
-        return self._with_notes(ruled.explained(plan), model, target.card)
+        plan = ruled.explained(plan)
+        if pixels is not None:
+            plan = replace(plan, reasons=(*plan.reasons, pixels))
+        return self._with_notes(plan, model, target.card)
 
     @property
     def policy(self) -> MemoryPolicy:

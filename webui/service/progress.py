@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,18 +36,26 @@ class Progress:
         """What this run does otherwise than the one before."""
         self._phase_began = time.monotonic()
         self._shown = 0.0
+        self._pages: tuple[int, int] | None = None
+        self._paces: deque[float] = deque(maxlen=20)
+        """When the newest pages came."""
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Takes in one event of the worker."""
         self.trace.hear(event)
         kind = event["event"]
         if kind == "phase":
-            self.phase, self.step, self.steps = str(event["name"]), 0, 0
+            self.phase = str(event["name"])
+            self.step, self.steps = self._pages or (0, 0)
             self._phase_began = time.monotonic()
         elif kind == "step":
-            if event["phase"] != self.phase:
+            if event["phase"] != self.phase or self._pages is not None:
                 return
             self.step, self.steps = int(event["step"]), int(event["steps"])
+        elif kind == "page":
+            self._pages = int(event["done"]), int(event["pages"])
+            self.step, self.steps = self._pages
+            self._paces.append(time.monotonic())
         elif kind == "preview":
             self.preview = base64.b64decode(event["jpeg"])
 
@@ -59,6 +68,10 @@ class Progress:
     @property
     def fraction(self) -> float:
         """Done of the whole job, by predicted time; never goes back, below 1 until it is over."""
+        if self._pages is not None:
+            read, pages = self._pages
+            self._shown = max(self._shown, min(0.99, read / max(1, pages)))
+            return self._shown
         total = sum(self._seconds.values()) or 1.0
         done = sum(self._seconds[name] for name in self._before())
         done += self._seconds.get(self.phase, 0.0) * self._share()
@@ -68,6 +81,10 @@ class Progress:
     @property
     def seconds_left(self) -> float:
         """Prediction for what is to come; the current phase by its own pace."""
+        if self._pages is not None and len(self._paces) > 1:
+            done, pages = self._pages
+            pace = (self._paces[-1] - self._paces[0]) / (len(self._paces) - 1)
+            return max(0.0, (pages - done) * pace - (time.monotonic() - self._paces[-1]))
         expected = self._seconds.get(self.phase, 0.0)
         elapsed = time.monotonic() - self._phase_began
         share = self._share()

@@ -8,16 +8,19 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from webui.client import WorkerProcess
 from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
 from webui.core.job import JobState
+from webui.core.pages import PageRequest
 from webui.core.plan import Plan
 from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.core.text import EMPTY, Text
+from webui.hardware.readings import other_devices
 from webui.service import flow
 from webui.service.progress import Progress
 from webui.storage import JobRecord
@@ -35,6 +38,8 @@ class _Job:
     weights: Mapping[str, str]
     profile: Mapping[str, Any] | None = None
     cancelled: bool = False
+    ended: bool = False
+    """Its worker was ended on purpose, and is not started again for it."""
     progress: Progress = field(default_factory=lambda: Progress({}))
     plan: Plan | None = None
     """What it runs with; None before that."""
@@ -66,6 +71,8 @@ class JobQueue:
         self._waiting: deque[_Job] = deque()
         self._running: _Job | None = None
         self._worker: WorkerProcess | None = None
+        self._others: dict[str, WorkerProcess] = {}
+        """By their device; they live as long as a job that is shared."""
         self._changed = threading.Condition()
         self._closing = False
         self._unwritten: dict[str, StudioError] = {}
@@ -134,8 +141,9 @@ class JobQueue:
                 return False
             running.cancelled = True
             worker = self._worker
-        if worker is not None:
-            worker.cancel(job_id)
+        for one in (worker, *self._others.values()):
+            if one is not None:
+                one.cancel(job_id)
         return True
 
     def wait(self, timeout_s: float) -> None:
@@ -167,9 +175,12 @@ class JobQueue:
 
     def end_worker(self) -> None:
         """Ends the worker process: a running job fails, all device memory is given back."""
-        worker = self._worker
-        if worker is not None:
-            worker.kill()
+        with self._changed:
+            if self._running is not None:
+                self._running.ended = True
+        for worker in (self._worker, *self._others.values()):
+            if worker is not None:
+                worker.kill()
 
     def close(self) -> None:
         """Ends the thread and the worker; a running job is marked as interrupted."""
@@ -183,7 +194,9 @@ class JobQueue:
             # Again and again: the worker may be about to be started.
             if self._worker is not None and self._running is not None:
                 self._worker.kill()
+            self._end_others()
             self._thread.join(0.1)
+        self._end_others()
 
     def _loop(self) -> None:
         while True:
@@ -226,6 +239,7 @@ class JobQueue:
                 lambda plan, attempt: self._expect(job, plan, attempt),
                 lambda event: self._hear(job, event),
                 job.profile,
+                lambda plan: self._helpers(plan, job),
             )
         finally:
             if self._closing and not self._ended(job):
@@ -277,9 +291,11 @@ class JobQueue:
 
     def _worker_for(self, plan: Plan, job: _Job) -> WorkerProcess:
         """The worker with the plan's allocator; another one if it is not there or not alive."""
-        allocator = str(plan.settings["allocator"])
-        device = "cpu" if self._studio.planner.runs_on_processor(job.request) else self._device
         worker = self._worker
+        # To whom the allocator is nothing, any worker's is right.
+        usual = worker.allocator if worker is not None else "expandable"
+        allocator = str(plan.settings.get("allocator", usual))
+        device = "cpu" if self._studio.planner.runs_on_processor(job.request) else self._device
         fits = worker is not None and worker.allocator == allocator and worker.device == device
         if worker is None or not fits:
             if worker is not None:
@@ -287,13 +303,50 @@ class JobQueue:
             worker = self._worker = WorkerProcess(
                 self._log_path, allocator=allocator, device=device
             )
-        if self._closing:
-            # `close` came before there was a worker to end.
-            raise WorkerLost(Text("The studio was ended.", "工作室已关闭。"))
+        self._check_wanted(job)
         ready = worker.start()
         self._studio.planner.versions = ready["versions"]
         self._studio.planner.device = ready["device"]
         return worker
+
+    def _check_wanted(self, job: _Job) -> None:
+        """Refuses a worker that nobody wants any more.
+
+        Raises:
+            WorkerLost: the studio is closing, or its owner has ended the job's worker.
+        """
+        if self._closing:  # `close` came before there was a worker to end
+            raise WorkerLost(Text("The studio was ended.", "工作室已关闭。"))
+        if job.ended:
+            raise WorkerLost(
+                Text("The worker process was ended by the owner.", "工作进程已被所有者结束。")
+            )
+
+    def _helpers(self, plan: Plan, job: _Job) -> list[Callable[[], _Cancellable]]:
+        """Workers on the other GPUs, for a document that is long enough to share."""
+        here = self._studio.planner.runs_on_processor(job.request)
+        if here or not isinstance(plan.request, PageRequest) or plan.request.repeats < 2:
+            return []
+        allocator = str(plan.settings["allocator"])
+        needed_bytes = plan.estimate.peak_device_bytes + plan.estimate.margin_bytes
+        devices = other_devices(needed_bytes)[: plan.request.repeats - 1]
+        return [partial(self._helper, device, allocator, job) for device in devices]
+
+    def _helper(self, device: str, allocator: str, job: _Job) -> _Cancellable:
+        """The worker on another GPU, started anew when it was lost."""
+        self._check_wanted(job)
+        worker = self._others.get(device)
+        if worker is None or worker.allocator != allocator:
+            if worker is not None:
+                worker.close()
+            log = self._log_path.with_name(f"{self._log_path.stem}-{device}.log")
+            worker = self._others[device] = WorkerProcess(log, allocator=allocator, device=device)
+        worker.start()
+        return _Cancellable(job, worker)
+
+    def _end_others(self) -> None:
+        for worker in self._others.values():
+            worker.kill()
 
 
 class _Cancellable:

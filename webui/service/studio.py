@@ -14,7 +14,7 @@ from typing import Any
 
 from webui.catalogue import find_model, load_models
 from webui.core.card import Card
-from webui.core.errors import BadInput, MissingWeights, NotAllowed, StudioError
+from webui.core.errors import MissingWeights, NotAllowed, StudioError
 from webui.core.job import JobState, JobView
 from webui.core.model import ModelCard
 from webui.core.parse import parse_request
@@ -27,10 +27,11 @@ from webui.service import flow
 from webui.service.access import Access
 from webui.service.compare import Comparisons
 from webui.service.dashboard import Dashboard
+from webui.service.documents import Documents
 from webui.service.downloads import Downloads
 from webui.service.editing import Editor
 from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
-from webui.service.limits import check_queue, check_size
+from webui.service.limits import check_card, check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
 from webui.service.profile import Profiler
 from webui.service.questions import Questions
@@ -39,6 +40,7 @@ from webui.service.retrace import Retracer
 from webui.service.runs import Runs, RunSummary
 from webui.service.trials import Trial, make_trials
 from webui.storage import (
+    JobRecord,
     Ledger,
     Outputs,
     Presence,
@@ -116,6 +118,7 @@ class Studio:
         self._planner.check_templates = self._retracer.check
         self.editor = Editor(home, access, self.presets, self._planner, self.apply_config)
         self.downloads = Downloads(lambda: self.config)
+        self.documents = Documents(self._runs, self._ledger, self._outputs, self._again)
         self._recording = threading.Lock()
         self.profiler = Profiler(self)
         if resume:
@@ -213,12 +216,11 @@ class Studio:
         self._planner.check_runs_here(request)
         if not self.access.is_owner(owner):
             check_size(request, self.config.limits)
-            if self._planner.runs_on_processor(request) and self.detected().kind == "cuda":
-                raise BadInput(
-                    "card",
-                    Text("Visitors run on this machine's GPU.", "访客只能使用本机的 GPU 运行。"),
-                )
+            check_card(self._planner.runs_on_processor(request), self.detected())
         pictures = read_inputs(request)
+        if not self._random_weights:
+            limits = None if self.access.is_owner(owner) else self.config.limits
+            request = self.documents.counted(request, limits)
         plan = self._planner.plan(request)
         if not plan.fits and not self._forced:
             raise does_not_fit(plan)
@@ -352,11 +354,19 @@ class Studio:
             raise missing_weights(card, self.config)
         return source.to_json()
 
+    def _again(self, job: JobRecord) -> None:
+        """Queues a recorded job."""
+        request = self.parse(job.request)
+        weights = self._weights(request)
+        self._ledger.set_state(job.id, JobState.QUEUED)
+        self._queue.add(job, request, weights)
+
     def _requeue(self) -> None:
-        """Goes on with what a former start left in the queue."""
-        for job in self._ledger.recover(self._presence.is_alive).queued:
+        """Goes on with what a former start left in the queue, and with documents that it began."""
+        left = self._ledger.recover(self._presence.is_alive)
+        begun = [job for job in left.interrupted if job.request.get("task") == "parse"]
+        for job in (*begun, *left.queued):
             try:
-                request = self.parse(job.request)
-                self._queue.add(job, request, self._weights(request))
+                self._again(job)
             except StudioError as error:
                 self._ledger.set_state(job.id, JobState.FAILED, error)

@@ -40,6 +40,8 @@ class Limits:
     """Width x height x frames of one job."""
     max_steps: int = 60
     max_prompt_characters: int = 2000
+    max_pages: int = 200
+    """Of one document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,18 @@ from webui.storage.weights import repository_folder
 
 PATTERNS = (
     "model_index.json",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "chat_template.*",
+    "tokenizer*.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
     "scheduler/*.json",
     "tokenizer/*",
     "text_encoder/*.json",
@@ -31,8 +43,8 @@ PATTERNS = (
     "image_encoder/*.fp16.safetensors",
     "feature_extractor/*.json",
 )
-"""What a pipeline loads (of a UNet, the half-size files); pictures, pickles and the README stay on
-the hub."""
+"""What a pipeline, or one model of transformers, loads (of a UNet, the half-size files); pictures,
+pickles and the README stay on the hub."""
 _WORKERS = 4
 
 

@@ -22,6 +22,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _FOLDER = re.compile(r"\d{4}-\d\d-\d\d-" + _ID.pattern)
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 _THUMBNAIL_PX = 320
+_PICTURES = (".png", ".jpg")
+_CLIPS = (".mp4",)
 _SPARE_BYTES = 64 * MIB
 """Room that a run needs for its files, whatever their size."""
 
@@ -154,8 +156,11 @@ def write_thumbnail(source: Path, target: Path) -> bool:
     import av
     from PIL import Image
 
+    kind = source.suffix.lower()
+    if kind not in (*_PICTURES, *_CLIPS):  # a text must not be read as one
+        return False
     try:
-        if source.suffix.lower() == ".png":
+        if kind in _PICTURES:
             with Image.open(source) as opened:
                 picture = opened.convert("RGB")
         else:

@@ -1,8 +1,8 @@
 """Finds the weights of a model on this machine: embedded, a local folder, or the hub's cache.
 
-Only file names and small JSON files are read, so a check takes milliseconds. Two layouts are known:
-`diffusers` (model_index.json and a folder a component) and `original` (the files as the authors of
-Wan published them).
+Only file names and small JSON files are read, so a check takes milliseconds. Known layouts:
+`diffusers` (model_index.json and a folder a component), `transformers` (config.json and one model)
+and `original` (the files as the authors of Wan published them).
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ _MAIN_KEYS = {
     "unet": ("block_out_channels", "in_channels", "layers_per_block"),
 }
 """What tells models apart, in the configuration of their largest component."""
+_SINGLE = "model"
+"""The one component of models in transformers' layout."""
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
 _ORIGINAL_FILES = ("Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth")
 _ORIGINAL_TOKENIZER = Path("google") / "umt5-xxl"
 
@@ -44,7 +47,7 @@ class WeightsSource:
     """Where the weights of a model are, as the worker is told."""
 
     kind: str
-    """embedded, diffusers or original."""
+    """embedded, diffusers, transformers or original."""
     folder: str
     """Absolute path."""
     about: Text
@@ -66,10 +69,11 @@ def find_weights(card: ModelCard, config: StudioConfig) -> WeightsSource | None:
         return WeightsSource(kind="embedded", folder=str(_EMBEDDED), about=about)
     if card.name in config.models:
         return _configured(card, config.models[card.name])
+    kind = _kind_of(card)
     for snapshot in _snapshots(card.hub, hub_cache(config)):
-        if _layout(snapshot) == "diffusers" and not missing_parts(snapshot, card):
+        if _layout(snapshot) == kind and not missing_parts(snapshot, card):
             about = Text("the hub's cache", "Hub 缓存")
-            return WeightsSource(kind="diffusers", folder=str(snapshot), about=about)
+            return WeightsSource(kind=kind, folder=str(snapshot), about=about)
     return None
 
 
@@ -110,7 +114,12 @@ def repository_folder(hub: str, cache: Path) -> Path:
 
 
 def missing_parts(folder: Path, card: ModelCard) -> list[str]:
-    """What a folder in the diffusers layout lacks; empty when it is complete."""
+    """What a folder in its library's layout lacks; empty when it is complete."""
+    if _SINGLE in card.configs:
+        lacking = [] if (folder / "config.json").is_file() else ["config.json"]
+        if not any((folder / name).is_file() for name in _TOKENIZERS):
+            lacking.append(_TOKENIZERS[0])
+        return [*lacking, *_missing_shards(folder, _TRANSFORMERS)]
     lacking = [
         name
         for name in ("model_index.json", "scheduler/scheduler_config.json")
@@ -159,7 +168,10 @@ def _configured(card: ModelCard, folder: Path) -> WeightsSource:
         wrong = "it is not there" if not folder.is_dir() else "it has neither known layout"
         wrong_zh = "文件夹不存在" if not folder.is_dir() else "不是已知的权重布局"
         raise _bad_folder(card, folder, wrong, wrong_zh)
-    lacking = missing_parts(folder, card) if layout == "diffusers" else _missing_original(folder)
+    if (layout == "transformers") != (_kind_of(card) == "transformers"):
+        raise _bad_folder(card, folder, "it is another model", "是另一个模型")
+    original = layout == "original"
+    lacking = _missing_original(folder) if original else missing_parts(folder, card)
     if lacking:
         shown = ", ".join(lacking[:4]) + (", ..." if len(lacking) > 4 else "")
         raise _bad_folder(card, folder, f"it lacks {shown}", f"缺少 {shown}")
@@ -175,7 +187,14 @@ def _layout(folder: Path) -> str | None:
         return "diffusers"
     if any((folder / name).is_file() for name in _ORIGINAL_FILES):
         return "original"
+    if (folder / "config.json").is_file() and any(folder.glob("model*.safetensors*")):
+        return "transformers"
     return None
+
+
+def _kind_of(card: ModelCard) -> str:
+    """The layout in which the hub has a model."""
+    return "transformers" if _SINGLE in card.configs else "diffusers"
 
 
 def _missing_original(folder: Path) -> list[str]:
@@ -189,6 +208,9 @@ def _missing_original(folder: Path) -> list[str]:
 
 def _same_model(card: ModelCard, folder: Path, layout: str) -> bool:
     """Compares the largest component's shape; a folder without one is believed."""
+    if layout == "transformers":  # the worker looks closer
+        kind = (_read_json(folder / "config.json") or {}).get("model_type")
+        return bool(kind == card.configs[_SINGLE].get("model_type"))
     main = next(name for name in _MAIN_KEYS if name in card.configs)
     wanted, keys = card.configs[main], _MAIN_KEYS[main]
     if layout == "diffusers":

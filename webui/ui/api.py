@@ -31,7 +31,7 @@ from webui.ui.words import common as words
 POLL_S = 0.25
 MAX_RUNS = 200
 _NO_KEYS = ("self", "request")
-"""Parameters of `/generate` that are no keys of a request."""
+"""Parameters of actions that are no keys of a request."""
 
 
 def build_api(page: Page) -> None:
@@ -42,6 +42,7 @@ def build_api(page: Page) -> None:
         gr.api(with_request_keys(question), api_name=name, concurrency_limit=None)
     for name, function in (
         ("generate", endpoints.generate),
+        ("parse", endpoints.parse),
         ("devices", endpoints.devices),
         ("runs", endpoints.runs),
         ("cancel", endpoints.cancel),
@@ -127,11 +128,54 @@ class Endpoints:
             job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
         except StudioError as error:
             raise _refusal(error, visit.language) from error
-        progress = gr.Progress()
+        async for answer in self._follow(job_id, visit, gr.Progress()):
+            yield answer
+
+    async def parse(
+        self,
+        input: dict[str, Any],
+        model: str = "ocr",
+        pages: int | str | None = None,
+        dpi: int | None = None,
+        max_pixels: int | str | None = None,
+        new_tokens: int | None = None,
+        seed: int | None = None,
+        card: str | None = None,
+        vram_gib: float | None = None,
+        platform: str | None = None,
+        settings: dict[str, Any] | None = None,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Reads the pages of a document: a picture, a PDF, or a ZIP file of those.
+
+        `input` is a file (`gradio_client.handle_file`). Answers come as pages are read:
+        `{"id", "state", "place"}` at first, then `{"id", "state", "pages": [...]}` with the pages
+        that are new, each with its blocks; the last one is
+        `{"id", "state", "outputs": [files], "pages_failed": [numbers], "receipt": {...}}`.
+        Cancelling the call cancels the job.
+        """
+        keys = _given({key: value for key, value in locals().items() if key not in _NO_KEYS})
+        studio, visit = self.page.studio, self._visit(request)
+        try:
+            path = received_file(keys.pop("input"), "input")
+            parsed = studio.parse(keys | {"task": "parse", "input": path})
+            job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
+        except StudioError as error:
+            raise _refusal(error, visit.language) from error
+        async for answer in self._follow(job_id, visit, gr.Progress(), pages=True):
+            yield answer
+
+    async def _follow(
+        self, job_id: str, visit: Visit, progress: gr.Progress, pages: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Answers about a job until it has ended, its result included."""
+        studio, told = self.page.studio, _ToldPages(self.page, job_id, visit)
         try:
             seen: tuple[Any, ...] = ()
             while True:
                 job = studio.view(job_id, visit.visitor)
+                if pages and (new := told.new()):
+                    yield {"id": job_id, "state": str(job.state), "pages": new}
                 if job.state.final:
                     break
                 _report(progress, job, visit)
@@ -148,7 +192,11 @@ class Endpoints:
             raise _refusal(error, visit.language) from error
         if job.state is not JobState.DONE:
             raise _refusal(job.error or _ended(job), visit.language)
-        yield self._result(job_id, visit)
+        result = self._result(job_id, visit)
+        if pages:
+            del result["video"]
+            result["pages_failed"] = told.failed
+        yield result
 
     def devices(self, request: gr.Request = None) -> dict[str, Any]:  # type: ignore[assignment]
         """The card, its live readings, and the worker."""
@@ -215,6 +263,24 @@ class Endpoints:
             "outputs": files,
             "receipt": run.receipt.to_json() if run.receipt else None,
         }
+
+
+class _ToldPages:
+    """Pages of a run that a client was told, each once."""
+
+    def __init__(self, page: Page, job_id: str, visit: Visit) -> None:
+        self._documents, self._job_id, self._visitor = page.studio.documents, job_id, visit.visitor
+        self._told: set[int] = set()
+        self.failed: list[int] = []
+
+    def new(self) -> list[dict[str, Any]]:
+        """Pages that came since the last call."""
+        done = self._documents.done(self._job_id, self._visitor)
+        numbers = [number for number in done if number not in self._told]
+        found = [self._documents.page(self._job_id, self._visitor, number) for number in numbers]
+        self._told.update(numbers)
+        self.failed += [page.number for page in found if page.error is not None]
+        return [page.to_json() for page in found]
 
 
 def _named(pictures: dict[str, Any]) -> dict[str, str]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from webui.core.documents import MAX_UPLOAD_BYTES
 from webui.core.units import GIB
 from webui.service.access import Access
-from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import api, compare, generate, history, profiler
 from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
@@ -19,7 +19,7 @@ from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
 from webui.ui.results import say
 from webui.ui.theme import STYLESHEET, build_theme
-from webui.ui.web import DoorMiddleware, build_file_route, build_profile_route
+from webui.ui.web import DoorMiddleware, build_file_route, build_page_route, build_profile_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import claims as claims_words
 from webui.ui.words import common as words
@@ -140,11 +140,12 @@ def _launch_options(page: Page) -> dict[str, Any]:
         "enable_monitoring": False,
         "pwa": False,
         "mcp_server": False,
-        "max_file_size": MAX_FILE_BYTES,
+        "max_file_size": MAX_UPLOAD_BYTES,
         "app_kwargs": {
             "middleware": [Middleware(DoorMiddleware, page=page)],
             "routes": [
                 build_file_route(page),
+                build_page_route(page),
                 build_profile_route(page),
                 *build_monitor_routes(page),
             ],

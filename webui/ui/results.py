@@ -145,6 +145,9 @@ def describe(run: RunSummary, language: str) -> str:
     """Size, frames, steps, seed, and the time it took beside the estimate."""
     request = run.request
     parts = [escape(str(request.get("model", "")))]
+    if request.get("task") == "parse":
+        pages = escape(str(request.get("pages")))
+        return " · ".join([*parts, say(words.PAGES, language, pages=pages), *_took(run, language)])
     frames, fps = int(request.get("frames", 1)), float(request.get("fps", 1) or 1)
     parts.append(f"{request.get('width')}x{request.get('height')}")
     parts.append(
@@ -154,17 +157,15 @@ def describe(run: RunSummary, language: str) -> str:
     )
     parts.append(say(words.STEPS, language, count=request.get("steps")))
     parts.append(f"{say(words.SEED, language)} <b>{escape(str(request.get('seed')))}</b>")
+    return " · ".join([*parts, *_took(run, language)])
+
+
+def _took(run: RunSummary, language: str) -> list[str]:
     measured = run.receipt.measurement if run.receipt else None
-    if measured and run.receipt:
-        parts.append(
-            say(
-                words.TOOK,
-                language,
-                time=seconds_text(measured.seconds),
-                estimate=seconds_text(float(run.receipt.plan.get("seconds", 0))),
-            )
-        )
-    return " · ".join(parts)
+    if not measured or not run.receipt:
+        return []
+    estimated = seconds_text(float(run.receipt.plan.get("seconds", 0)))
+    return [say(words.TOOK, language, time=seconds_text(measured.seconds), estimate=estimated)]
 
 
 def render_strip(runs: Iterable[RunSummary], language: str, title: Text) -> str:
@@ -222,6 +223,8 @@ def render_media(run_id: str, name: str, language: str) -> str:
             f'<video class="vs-media" src="{address}" controls autoplay loop muted playsinline '
             f'aria-label="{say(words.NO_SOUND_VIDEO, language)}"></video>'
         )
+    if not name.endswith((".png", ".jpg")):
+        return ""
     alt = say(words.GENERATED_PICTURE, language)
     return f'<img class="vs-media" src="{address}" alt="{alt}">'
 
@@ -237,7 +240,8 @@ def _actions(run: RunSummary, language: str) -> str:
     saved = "".join(
         f'<a class="vs-button" href="{escape(file_address(run.id, path.name, download=True))}" '
         f"download>{say(words.DOWNLOAD, language)}</a>"
-        for path in made_by(run)[:1]
+        # Of a document the ZIP file, which has all of the others.
+        for path in sorted(made_by(run), key=lambda path: path.suffix != ".zip")[:1]
     )
     delete = (
         button(

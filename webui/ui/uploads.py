@@ -59,7 +59,7 @@ def received_file(value: Any, key: str = "image") -> str:
         key,
         Text(f"{key} is an uploaded file, not a text.", f"{key} 应当是上传的文件，而不是文字。"),
         Text(
-            f"With gradio_client: {key}=handle_file('picture.png').",
-            f"使用 gradio_client 时：{key}=handle_file('picture.png')。",
+            f"With gradio_client: {key}=handle_file('the file').",
+            f"使用 gradio_client 时：{key}=handle_file('文件')。",
         ),
     )

@@ -17,9 +17,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from webui.core.documents import MAX_UPLOAD_BYTES
 from webui.core.errors import NotAllowed, StudioError
 from webui.core.text import LANGUAGES
-from webui.storage.pictures import MAX_FILE_BYTES
 from webui.ui import identity, language
 from webui.ui.page import Page
 from webui.ui.words.profiler import OWNER_ONLY
@@ -29,6 +29,9 @@ _FORM_BYTES = 64 * 1024
 """What a form adds around its file."""
 _YEAR_S = 365 * 24 * 3600
 _MEDIA = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
+
+_DOCUMENTS = (".html", ".md", ".txt", ".json", ".zip")
+"""Given as downloads only: nothing of a document is opened as a page of this site."""
 
 
 def file_address(run_id: str, name: str, download: bool = False) -> str:
@@ -79,17 +82,44 @@ def build_file_route(page: Page) -> Route:
         for output in run.outputs:
             if output.name == name:
                 path = output
-        if path is None or path.suffix not in _MEDIA or not path.is_file():
-            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
         download = "download" in request.query_params
+        known = path is not None and (
+            path.suffix in _MEDIA or (download and path.suffix in _DOCUMENTS)
+        )
+        if path is None or not known or not path.is_file():
+            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
         return FileResponse(
             path,
-            media_type=_MEDIA[path.suffix],
+            media_type=_MEDIA.get(path.suffix, "application/octet-stream"),
             filename=f"{run_id}{path.suffix}" if download else None,
             headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
         )
 
     return Route("/studio/files/{run_id}/{name}", on_file)
+
+
+def page_address(run_id: str, number: int) -> str:
+    """Where the page finds the picture of a document's page, relative to the page."""
+    return f"studio/pages/{run_id}/{number}"
+
+
+def build_page_route(page: Page) -> Route:
+    """Serves the pictures of the pages of the visitor's own documents."""
+
+    def on_page(request: Request) -> Response:
+        try:
+            visitor = identity.visitor_of_download(request, page.access)
+            run_id, number = request.path_params["run_id"], request.path_params["number"]
+            path = page.studio.documents.picture(run_id, visitor, number)
+        except StudioError:
+            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
+        return FileResponse(
+            path,
+            media_type="image/jpeg",
+            headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
+        )
+
+    return Route("/studio/pages/{run_id}/{number:int}", on_page)
 
 
 REFUSED_ON_LOOPBACK = (
@@ -121,7 +151,7 @@ class DoorMiddleware:
             )
             await refusal(scope, receive, send)
         elif scope["path"].rstrip("/").endswith("/upload") and not _is_small_file(scope, headers):
-            # Only pictures to start from are taken, and gradio would keep whatever is sent.
+            # Only pictures and documents are taken, and gradio would keep whatever is sent.
             await PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)(scope, receive, send)
         elif scope["method"] == "GET" and _is_page(scope):
             await _PageSender(self.page, scope, headers, send).run(self.app, receive)
@@ -145,9 +175,9 @@ def _is_own_page(headers: Headers) -> bool:
 
 
 def _is_small_file(scope: Scope, headers: Headers) -> bool:
-    """An upload that says its size, and may be a picture to start from."""
+    """An upload that says its size, and may be a picture to start from or a document."""
     length = headers.get("content-length", "")
-    small = length.isdecimal() and int(length) <= MAX_FILE_BYTES + _FORM_BYTES
+    small = length.isdecimal() and int(length) <= MAX_UPLOAD_BYTES + _FORM_BYTES
     return scope["method"] == "POST" and small
 
 

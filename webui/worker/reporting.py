@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from webui.core.clip import ClipCard
+from webui.core.errors import StudioError
 from webui.core.model import ModelCard
 from webui.core.receipt import Measurement
 from webui.pipelines.preview import preview_jpeg
@@ -87,6 +88,11 @@ class JobReport:
         if done == total or time.monotonic() - self._told >= PROGRESS_EVERY_S:
             self._told = time.monotonic()
             self._emit_step(done, total)
+
+    def page(self, number: int, error: StudioError | None) -> None:
+        """A page is read and kept, or has failed for itself."""
+        told = error.to_json() if error else None
+        self._channel.emit("page", id=self.id, number=number, error=told)
 
     def latent_step(self, done: int, total: int, latents: torch.Tensor) -> None:
         self._emit_step(done, total)

@@ -17,6 +17,7 @@ import torch
 
 from webui.catalogue import find_model
 from webui.core.clip import PICTURES, ClipRequest
+from webui.core.documents import DocumentRequest
 from webui.core.errors import Cancelled, StudioError
 from webui.core.model import ModelCard
 from webui.core.parse import parse_request
@@ -31,6 +32,7 @@ from webui.worker.failures import (
     shortage_of,
     to_studio_error,
 )
+from webui.worker.pages import BlankPages, JobPages
 from webui.worker.profiling import new_report
 from webui.worker.protocol import Channel
 from webui.worker.reporting import JobReport
@@ -140,11 +142,20 @@ class Runner:
         report.check()
         parts = [part for part in vars(self._pipe).values() if isinstance(part, torch.nn.Module)]
         report.attach(card, self._pipe.placement, parts)
+        random = job["weights"]["kind"] == "random"
+        if isinstance(request, DocumentRequest):
+            pages = BlankPages(request) if random else JobPages(job, request, folder, report)
+            try:
+                family.run(self._pipe, request, settings, report, pages)
+            finally:
+                report.end()
+                pages.close()
+            return []  # the service puts the pages' files together
         try:
             made = family.run(self._pipe, request, settings, report)
         finally:
             report.end()
-        if job["weights"]["kind"] == "random":
+        if random:
             return []  # noise: it was run for its memory and its time
         assert isinstance(request, ClipRequest)  # what else there is runs on random weights only
         from webui.worker.video import save_outputs

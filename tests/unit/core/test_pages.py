@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from webui.catalogue import find_model, models_of
-from webui.core.errors import BadInput
-from webui.core.pages import (
+from webui.core.documents import (
     MAX_PAGES,
     MAX_RATIO,
     MAX_SIDE_PX,
-    PageCard,
-    PageRequest,
     count_pages,
     page_numbers,
+    range_text,
 )
+from webui.core.errors import BadInput
+from webui.core.pages import PageCard, PageRequest
 from webui.core.parse import parse_request
 
 MODELS = list(models_of(PageCard))
@@ -94,7 +94,8 @@ def test_known_cards() -> None:
     [("3", [3]), ("1-3, 7", [1, 2, 3, 7]), (" 2 - 4,3 ", [2, 3, 4]), ("5,1", [1, 5])],
 )
 def test_page_numbers(pages: str, numbers: list[int]) -> None:
-    assert page_numbers(pages) == numbers
+    assert page_numbers(pages, MAX_PAGES) == numbers
+    assert page_numbers(range_text(numbers), MAX_PAGES) == numbers
     assert parse(pages=pages).repeats == count_pages(pages) == len(numbers)
 
 
@@ -185,3 +186,27 @@ def test_what_memory_depends_on_is_in_the_shape() -> None:
     for changes in ({"height": 728}, {"new_tokens": 9}, {"pages": 5}, {"input": "scan.png"}):
         assert base.with_changes(**changes).shape != base.shape
     assert base.with_changes(seed=9, card="h200").shape == base.shape
+
+
+def test_an_input_is_read_whole_unless_pages_are_named() -> None:
+    assert parse(input="a.pdf").pages == "all" and parse().pages == 1
+    assert parse(input="a.pdf", pages=2).pages == 2
+    assert page_numbers("all", 3) == page_numbers(3, 9) == [1, 2, 3]
+    with pytest.raises(BadInput) as caught:
+        page_numbers("2-4", 3)
+    assert caught.value.field == "pages" and "has 3" in caught.value.message.en
+
+
+def test_ocr_takes_no_tokens() -> None:
+    request = parse_request({"task": "parse", "model": "ocr", "input": "a.pdf"}, find_model)
+    assert "new_tokens" not in request.to_json()
+    assert parse_request(request.to_json(), find_model) == request
+    with pytest.raises(BadInput) as caught:
+        parse_request({"task": "parse", "model": "ocr", "new_tokens": 8}, find_model)
+    assert caught.value.field == "new_tokens"
+
+
+def test_the_most_pixels_can_be_asked_for() -> None:
+    request = parse(max_pixels="auto", height=2000, width=1000)
+    assert request.max_pixels == "auto" and parse(**request.to_json()) == request
+    assert refused(max_pixels="most").field == "max_pixels"

@@ -196,3 +196,32 @@ def test_a_small_disk_is_noticed_before_anything_is_fetched(hub, config, monkeyp
         Download(WAN, config).start()
     assert "27.92 GiB" in caught.value.message.en and "954 MiB" in caught.value.message.en
     assert hub.fetched == []
+
+
+def test_a_model_of_transformers_is_found_by_its_own_files(tmp_path):
+    card = find_model("logics-parsing-v1")
+    folder = tmp_path / "logics"
+    folder.mkdir()
+    config = StudioConfig(models={card.name: folder})
+
+    def why() -> str:
+        with pytest.raises(MissingWeights) as caught:
+            find_weights(card, config)
+        return caught.value.message.en
+
+    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    assert "known layout" in why()
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (folder / shards["a"]).write_bytes(b"x")
+    assert "tokenizer.json" in why() and shards["b"] in why()
+    (folder / shards["b"]).write_bytes(b"x")
+    (folder / "tokenizer.json").write_text("{}")
+    found = find_weights(card, config)
+    assert found is not None and (found.kind, found.folder) == ("transformers", str(folder))
+    (folder / "config.json").write_text('{"model_type": "qwen3_vl"}')
+    assert "another model" in why()
+    with pytest.raises(MissingWeights):
+        find_weights(
+            find_model("wan2.1-t2v-1.3b"), StudioConfig(models={"wan2.1-t2v-1.3b": folder})
+        )

@@ -1,4 +1,4 @@
-"""Pages as the model takes them: pictures from files, as patches, with their place in the prompt.
+"""Pages as the model takes them: pictures as patches, with their place in the prompt.
 
 Shapes: B pages at a time, P patches of each, D values of a patch, M tokens that its picture
 becomes (P over the merged square), S tokens of its prompt.
@@ -7,68 +7,19 @@ becomes (P over the merged square), S tokens of its prompt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
-from webui.core.errors import BadInput
-from webui.core.fields import shown
-from webui.core.pages import PageCard, PageRequest, page_numbers
-from webui.core.text import Text
+from webui.core.pages import PageCard, PageRequest
 from webui.pipelines.checkpoint import reading
 from webui.pipelines.prompts import batch_tokens, conversation_tokens, plain_tokens
 from webui.pipelines.text_model import TextPipeline
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _IMAGE_TOKEN = "<|image_pad|>"
 _IMAGE = 1
 """What `mm_token_type_ids` says of a picture's tokens (transformers, models/qwen2_5_vl)."""
-
-
-def page_files(request: PageRequest) -> list[Path]:
-    """The files of the pages that the request names: a picture, or those of a folder by name.
-
-    Raises:
-        BadInput: there is no such file, or no page of that number.
-    """
-    path = Path(request.input)
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not files or not files[0].is_file():
-        raise _no_pages(request.input)
-    asked = request.pages
-    numbers = page_numbers(asked) if isinstance(asked, str) else list(range(1, asked + 1))
-    if numbers[-1] > len(files):
-        raise BadInput(
-            "pages",
-            Text(
-                f"There is no page {numbers[-1]}: the input has {len(files)}.",
-                f"没有第 {numbers[-1]} 页：输入共 {len(files)} 页。",
-            ),
-            Text(f"Use 1 to {len(files)}.", f"请用 1 到 {len(files)}。"),
-        )
-    return [files[number - 1] for number in numbers]
-
-
-def open_page(path: Path) -> Image.Image:
-    """One page.
-
-    Raises:
-        BadInput: it is no picture.
-    """
-    try:
-        with Image.open(path) as opened:
-            return opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise _no_pages(path.name) from error
-
-
-def blank_page(request: PageRequest) -> Image.Image:
-    """A page for a run with random weights."""
-    return Image.new("RGB", (request.width, request.height), (128, 128, 128))
 
 
 def batch_inputs(
@@ -99,7 +50,8 @@ def _processor(pipe: TextPipeline, request: PageRequest) -> Qwen2VLImageProcesso
     """The library's picture processor, with the request's limits in pixels."""
     card: PageCard = pipe.card
     vision = pipe.model.config.vision_config
-    most = min(card.max_pixels, request.max_pixels or card.max_pixels)
+    asked = request.max_pixels if isinstance(request.max_pixels, int) else 0
+    most = min(card.max_pixels, asked or card.max_pixels)
     own = {
         "patch_size": int(vision.patch_size),
         "merge_size": int(vision.spatial_merge_size),
@@ -126,14 +78,3 @@ def _prompt(pipe: TextPipeline, image_tokens: int) -> list[int]:
         return [*words[:half], *picture, *words[half:]]
     content = [{"type": "image"}, {"type": "text", "text": card.prompt}]
     return conversation_tokens(pipe, content, (_IMAGE_TOKEN, _IMAGE_TOKEN * image_tokens))
-
-
-def _no_pages(name: str) -> BadInput:
-    return BadInput(
-        "input",
-        Text(f"'{shown(name)}' holds no pages.", f"“{shown(name)}”中没有页面。"),
-        Text(
-            "Name a picture (PNG, JPEG or WebP), or a folder of pictures.",
-            "请指定一张图片（PNG、JPEG 或 WebP），或图片所在的文件夹。",
-        ),
-    )

@@ -6,43 +6,63 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from PIL import Image
 
-from webui.core.pages import PageRequest
+from webui.core.pages import PageCard, PageRequest
+from webui.documents.answers import read_answer
+from webui.pipelines.documents import Pages
 from webui.pipelines.generating import write
 from webui.pipelines.prompts import Answer, answer_of
-from webui.pipelines.qwen_vl.pages import batch_inputs, blank_page, open_page, page_files
+from webui.pipelines.qwen_vl.pages import batch_inputs
 from webui.pipelines.running import Report
 from webui.pipelines.text_model import TextPipeline
 
 
 def run(
-    pipe: TextPipeline, request: PageRequest, settings: Mapping[str, Any], report: Report
-) -> list[Answer]:
-    """What stands on each page, in their order.
-
-    With random weights the pages are blank ones of the request's size. The phases come again for
-    each batch.
+    pipe: TextPipeline,
+    request: PageRequest,
+    settings: Mapping[str, Any],
+    report: Report,
+    pages: Pages,
+) -> None:
+    """Reads the pages, as many at a time as the settings say. The phases come again for each batch.
 
     Raises:
         Cancelled: the report says so, at the next block or token.
         RunFailed: the numbers overflowed.
-        BadInput: the input has no such pages.
     """
-    files = page_files(request) if pipe.tokenizer is not None else [None] * request.repeats
+    numbers = list(pages.numbers)
     size = int(settings["page_batch"])
-    total = len(files) * request.new_tokens
+    total = len(numbers) * request.new_tokens
     torch.manual_seed(max(request.seed, 0))
-    answers: list[Answer] = []
-    for start in range(0, len(files), size):
+    for start in range(0, len(numbers), size):
         report.begin("vision")
-        names = files[start : start + size]
-        pages = [blank_page(request) if name is None else open_page(name) for name in names]
-        inputs = batch_inputs(pipe, request, pages)
+        opened = [(number, pages.open(number)) for number in numbers[start : start + size]]
+        batch = [(number, page) for number, page in opened if page is not None]
+        if not batch:
+            continue
+        inputs = batch_inputs(pipe, request, [page for _, page in batch])
 
-        def on_token(count: int, start: int = start, pages: int = len(pages)) -> None:
+        def on_token(count: int, start: int = start, pages: int = len(batch)) -> None:
             report.step(start * request.new_tokens + count * pages, total)
 
         written = write(pipe, inputs, request.new_tokens, report, on_token)
-        answers += [answer_of(pipe, tokens) for tokens in written]
-        del inputs  # before the next batch's are there
-    return answers
+        for (number, page), tokens in zip(batch, written, strict=True):
+            _keep(pipe, request, pages, number, page, answer_of(pipe, tokens))
+        del inputs, opened, batch  # before the next batch's are there
+
+
+def _keep(
+    pipe: TextPipeline,
+    request: PageRequest,
+    pages: Pages,
+    number: int,
+    page: Image.Image,
+    answer: Answer,
+) -> None:
+    card: PageCard = pipe.card
+    height, width = card.fed_size(page.height, page.width, request.max_pixels)
+    blocks = read_answer(answer.text, card.output, card.boxes, (width, height), page.size)
+    # An answer that ended by itself is shorter by its last token.
+    cut_off = len(answer.tokens) >= request.new_tokens
+    pages.done(number, blocks, tokens=len(answer.tokens), cut_off=cut_off)

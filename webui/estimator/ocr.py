@@ -1,0 +1,58 @@
+"""OCR on the processor: no memory of the card, some of the host's, seconds by the page's size.
+
+The engine is ONNX Runtime's, so there is no tape to replay; both figures were measured.
+"""
+
+from __future__ import annotations
+
+from webui.core.card import Card
+from webui.core.documents import ScanCard, ScanRequest
+from webui.core.request import Request
+from webui.core.settings import Settings
+from webui.core.units import MIB
+from webui.estimator.events import PhaseEvents
+from webui.estimator.rules import Rules
+
+MODELS_BYTES = 190 * MIB
+"""Resident set of the worker with RapidOCR, OpenCV and both models, above that before."""
+BYTES_PER_PIXEL = 170
+"""Of the page as fed: the detector's layers. Measured as the worker's peak at 1.2 to 2.8 million
+pixels (`python -m tests.documents_figures`; rapidocr 3.10, onnxruntime 1.32)."""
+OPERATIONS_PER_PIXEL = 180_000
+"""What reading takes of the processor's plain rate, for a page full of text: the detector's work is
+by the pixel, the recogniser's by the line. Receipts of the machine correct it."""
+
+
+class ScanMemory:
+    """No events: nothing of it is on the card."""
+
+    def __init__(
+        self, card: ScanCard, request: ScanRequest, settings: Settings, rules: Rules
+    ) -> None:
+        height, width = card.fed_size(request.height, request.width, request.max_pixels)
+        self.pixels = min(height * width, request.height * request.width)
+
+    def phase_names(self) -> tuple[str, ...]:
+        return ("read",)
+
+    def phase(self, name: str) -> PhaseEvents:
+        return PhaseEvents([])
+
+
+def relevant(
+    phase: str, model: ScanCard, request: ScanRequest, settings: Settings, rules: Rules
+) -> tuple[ScanRequest, Settings]:
+    """Request and settings as they are: there are no settings."""
+    return request, settings
+
+
+def phase_seconds(name: str, memory: ScanMemory, pages: int, card: Card, host: Card) -> float:
+    """Seconds of all pages, on the processor whatever the card is."""
+    return pages * memory.pixels * OPERATIONS_PER_PIXEL / host.fp32_flops
+
+
+def host_bytes(model: ScanCard, request: Request) -> int:
+    """Host memory above that of the process."""
+    assert isinstance(request, ScanRequest)
+    memory = ScanMemory(model, request, {}, Rules("cpu", (), False, True, True))
+    return MODELS_BYTES + memory.pixels * BYTES_PER_PIXEL
