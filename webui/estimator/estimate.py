@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from webui.core.gguf import GGUF
 from webui.core.model import ModelCard
 from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
@@ -149,8 +150,9 @@ def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
 
 
 def load_seconds(model: ModelCard, settings: Settings) -> float:
-    """Starting a worker and reading the weights from disk, where they are not quantised yet."""
-    size = sum(weights_bytes(model, unquantized(settings)).values())
+    """Starting a worker and reading the weights from disk, where only GGUF's are quantised."""
+    read = settings if settings.get("quantization") == GGUF else unquantized(settings)
+    size = sum(weights_bytes(model, read).values())
     return WORKER_START_S + size / DISK_BYTES_S
 
 

@@ -262,6 +262,7 @@ _OWN_REASONS = {
     "step_cache": Text("It changes the picture: chosen only by you.", "会改变画面：只能由你指定。"),
     "step_cache_threshold": _LIBRARYS,
     "step_cache_interval": _LIBRARYS,
+    "gguf_type": Text("The finest; name the one of your file.", "最精细的一种；请写明文件的类型。"),
     "channels_last": Text(
         "It costs nothing, and convolutions need no copies.", "没有代价，卷积无需额外副本。"
     ),
