@@ -114,4 +114,5 @@ def _size(request: Mapping[str, Any]) -> str:
     if "frames" in request:
         return "x".join(str(request.get(key)) for key in ("frames", "height", "width"))
     keys = ("height", "width") if "height" in request else ("batch", "prompt_tokens")
-    return "x".join(str(request.get(key)) for key in keys) + f" +{request.get('new_tokens')}"
+    size = "x".join(str(request.get(key)) for key in keys)
+    return f"{size} +{request['new_tokens']}" if request.get("new_tokens") else size
