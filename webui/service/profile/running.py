@@ -44,6 +44,9 @@ class ProfileRun:
     """Of its folder."""
     folder: Path
     rows: Sequence[Row]
+    environment: dict[str, Any]
+    created: str
+    """UTC, ISO 8601."""
     results: list[Result] = field(default_factory=list)
     receipts: list[Receipt | None] = field(default_factory=list)
     """Beside each result; None for what did not run."""
@@ -53,6 +56,17 @@ class ProfileRun:
     ended: bool = False
     error: StudioError | None = None
     """What ended the whole matrix, a full disk, say."""
+
+    def summary(self) -> dict[str, Any]:
+        """What its file holds."""
+        return {
+            "schema": "vram-studio/profile",
+            "version": 1,
+            "name": self.name,
+            "created": self.created,
+            "environment": self.environment,
+            "rows": self.results,
+        }
 
     @property
     def running(self) -> Row | None:
@@ -212,7 +226,16 @@ class Profiler:
     def _new(self, rows: Sequence[Row], name: str, text: str, profiles: Profiles) -> ProfileRun:
         folder = profiles.new(name)
         write_text(folder / MATRIX, text)
-        return ProfileRun(name=folder.name, folder=folder, rows=rows)
+        run = ProfileRun(
+            name=folder.name,
+            folder=folder,
+            rows=rows,
+            environment=self._environment(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        # Before anybody can ask for it.
+        write_json(folder / SUMMARY, run.summary())
+        return run
 
     def _run_safely(self, run: ProfileRun, visitor: str) -> None:
         try:
@@ -232,17 +255,7 @@ class Profiler:
             run.ended = True
 
     def _run(self, run: ProfileRun, visitor: str, on_change: OnChange) -> dict[str, Any]:
-        summary = {
-            "schema": "vram-studio/profile",
-            "version": 1,
-            "name": run.name,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": self._environment(),
-            "rows": run.results,
-        }
-        write_json(run.folder / SUMMARY, summary)
-        around = summary["environment"]
-        assert isinstance(around, dict)
+        summary, around = run.summary(), run.environment
         around["warmed_up"] = self._warm_up(run, visitor)
         for row in run.rows:
             result, receipt = self._row(run, row, visitor, on_change)
