@@ -113,7 +113,7 @@ class ConfigTab:
         areas.upload.upload(self._on_import, outputs=self._outputs, **quiet)
         everything = [*self._outputs, self.tabs, *self.generate.outputs]
         for clickable in (areas.actions, areas.message, areas.name_actions, areas.version_actions):
-            clickable.click(self._on_action, outputs=everything, trigger_mode="multiple", **quiet)
+            clickable.click(self._on_action, outputs=everything, trigger_mode="once", **quiet)
         areas.export.click(None, [areas.editor, areas.document], None, js=_EXPORT)
 
     def wire_select(self, tab: gr.Tab) -> None:
@@ -225,10 +225,12 @@ class ConfigTab:
                 return self._replaced(text, words.RESTORED, asked)
             case "back":
                 left = asked.opened.get("left")
-                return {} if left is None else self._replaced(str(left), words.BACK, asked)
+                if left is None:
+                    return gr.skip()
+                return self._replaced(str(left), words.BACK, asked)
             case "use":
                 return self._use(asked)
-        return {}
+        return gr.skip()
 
     # What they do
 
