@@ -114,6 +114,12 @@ def test_metrics_are_off_until_the_owner_wants_them(page: Page) -> None:
     ]  # fmt: skip
     assert found["vram_studio_gpu_power_watts"].samples[0].value == 512
     assert found["vram_studio_jobs"].samples[0].value == 0
+    assert found["vram_studio_disk_free_bytes"].samples[0].value > 0
+    open_page = replace(page, access=Access(loopback=False))
+    web = TestClient(Starlette(routes=build_monitor_routes(open_page)))
+    answer = web.get("/metrics")
+    assert answer.status_code == 200 and "gpu_memory" in answer.text
+    assert "disk" not in answer.text, "the machine's disk is its owner's"
 
 
 def test_the_receipts_file_needs_a_visitor(page: Page) -> None:

@@ -103,7 +103,7 @@ class ConfigTab:
             "api_visibility": "private", "preprocess": False,
         }  # fmt: skip
         areas = self.areas
-        shown = [areas.status, areas.problems, areas.diff, areas.panel]
+        shown = [areas.status, areas.problems, areas.actions, areas.diff, areas.panel]
         # Typing is answered as fast as it can be, and the last text always.
         gr.on(
             [areas.editor.input, areas.card.input], self._on_edit, outputs=shown,
@@ -321,7 +321,6 @@ class ConfigTab:
         return {
             **self._choices(visit, opened.name),
             self.areas.editor: gr.update(value=opened.text, interactive=visit.owner),
-            self.areas.actions: views.render_actions(opened.name, bool(opened.seen), visit),
             self.areas.versions: gr.update(
                 choices=views.version_choices(opened.versions, visit), value=None
             ),
@@ -339,6 +338,7 @@ class ConfigTab:
         saved = str(asked.opened.get("saved", ""))
         return {
             self.areas.status: views.render_status(asked.changed, new, visit),
+            self.areas.actions: views.render_actions(name, not new, asked.changed, visit),
             self.areas.problems: views.render_problems(checked.problems, asked.text, visit),
             self.areas.diff: views.render_diff(saved, asked.text, visit) if visit.owner else "",
             self.areas.panel: self._panel(checked, asked),

@@ -25,6 +25,7 @@ from webui.ui.uploading import UploadBounds
 from webui.ui.words.profiler import OWNER_ONLY
 
 THUMBNAIL = "thumbnail"
+_MOST_DIGITS = 15
 _YEAR_S = 365 * 24 * 3600
 _MEDIA = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
@@ -161,7 +162,7 @@ class DoorMiddleware:
     def _upload_refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Only uploads that say their size are taken: gradio would keep whatever is sent."""
         length = headers.get("content-length", "")
-        if scope["method"] != "POST" or not length.isdecimal():
+        if scope["method"] != "POST" or not length.isdecimal() or len(length) > _MOST_DIGITS:
             return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
         access = self.page.access
         try:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import webui
-from webui.core.clip import PICTURES, ClipRequest
+from webui.core.clip import ClipRequest
 from webui.core.errors import BadInput, Cancelled, NotAllowed, RunFailed, StudioError
 from webui.core.job import JobView
+from webui.core.parse import PATH_KEYS
 from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.core.text import Text
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from webui.service.studio import Studio
 
 WATCH_S = 0.3
-PATH_KEYS = (*PICTURES, "input", "data")
-"""Request keys that name files: only the command line may."""
 OnChange = Callable[["ProfileRun"], None]
 
 
