@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from PIL import Image
 
 from webui.__main__ import main
 from webui.core.errors import BadInput
-from webui.service.compare import MOST_RUNS, read_variants
+from webui.core.job import JobState
+from webui.service import Studio
+from webui.service.access import LOCAL
+from webui.service.compare import MOST_KNOWN, MOST_RUNS, Comparisons, read_variants
 from webui.service.difference import compare_files
 
 ASKED = {"model": "demo", "prompt": "a red circle", "frames": 1, "height": 64, "width": 64,
@@ -68,6 +72,26 @@ def test_clips_frame_by_frame(tmp_path: Path) -> None:
     assert compare_files(first, save(tmp_path / "c.mp4", plain, plain, plain)).ssim_mean > 0.95
     with pytest.raises(BadInput, match="different lengths"):
         compare_files(first, save(tmp_path / "d.mp4", plain, plain))
+
+
+def test_what_failed_once_is_remembered_and_old_ones_go(local: Studio, tmp_path: Path) -> None:
+    run_id = local.submit(local.parse(ASKED), LOCAL)
+    assert list(local.watch(run_id, LOCAL))[-1].state is JobState.DONE
+    run = local.run(run_id, LOCAL)
+    broken = tmp_path / run.outputs[0].name
+    broken.write_bytes(b"nonsense")
+    runs = {"first": run} | {
+        str(number): replace(run, id=str(number), outputs=(broken,))
+        for number in range(MOST_KNOWN + 3)
+    }
+    found = Comparisons(lambda run_id, visitor: runs[run_id])
+    for number in range(MOST_KNOWN + 3):
+        [_, column] = found.of(["first", str(number)], LOCAL)
+        assert column.difference is None and column.why and "cannot be read" in column.why.en
+    assert len(found._known) == MOST_KNOWN
+    broken.unlink()
+    [_, column] = found.of(["first", str(number)], LOCAL)
+    assert column.why and "cannot be read" in column.why.en, "not tried again"
 
 
 def test_variants_have_one_seed_and_keep_what_they_share() -> None:
