@@ -18,6 +18,10 @@ from webui.service.profile.rows import Row
 from webui.storage.profiles import EVENTS, RECEIPT, REPORT, ROW_FILES, write_json, write_text
 
 Result = dict[str, Any]
+_NO_EVENTS = Text(
+    f"There is no {EVENTS}: the disk is full, or the worker ended before it was written.",
+    f"没有 {EVENTS}：磁盘已满，或工作进程在写入之前结束。",
+)
 _FIGURES = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes", "seconds")
 
 
@@ -39,7 +43,7 @@ def finished(row: Row, receipt: Receipt, folder: Path) -> Result:
         NotEnoughDisk: the disk is full.
     """
     write_json(folder / RECEIPT, receipt.to_json())
-    found, problems = _analysed(folder)
+    found, problems = _analysed(folder, row.options.memory)
     planned = receipt.plan
     measured = receipt.measurement
     error = receipt.error
@@ -86,9 +90,9 @@ def _head(row: Row) -> Result:
     }
 
 
-def _analysed(folder: Path) -> tuple[Analysis | None, tuple[Text, ...]]:
+def _analysed(folder: Path, recorded: bool) -> tuple[Analysis | None, tuple[Text, ...]]:
     if not (folder / EVENTS).is_file():
-        return None, ()
+        return None, (_NO_EVENTS,) if recorded else ()
     try:
         found = analyse(folder)
     except BadInput as error:
