@@ -122,6 +122,16 @@ EVENTS = [
 ]
 
 
+def test_a_trace_of_too_many_memory_events_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webui.service.analysis.trace.MAX_MEMORY_EVENTS", 3)
+    path = tmp_path / "trace.json"
+    path.write_text(trace(EVENTS))
+    with pytest.raises(BadInput, match="more than 3 memory events"):
+        analyse(path)
+
+
 def test_a_trace_names_line_and_operation(tmp_path: Path) -> None:
     path = tmp_path / "trace.json.gz"
     path.write_bytes(gzip.compress(trace(EVENTS).encode()))
