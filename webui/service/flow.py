@@ -138,7 +138,8 @@ def _run(
                 "context_bytes": plan.estimate.context_bytes,
                 "output_dir": str(studio.outputs.folder(job.folder)),
                 "preview": profile is None,
-                "count_held": studio.count_held,
+                # Profiles show what a change of models leaves.
+                "count_held": studio.count_held or profile is not None,
                 "clear_cache": studio.planner.policy.clear_cache_after_generation,
                 **({"fresh": True, "profile": dict(profile)} if profile is not None else {}),
             },

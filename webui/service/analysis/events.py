@@ -130,6 +130,8 @@ class MemoryProfile:
     """Bytes of components that stood on the device at the peak."""
     seconds: float
     notes: tuple[Text, ...]
+    loaded_bytes: int | None = None
+    """Allocated when all components had been loaded."""
 
     @property
     def other_at_peak_bytes(self) -> int:
@@ -159,6 +161,7 @@ class MemoryProfile:
                 "other_bytes": self.other_at_peak_bytes,
             },
             "seconds": self.seconds,
+            "loaded_bytes": self.loaded_bytes,
             "notes": [note.to_json() for note in self.notes],
         }
 
@@ -217,6 +220,9 @@ def summed(data: Mapping[str, Any]) -> MemoryProfile:
         weights_at_peak=_weights_at(data["components"], switches, events, float(peak["t_s"])),
         seconds=float(events[-1]["t_s"]) if events else 0.0,
         notes=tuple(_notes(data)),
+        loaded_bytes=next(
+            (int(event["allocated_bytes"]) for event in events if event["kind"] == "loaded"), None
+        ),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from webui.catalogue import find_model
-from webui.core.errors import BadInput, Cancelled, StudioError
+from webui.core.errors import BadInput, Cancelled, RunFailed, StudioError
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
@@ -29,6 +30,25 @@ def refused(row: Row, error: StudioError) -> Result:
     """The result of a row that did not run."""
     state = "cancelled" if isinstance(error, Cancelled) else "refused"
     return {**_head(row), "state": state, "error": error.to_json(), "files": []}
+
+
+def told(error: Exception) -> StudioError:
+    """One sentence about whatever ended a row; the others go on."""
+    if isinstance(error, StudioError):
+        return error
+    traceback.print_exception(error)
+    return own_failure(error)
+
+
+def own_failure(error: Exception) -> StudioError:
+    """What users are told of a mistake of the studio's own."""
+    return RunFailed(
+        Text(
+            f"The studio itself failed: {type(error).__name__}.",
+            f"工作室自身出错：{type(error).__name__}。",
+        ),
+        Text("Its log has the details.", "详细信息见日志。"),
+    )
 
 
 def finished(row: Row, receipt: Receipt, folder: Path) -> Result:
