@@ -18,6 +18,8 @@ from webui.storage import JobRecord, Ledger, Outputs
 
 EMBEDDINGS = "embeddings"
 """Folder beside the runs with prompts that were encoded before."""
+_TEACH_NO_SPEED = ("trace", "snapshot", "warm_up")
+"""Of a profiled run."""
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 
@@ -99,8 +101,8 @@ def run_job(
         request.with_changes(settings=dict(plan.settings)), calibrated=False
     )
     taught = receipt.measurement is not None and not was_shared(receipt.measurement)
-    # Traces take time that no other run takes.
-    taught = taught and not (profile or {}).get("trace") and not (profile or {}).get("snapshot")
+    # Traces take time that no other run takes, and so do the first kernels.
+    taught = taught and not any((profile or {}).get(key) for key in _TEACH_NO_SPEED)
     studio.ledger.finish(
         job.id,
         _state(error),

@@ -13,6 +13,7 @@ from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
 from webui.service.analysis import Analysis, analyse
+from webui.service.analysis.apart import peak_apart
 from webui.service.analysis.text import analysis_text
 from webui.service.profile.architecture import architecture, architecture_lines
 from webui.service.profile.rows import Row
@@ -114,7 +115,7 @@ def _analysed(folder: Path, recorded: bool) -> tuple[Analysis | None, tuple[Text
     if not (folder / EVENTS).is_file():
         return None, (_NO_EVENTS,) if recorded else ()
     try:
-        found = analyse(folder)
+        found = analyse(folder, read=peak_apart)
     except BadInput as error:
         return None, (error.message,)
     return found, found.problems

@@ -89,7 +89,7 @@ def _run(
     visitor: str,
     on_view: Callable[[JobView], None],
 ) -> Warm:
-    profile = {"memory": False, "random_weights": random_weights}
+    profile = {"memory": False, "random_weights": random_weights, "warm_up": True}
     try:
         receipt = profiler.run_row(request, profile, visitor, on_view)
         profiler.forget(receipt.id, visitor)
