@@ -19,6 +19,7 @@ from webui.service.access import LOCAL
 from webui.service.analysis import analyse
 from webui.service.profile import Outcome
 from webui.service.profile.overhead import measure_overhead
+from webui.service.profile.results import finished
 from webui.service.profile.surroundings import others_lines, others_on
 from webui.service.profile.switching import model_switches
 from webui.service.profile.warming import warm_up, warm_up_line
@@ -108,6 +109,24 @@ def test_a_mistake_of_our_own_ends_one_row_only(
     assert [row["state"] for row in rows] == ["refused", "refused"]
     assert "ZeroDivisionError" in rows[0]["error"]["message"]["en"]
     assert "offload" in rows[1]["error"]["field"]
+
+
+def test_a_file_that_cannot_be_written_fails_no_run(studio: Studio, tmp_path: Path) -> None:
+    profiler = studio.profiler
+    (row,) = profiler.read(
+        "{model: demo, prompt: x, frames: 1, height: 64, width: 64, steps: 2, "
+        "logging: {trace: true, trace_phase: denoise}}"
+    )
+    request = profiler.request_of(row)
+    for name in (TRACE, EVENTS):
+        (tmp_path / name / "taken").mkdir(parents=True)
+    receipt = profiler.run_row(
+        request, profiler.profile_of(row, request, tmp_path), LOCAL, lambda view: None
+    )
+    assert receipt.error is None
+    result = finished(row, receipt, tmp_path)
+    assert result["state"] == "done"
+    assert any(f"no {EVENTS}" in note["en"] for note in result["notes"])
 
 
 def test_each_model_is_warmed_up_once(studio: Studio) -> None:
