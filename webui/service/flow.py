@@ -21,6 +21,8 @@ from webui.storage import JobRecord, Ledger, Outputs
 
 EMBEDDINGS = "embeddings"
 """Folder beside the runs with prompts that were encoded before."""
+_TEACH_NO_SPEED = ("trace", "snapshot", "warm_up")
+"""Of a profiled run."""
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 
@@ -105,8 +107,8 @@ def run_job(
         request.with_changes(settings=dict(plan.settings)), calibrated=False
     )
     taught = receipt.measurement is not None and not was_shared(receipt.measurement)
-    # Traces take time that no other run takes.
-    taught = taught and not (profile or {}).get("trace") and not (profile or {}).get("snapshot")
+    # Traces take time that no other run takes, and so do the first kernels.
+    taught = taught and not any((profile or {}).get(key) for key in _TEACH_NO_SPEED)
     taught = taught and not last.get("partial")
     studio.ledger.finish(
         job.id,
@@ -147,7 +149,8 @@ def _run(
                 "context_bytes": plan.estimate.context_bytes,
                 "output_dir": str(folder),
                 "preview": profile is None,
-                "count_held": studio.count_held,
+                # Profiles show what a change of models leaves.
+                "count_held": studio.count_held or profile is not None,
                 "clear_cache": studio.planner.policy.clear_cache_after_generation,
                 **({"fresh": True, "profile": dict(profile)} if profile is not None else {}),
             },

@@ -130,6 +130,10 @@ class ProfilerTab:
             case "compare":
                 detail = self._compare(name, row, asked.get("other", ""), visit)
                 return {self.detail: detail, self.message: ""}
+            case "delete":
+                self.page.studio.profiler.delete(name, visit.visitor)
+                past = render_past(self._names(), visit.language)
+                return {self.past: past, self.rows: "", self.detail: "", self.message: ""}
             case "close":
                 return {self.detail: ""}
         return {}
@@ -137,13 +141,15 @@ class ProfilerTab:
     def _poll(self, visit: Visit) -> Updates:
         """How the newest matrix stands; its rows so far."""
         run = self.page.studio.profiler.current
+        names = self._names()
         updates: Updates = {
-            self.past: render_past(self._names(), visit.language),
+            self.past: render_past(names, visit.language),
             self.timer: gr.Timer(active=run is not None and not run.ended),
         }
         if run is not None:
             updates[self.progress] = render_progress(run, visit.language)
-            updates[self.rows] = self._profile(run.name, visit)
+            if run.name in names:  # not yet written, or deleted since
+                updates[self.rows] = self._profile(run.name, visit)
         return updates
 
     def _names(self) -> list[str]:

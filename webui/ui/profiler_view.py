@@ -32,7 +32,7 @@ def render_progress(run: ProfileRun, language: str) -> str:
     row, view = run.running, run.view
     status = say(words.STARTING, language)
     fraction = 0.0
-    if row is not None and view is not None:
+    if row is not None and view is not None and not run.warming:
         number = len(run.results) + 1
         status = say(words.ROW_OF, language, number=number, count=len(run.rows), row=row.name)
         status += f" · {say(title_of(view.phase or 'starting'), language)}"
@@ -67,7 +67,10 @@ def render_past(names: Sequence[str], language: str) -> str:
 def render_profile(summary: Data, language: str) -> str:
     """The rows of a profile side by side."""
     name, around = str(summary["name"]), summary["environment"]
-    listed = ", ".join(f"{item['name'] or '?'} ({item['pid']})" for item in around["processes"])
+    listed = ", ".join(
+        f"{item['name'] or '?'} ({item['pid']}, GPU {item.get('card', 0)})"
+        for item in around["processes"]
+    )
     head = say(
         words.AROUND,
         language,
@@ -79,12 +82,18 @@ def render_profile(summary: Data, language: str) -> str:
         "<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(name, result, language)) + "</tr>"
         for result in summary["rows"]
     )
+    switches = map(_model_switch, summary.get("model_switches") or ())
     files = _links(name, "-", ("summary.json", "report.md", "matrix.yaml"))
     return (
         f'<h3 class="vs-title">{escape(name)}</h3><p class="vs-fine">{head}</p>'
         + _framed(words.HEADS, rows, language)
+        + _table(words.MODEL_SWITCHES, words.MODEL_SWITCH_HEADS, switches, language)
         + f'<p class="vs-fine">{say(words.FILES, language)}: {files}</p>'
-    )
+        + button(
+            "delete", common.DELETE, language, kind="vs-quiet", confirm=words.CONFIRM_DELETE,
+            profile=name,
+        )
+    )  # fmt: skip
 
 
 def render_row(name: str, result: Data, others: Iterable[str], language: str) -> str:
@@ -211,6 +220,14 @@ def _phases(memory: Data, language: str) -> str:
     return (
         f'<h4 class="vs-title">{say(words.PHASES, language)}</h4><p class="vs-fine">{heads}</p>'
         f'<div class="vs-phases">{bars}</div>'
+    )
+
+
+def _model_switch(item: Data) -> tuple[str, ...]:
+    return (
+        f"{item['from_row']} → {item['to_row']}",
+        f"{item['from_model']} → {item['to_model']}",
+        *(_size(item[f"{when}_bytes"]) for when in ("before_unload", "after_unload", "after_load")),
     )
 
 

@@ -101,6 +101,18 @@ SWITCH_HEADS = (
     Text("Change", "变化"),
     Text("Allocated then", "当时已分配"),
 )
+MODEL_SWITCHES = Text("Allocated across changes of the model", "切换模型前后的已分配显存")
+MODEL_SWITCH_HEADS = (
+    Text("Rows", "行"),
+    Text("Models", "模型"),
+    Text("Before unloading", "卸载前"),
+    Text("After unloading", "卸载后"),
+    Text("After loading the next", "加载下一模型后"),
+)
+CONFIRM_DELETE = Text(
+    "Delete this profile with its traces and reports? The runs of its rows stay.",
+    "删除该性能分析及其跟踪文件和报告？各行的运行记录会保留。",
+)
 ARCHITECTURE = Text("Architecture", "模型架构")
 ARCHITECTURE_HEADS = (
     Text("Component", "组件"),
