@@ -98,9 +98,10 @@ def run_job(
     base = studio.planner.estimate(
         request.with_changes(settings=dict(plan.settings)), calibrated=False
     )
-    taught = receipt.measurement is not None and not was_shared(receipt.measurement)
-    # Traces take time that no other run takes.
-    taught = taught and not (profile or {}).get("trace") and not (profile or {}).get("snapshot")
+    # Recording takes time that no other run takes, and a profile throws away what warms up.
+    taught = profile is None and (
+        receipt.measurement is not None and not was_shared(receipt.measurement)
+    )
     studio.ledger.finish(
         job.id,
         _state(error),
