@@ -75,7 +75,10 @@ def plan_again(planner: Planner, request: Request, attempts: Sequence[Attempt]) 
         attempts: in order, one at least.
     """
     model = find_model(request.model, request.task)
-    tried = [Tried(settings=one.settings, phase=one.phase) for one in attempts]
+    tried = [
+        Tried(settings=one.settings, phase=one.phase, short_bytes=one.short_bytes)
+        for one in attempts
+    ]
     seen: list[Target] = []
 
     def narrow(target: Target) -> Target:
