@@ -182,7 +182,7 @@ class Planner:
             speed=known.speed,
             versions=self.versions,
             speed_receipts=known.speed_receipts,
-            short_bytes=known.short_bytes,
+            short_shares=known.short_shares,
             context_receipts=known.context_receipts,
             notes=notes,
         )
