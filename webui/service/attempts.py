@@ -67,7 +67,8 @@ def plan_again(planner: Planner, request: Request, attempts: Sequence[Attempt]) 
     """The next plan after attempts that ran out of memory; one that does not fit where there is
     nothing left to try.
 
-    What is free on the card is read again, and of what the last attempt met the worse counts.
+    What is free on the card is read again, and of what the last attempt met the worse counts. With
+    `auto_optimize: false` too what the user left open is searched: its defaults have failed.
 
     Args:
         planner: knows the device.
@@ -85,7 +86,7 @@ def plan_again(planner: Planner, request: Request, attempts: Sequence[Attempt]) 
         seen.append(_as_it_was(target, attempts[-1].shortage))
         return narrowed(model, request, seen[-1], tried)
 
-    plan = planner.plan(request, narrow=narrow)
+    plan = planner.plan(request, narrow=narrow, search=True)
     last = attempts[-1]
     happened = what_happened(
         len(attempts), last.shortage, last.estimated_bytes, not last.short_bytes

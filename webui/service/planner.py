@@ -58,6 +58,7 @@ class Planner:
         request: Request,
         names: bool = False,
         narrow: Callable[[Target], Target] | None = None,
+        search: bool = False,
     ) -> Plan:
         """The best settings for what is open.
 
@@ -65,6 +66,7 @@ class Planner:
             request: the workload and fixed settings.
             names: whether the plan may name other programs on the card (the owner's).
             narrow: takes from the device what earlier attempts found not to be there.
+            search: choose what is open even where the policy has it take its defaults.
 
         Raises:
             BadInput: no such card, or it cannot do a fixed setting.
@@ -73,7 +75,8 @@ class Planner:
         target = self.target(request, names=names)
         if narrow is not None:
             target = narrow(target)
-        ruled = apply_policy(self.policy, model, request, target)
+        policy = replace(self.policy, auto_optimize=True) if search else self.policy
+        ruled = apply_policy(policy, model, request, target)
         asked = ruled.request
         _refuse_unsupported(asked, target.card)
         plan = make_plan(model, asked, target, lambda: self._larger_cards(asked, target))
