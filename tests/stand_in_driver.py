@@ -59,6 +59,11 @@ class StandInDriver(ModuleType):
         if card.lost:
             raise RuntimeError("GPU is lost")
         reserved = GIB // 2
+        if version != self.nvmlMemory_v2:  # the older call counts the driver's own as used
+            return SimpleNamespace(
+                total=card.total_bytes + reserved, used=card.used_bytes + reserved,
+                free=card.total_bytes - card.used_bytes,
+            )  # fmt: skip
         return SimpleNamespace(
             total=card.total_bytes + reserved, used=card.used_bytes, reserved=reserved,
             free=card.total_bytes - card.used_bytes,

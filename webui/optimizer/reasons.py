@@ -314,10 +314,25 @@ def _plain_reason(
     return _NOT_NEEDED
 
 
-def does_not_fit(found: Estimate) -> Text:
-    """How much is needed and how much there is."""
-    needed = format_bytes(found.peak_device_bytes + found.margin_bytes)
+def does_not_fit(model: ModelCard, request: Request, found: Estimate, target: Target) -> Text:
+    """How much is needed, what of it is kept free after running out of memory, and how much there
+    is."""
+    case = Case(model, request, found.settings, target)
+    kept_bytes, needed_bytes = 0, found.peak_device_bytes
+    for phase in found.phases:
+        kept = case.kept_bytes(phase.name)
+        if phase.reserved_bytes + kept + found.context_bytes > needed_bytes:
+            kept_bytes, needed_bytes = kept, phase.reserved_bytes + kept + found.context_bytes
+    needed = format_bytes(needed_bytes + found.margin_bytes)
     limit = format_bytes(found.limit_bytes)
+    if kept_bytes:
+        kept_free = format_bytes(kept_bytes)
+        return Text(
+            f"It does not fit: {needed} needed with the margin and {kept_free} that are kept free "
+            f"because this model ran out of memory here, {limit} there.",
+            f"放不下：含余量需要 {needed}（其中 {kept_free} 因该模型曾在本机显存不足而预留），"
+            f"只有 {limit}。",
+        )
     return Text(
         f"It does not fit: {needed} needed with the margin, {limit} there.",
         f"放不下：含余量需要 {needed}，只有 {limit}。",

@@ -29,6 +29,8 @@ class Tried:
     settings: Settings
     phase: str
     """The phase of the estimate that has to need less."""
+    short_bytes: int = 0
+    """By how much its estimate was too low, at least."""
 
 
 def blamed_phase(case: Case, phase: str) -> str:
@@ -54,7 +56,8 @@ def short_bytes(case: Case, shortage: Shortage) -> int:
 
 def narrowed(model: ModelCard, request: Request, target: Target, tried: Sequence[Tried]) -> Target:
     """The target with less room for the phases that failed: what was tried fits no more, and what
-    does fit needs less of that phase by a step. The other phases may stay as they are.
+    does fit needs less of that phase by a step, and leaves free what its estimate lacked. The
+    other phases may stay as they are.
 
     Args:
         model: the request's model.
@@ -66,7 +69,8 @@ def narrowed(model: ModelCard, request: Request, target: Target, tried: Sequence
     for one in tried:
         case = Case(model, request, one.settings, target)
         allowed = int(case.peak_bytes(one.phase) * (1 - STEP_SHARE)) - 1
-        short[one.phase] = max(short.get(one.phase, 0), case.room_bytes - allowed)
+        kept = max(case.room_bytes - allowed, one.short_bytes)
+        short[one.phase] = max(short.get(one.phase, 0), kept)
     return replace(target, short_bytes=short)
 
 

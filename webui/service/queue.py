@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.client import WorkerProcess
-from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
+from webui.core.errors import Cancelled, StudioError, WorkerLost
 from webui.core.job import JobState
 from webui.core.pages import PageRequest
 from webui.core.plan import Plan
@@ -209,20 +209,8 @@ class JobQueue:
                 self._changed.notify_all()
             try:
                 self._run(job)
-            except StudioError as error:
-                self._fail(job, error)
             except Exception as error:
-                traceback.print_exc()
-                self._fail(
-                    job,
-                    RunFailed(
-                        Text(
-                            f"The studio itself failed: {type(error).__name__}.",
-                            f"工作室自身出错：{type(error).__name__}。",
-                        ),
-                        Text("Its log has the details.", "详细信息见日志。"),
-                    ),
-                )
+                self._fail(job, flow.as_studio_error(error))
             with self._changed:
                 self._running = None
                 self._changed.notify_all()

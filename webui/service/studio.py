@@ -235,7 +235,14 @@ class Studio:
             new = self._outputs.new_folder(job_id)
             folder = new.name
             request = store_inputs(request, pictures, new)
-            record = self._ledger.record(job_id, owner, request.to_json(), plan.to_json(), folder)
+            record = self._ledger.record(
+                job_id,
+                owner,
+                request.to_json(),
+                plan.to_json(),
+                folder,
+                profiled=profile is not None,
+            )
         self._queue.add(record, request, weights, profile)
         return job_id
 

@@ -119,7 +119,8 @@ class Recorder:
         self._interval = max(1, log_interval)
         self._started = time.perf_counter()
         self._created = datetime.now(UTC).isoformat(timespec="seconds")
-        self._counter: Counter = new_counter(device)
+        # Loading has no cap of its own, and what the device has now is the job's before this one.
+        self._counter: Counter = new_counter(device, limit_bytes=None)
         self._components: list[_Component] = []
         self._events: list[dict[str, Any]] = []
         self._dropped = 0

@@ -159,6 +159,17 @@ def test_what_comes_and_goes_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_loading_is_not_held_against_the_job_before(tmp_path: Path) -> None:
+    device = Device()
+    device.cap(WEIGHTS)
+    recorder = Recorder(device)
+    try:
+        place(recorder, model=lambda: Model(2))
+    finally:
+        (component,) = written(recorder, tmp_path)["components"]
+    assert component["increment_bytes"] == 2 * WEIGHTS
+
+
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MAX_EVENTS", 5)
     recorder = Recorder(Device())
