@@ -1,5 +1,5 @@
-"""The command line: `python -m webui plan|estimate|run|compare|profile|verify|soak FILE [--json]`, and
-`accuracy FILE...` and `claims`, which look back at what was measured.
+"""The command line: `python -m webui plan|estimate|run|compare|profile|verify|soak FILE [--json]`,
+and `accuracy FILE...` and `claims`, which look back at what was measured.
 
 `plan` also answers backwards (`--most frames|size`, `--smallest card`), takes its figures apart
 (`--explain`), and lists what else there was to choose (`--frontier`).
