@@ -52,6 +52,9 @@ class StandInDriver(ModuleType):
     def nvmlDeviceGetHandleByIndex(self, index: int) -> StandInCard:
         return self.cards[index]
 
+    def nvmlDeviceGetUUID(self, card: StandInCard) -> str:
+        return f"GPU-{card.index:08}-0000-0000-0000-000000000000"
+
     def nvmlDeviceGetName(self, card: StandInCard) -> str:
         return card.name
 

@@ -22,6 +22,16 @@ def format_bytes(count_bytes: float) -> str:
     return f"{sign}{size / GIB:.2f} GiB"
 
 
+SAME_TIME_S = 0.05
+"""A smaller difference is told as none."""
+
+
+def signed_time(seconds: float) -> str:
+    """A difference in time: '+12 s', '-0.4 s', '+0.0 s' where there is hardly any."""
+    sign = "-" if seconds < -SAME_TIME_S else "+"
+    return f"{sign}{format_seconds(abs(seconds))}"
+
+
 def format_seconds(seconds: float) -> str:
     """A duration for people: '0.4 s', '12 s', '3 min 20 s', '2 h 05 min'."""
     if seconds < 10:

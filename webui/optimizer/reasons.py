@@ -20,7 +20,7 @@ from webui.core.settings import (
 )
 from webui.core.text import Text
 from webui.core.training import TrainRequest
-from webui.core.units import format_bytes, format_seconds
+from webui.core.units import SAME_TIME_S, format_bytes, signed_time
 from webui.estimator.case import Case
 from webui.estimator.target import Target
 from webui.optimizer.candidates import effective_settings
@@ -133,8 +133,6 @@ def describe(changes: Settings, model: ModelCard, request: Request) -> Text:
     return Text(", ".join(text.en for text in told), "、".join(text.zh for text in told))
 
 
-_NO_TIME_S = 0.05
-"""Less is told as none."""
 _SAVE_TIME = {"page_batch", "step_cache"}
 """Means that save time and not memory."""
 _NOTHING_RECOMPUTED = Text(
@@ -206,7 +204,7 @@ def _saving(
         counted = [max(counted, key=changed.__getitem__)]
     bytes_difference = max(map(used.peak_bytes, counted)) - max(map(without.peak_bytes, counted))
     time_difference = sum(used.seconds(phase) - without.seconds(phase) for phase in counted)
-    if not bytes_difference and abs(time_difference) < _NO_TIME_S:
+    if not bytes_difference and abs(time_difference) < SAME_TIME_S:
         return None
     per_en, per_zh = (" a step", "/步") if whole else ("", "")
     if counted[0].startswith("denoise"):
@@ -214,12 +212,11 @@ def _saving(
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"
-    time_sign = "-" if time_difference < -_NO_TIME_S else "+"
-    time = format_seconds(abs(time_difference))
+    time = signed_time(time_difference)
     during = next(words for start, words in _PHASE_WORDS.items() if counted[0].startswith(start))
     return Text(
-        f"{label.en}: {sign}{amount} while {during.en}, {time_sign}{time}{per_en}.",
-        f"{label.zh}：{during.zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
+        f"{label.en}: {sign}{amount} while {during.en}, {time}{per_en}.",
+        f"{label.zh}：{during.zh}时 {sign}{amount}，{time}{per_zh}。",
     )
 
 

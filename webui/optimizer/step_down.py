@@ -11,7 +11,7 @@ from webui.core.receipt import Shortage
 from webui.core.request import Request
 from webui.core.settings import SETTINGS, Settings, SettingValue
 from webui.core.text import Text
-from webui.core.units import format_bytes, format_seconds
+from webui.core.units import format_bytes, signed_time
 from webui.estimator.case import Case
 from webui.estimator.target import Target
 from webui.optimizer.candidates import effective_settings, quality_cost
@@ -19,7 +19,6 @@ from webui.optimizer.candidates import effective_settings, quality_cost
 STEP_SHARE = 0.02
 """Of the phase that failed, at least so much less is asked of the next settings: a smaller
 difference is within what estimates are wrong by."""
-_NO_TIME_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +114,7 @@ def what_changes(before: Case, after: Case, phase: str) -> Text:
     ]
     saved = before.peak_bytes(phase) - after.peak_bytes(phase)
     time = after.total_seconds - before.total_seconds
-    sign = "-" if time < -_NO_TIME_S else "+"
-    cost = f"-{format_bytes(saved)}, {sign}{format_seconds(abs(time))}"
+    cost = f"-{format_bytes(saved)}, {signed_time(time)}"
     changes = [
         (label.en, label.zh, _shown(name, before.settings[name]), _shown(name, value))
         for name in names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ class Editor:
         self._presets = presets
         self._planner = planner
         self._apply = apply
+        self._applying = threading.Lock()
         self._known: dict[str, tuple[tuple[int, int], Entry]] = {}
         """Presets that were read for the list, by name, while their files stay as they are."""
 
@@ -186,8 +188,10 @@ class Editor:
         if checked.problems:
             first = checked.problems[0]
             raise BadYaml(first.line, first.message, first.hint)
-        saved = document.save(text, seen)
-        if name == SETTINGS:
+        if name != SETTINGS:
+            return self._opened(name, document, document.save(text, seen))
+        with self._applying:  # or of two saves the older one might be applied last
+            saved = document.save(text, seen)
             path = self._settings_path
             data = read_yaml(saved.text, path.name, MAX_DOCUMENT_BYTES).data
             self._apply(parse_config(data, path, load_models()))

@@ -151,15 +151,20 @@ class JobQueue:
         with self._changed:
             self._changed.wait(timeout_s)
 
-    def unload(self) -> bool:
-        """Drops the loaded model; False while a job runs."""
+    def unload(self) -> int | None:
+        """Drops the loaded model.
+
+        Returns:
+            What tensors still take on the device; None while a job runs.
+        """
         with self._changed:
             if self._running is not None:
-                return False
+                return None
             worker = self._worker
-        if worker is not None and worker.alive:
-            worker.unload()
-        return True
+        # A job may begin from here on: then the worker is not to be had, which is not waited for.
+        if worker is None or not worker.alive:
+            return 0
+        return worker.unload(self._studio.count_held)
 
     def empty_cache(self) -> int | None:
         """Has the worker's allocator give back what nothing uses.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,7 @@ from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.settings import SETTINGS, SettingValue
 from webui.service.compare import MOST_RUNS, request_again, vary
+from webui.service.variants import Refused, prepare
 from webui.ui import form as forms
 from webui.ui import memory_panel, results
 from webui.ui.compare_view import SYNCHRONISED, render_comparison
@@ -144,12 +146,22 @@ class CompareTab:
                 raise BadInput("", words.CHOOSE_VALUES)
             values = [forms.decode_setting(spec, value) for value in _few(data[self.values])]
             asked = vary(self._base(data, visit), spec.name, values)
-            for one in [studio.parse(variant) for variant in asked]:
-                submitted.append(studio.submit(one, visit.visitor))
+            prepared = prepare(asked, studio.parse, studio.plan)
         except StudioError as error:
-            told = {self.message: memory_panel.render_error(error, visit.language)}
-            return (self._updates(submitted, visit) if submitted else {}) | told
-        return self._updates(submitted, visit) | {self.message: ""}
+            return {self.message: memory_panel.render_error(error, visit.language)}
+        note = prepared.note.in_language(visit.language)
+        told = f'<p class="vs-hint">{escape(note)}</p>' if note else ""
+        for variant in prepared.variants:
+            try:
+                if isinstance(variant, Refused):
+                    raise variant.error
+                submitted.append(studio.submit(variant, visit.visitor))
+            except StudioError as error:
+                named = variant.asked if isinstance(variant, Refused) else variant.settings
+                refused = Refused(asked={spec.name: named[spec.name]}, error=error)
+                shown = StudioError(refused.text, error.hint)
+                told += memory_panel.render_error(shown, visit.language)
+        return (self._updates(submitted, visit) if submitted else {}) | {self.message: told}
 
     def _base(self, data: Mapping[Any, Any], visit: Visit) -> Request:
         """The request that is run with other settings.

@@ -10,7 +10,7 @@ import numpy as np
 from webui.core.job import JobState
 from webui.core.phases import title_of
 from webui.core.text import Text
-from webui.core.units import format_bytes
+from webui.core.units import SAME_TIME_S, format_bytes
 from webui.optimizer.steps_down import StepDown
 from webui.service.at_hand import JobAtHand, PhaseRow
 from webui.service.dashboard import Advice
@@ -22,7 +22,6 @@ from webui.ui.words import common
 from webui.ui.words import dashboard as words
 
 _COLOURS = 6
-_SAME_S = 0.05
 _COMPARED_S = 1.0
 """Times below this are shown without their error: it would be noise."""
 
@@ -226,7 +225,7 @@ def render_advice(advice: Advice | None, language: str) -> str:
 
 
 def _step(step: StepDown, language: str) -> str:
-    if abs(step.extra_s) < _SAME_S:
+    if abs(step.extra_s) < SAME_TIME_S:
         time = words.SAME_TIME.in_language(language)
     else:
         text = words.SLOWER if step.extra_s > 0 else words.FASTER
