@@ -215,11 +215,11 @@ def _saving(
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"
     time_sign = "-" if time_difference < -_NO_TIME_S else "+"
-    time = format_seconds(abs(time_difference))
+    time, time_zh = (format_seconds(abs(time_difference), each) for each in ("en", "zh"))
     during = next(words for start, words in _PHASE_WORDS.items() if counted[0].startswith(start))
     return Text(
         f"{label.en}: {sign}{amount} while {during.en}, {time_sign}{time}{per_en}.",
-        f"{label.zh}：{during.zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
+        f"{label.zh}：{during.zh}时 {sign}{amount}，{time_sign}{time_zh}{per_zh}。",
     )
 
 

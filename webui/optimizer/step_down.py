@@ -112,7 +112,10 @@ def what_changes(before: Case, after: Case, phase: str) -> Text:
     saved = before.peak_bytes(phase) - after.peak_bytes(phase)
     time = after.total_seconds - before.total_seconds
     sign = "-" if time < -_NO_TIME_S else "+"
-    cost = f"-{format_bytes(saved)}, {sign}{format_seconds(abs(time))}"
+    cost, cost_zh = (
+        f"-{format_bytes(saved)}{comma}{sign}{format_seconds(abs(time), language)}"
+        for comma, language in ((", ", "en"), ("，", "zh"))
+    )
     changes = [
         (label.en, label.zh, _shown(name, before.settings[name]), _shown(name, value))
         for name in names
@@ -124,7 +127,7 @@ def what_changes(before: Case, after: Case, phase: str) -> Text:
     return Text(
         f"Now {changed_en} ({cost})."
         + (" Nothing lossless was left; this may change the picture a little." if lossy else ""),
-        f"现在改为 {changed_zh}（{cost}）。"
+        f"现在改为 {changed_zh}（{cost_zh}）。"
         + ("已没有无损的办法，画面可能略有变化。" if lossy else ""),
     )
 

@@ -36,14 +36,14 @@ class Suggestion:
         spec = SETTINGS[self.setting]
         shown = spec.choice_labels.get(self.value, Text(str(self.value), str(self.value)))
         saved = format_bytes(self.saved_bytes)
-        sign = "-" if self.seconds < 0 else "+"
-        time = f"{sign}{format_seconds(abs(self.seconds))}"
-        if abs(self.seconds) < _NO_TIME_S:
-            time = format_seconds(0)
+        sign, seconds = "-" if self.seconds < 0 else "+", abs(self.seconds)
+        if seconds < _NO_TIME_S:
+            sign, seconds = "", 0.0
+        time, time_zh = (sign + format_seconds(seconds, each) for each in ("en", "zh"))
         small, small_zh = ("", "") if self.lossless else (", small differences", "，结果略有不同")
         return Text(
             f"{spec.label.en}: {shown.en} saves {saved} ({time}{small}).",
-            f"{spec.label.zh}：{shown.zh}，节省 {saved}（{time}{small_zh}）。",
+            f"{spec.label.zh}：{shown.zh}，节省 {saved}（{time_zh}{small_zh}）。",
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _caps(runs: list[VerifiedRun], language: str) -> str:
 
 def _tried(run: VerifiedRun, language: str) -> tuple[str, ...]:
     error = format_error(run.measured_bytes, run.estimated_bytes)
-    seconds = seconds_text(run.seconds)
+    seconds = seconds_text(run.seconds, language)
     return (
         f"{run.cap_gib:g} GiB",
         escape(run.size),

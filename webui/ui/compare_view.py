@@ -71,8 +71,10 @@ def _facts(column: Column, language: str, reference: bool) -> str:
     rows: list[tuple[Text, str]] = []
     measured = receipt.measurement if receipt else None
     if receipt is not None and measured is not None:
-        expected = seconds_text(float(receipt.plan.get("seconds", 0)))
-        time = say(common.TOOK, language, time=seconds_text(measured.seconds), estimate=expected)
+        expected = seconds_text(float(receipt.plan.get("seconds", 0)), language)
+        time = say(
+            common.TOOK, language, time=seconds_text(measured.seconds, language), estimate=expected
+        )
         rows.append((words.TIME, time))
         estimated, real = peaks(receipt)
         rows.append(

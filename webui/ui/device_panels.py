@@ -176,7 +176,7 @@ def _plot(
         if np.isnan(used[place]):
             hovers.append("")
             continue
-        ago = format_seconds(round(span_s * (1 - (place + 1) / count)))
+        ago = format_seconds(round(span_s * (1 - (place + 1) / count)), language)
         hovers.append(
             words.POINT.in_language(language).format(
                 when=words.AGO.in_language(language).format(time=ago),

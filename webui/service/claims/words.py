@@ -61,7 +61,10 @@ def speed_left(before: float, after: float) -> Text:
 
 def seconds_span(seconds: Sequence[float]) -> Text:
     low, high = format_seconds(min(seconds)), format_seconds(max(seconds))
-    return _same(low) if low == high else Text(f"{low} to {high}", f"{low} 至 {high}")
+    low_zh, high_zh = format_seconds(min(seconds), "zh"), format_seconds(max(seconds), "zh")
+    if low == high:
+        return Text(low, low_zh)
+    return Text(f"{low} to {high}", f"{low_zh} 至 {high_zh}")
 
 
 def values(have: Mapping[str, Any]) -> Text:
@@ -110,7 +113,8 @@ def from_to_seconds(
     each, each_zh = (" a sample", "每个样本") if of_sample else ("", "")
     return Text(
         f"On {title} from {first} to {last}{each}: {percent}, {speed} times the speed ({how.en}).",
-        f"{title} 上{each_zh}由 {first} 到 {last}：{percent}，速度为 {speed} 倍（{how.zh}）。",
+        f"{title} 上{each_zh}由 {_seconds(before, 'zh')} 到 {_seconds(after, 'zh')}：{percent}，"
+        f"速度为 {speed} 倍（{how.zh}）。",
     )
 
 
@@ -207,9 +211,11 @@ def _percent(before: float, after: float) -> str:
     return f"{shown.replace('-0.0', '+0.0')} %"
 
 
-def _seconds(seconds: float) -> str:
+def _seconds(seconds: float, language: str = "en") -> str:
     """As `format_seconds`, finer where a sample takes less than a second."""
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else format_seconds(seconds)
+    if seconds >= 1:
+        return format_seconds(seconds, language)
+    return f"{1000 * seconds:.0f} {'毫秒' if language == 'zh' else 'ms'}"
 
 
 def _shown(value: Any) -> str:
