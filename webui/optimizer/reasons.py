@@ -178,11 +178,13 @@ def explain(
         )
     ignored = [name for name in request.settings if name not in effective_settings(model, target)]
     if ignored:
-        names = ", ".join(ignored)
+        labels = [SETTINGS[name].label for name in ignored]
+        listed = ", ".join(label.en for label in labels)
+        listed_zh = "、".join(label.zh for label in labels)
         sentences.append(
             Text(
-                f"On a processor these settings change nothing: {names}.",
-                f"在处理器上，这些设置不起作用：{names}。",
+                f"On a processor these settings change nothing: {listed}.",
+                f"在处理器上，这些设置不起作用：{listed_zh}。",
             )
         )
     return tuple(sentences)

@@ -221,7 +221,7 @@ def render_advice(advice: Advice | None, language: str) -> str:
         f'<div class="vs-phase-head"><span>{say(words.ADVICE, language)}</span></div>'
         f'<div class="vs-why">{groups}</div>'
         + _sentences(words.NEARBY, [offer.text for offer in advice.offers], language)
-        + _sentences(words.IN_USE, advice.reasons, language)
+        + _sentences(common.WHY, advice.reasons, language)
         + "</section>"
     )
 

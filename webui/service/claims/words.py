@@ -28,7 +28,7 @@ ON_STAYING = Text("holds if the whole model stayed on the card", "整个模型�
 ON_SAVING = Text("only with settings that save memory", "需用省显存的设置")
 RUNS_SAVING = Text("with settings that save memory it runs", "用省显存的设置可以运行")
 ON_ONE = Text("one at a time", "一次一个")
-_BASIS = {True: Text("measured", "实测"), False: Text("estimated", "估算")}
+_BASIS = {True: Text("measured", "实测"), False: Text("estimated", "预计")}
 
 
 def joined(*parts: Text) -> Text:
@@ -123,7 +123,7 @@ def span(seconds: Sequence[float], cards: Sequence[str]) -> Text:
     titles = [find_card(card).title for card in cards]
     return Text(
         f"As planned for {' and '.join(titles)}: {shown.en} (estimated).",
-        f"按 {'、'.join(titles)} 规划：{shown.zh}（估算）。",
+        f"按 {'、'.join(titles)} 规划：{shown.zh}（预计）。",
     )
 
 
@@ -155,7 +155,7 @@ def whole_against(size_bytes: float, limit_bytes: float) -> Text:
     size, limit = format_bytes(size_bytes), format_bytes(limit_bytes)
     return Text(
         f"Loaded whole it takes {size} of the card's {limit} (estimated).",
-        f"整个载入需 {size}，显卡有 {limit}（估算）。",
+        f"整个载入需 {size}，显卡有 {limit}（预计）。",
     )
 
 

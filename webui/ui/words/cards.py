@@ -17,7 +17,7 @@ HEADS = (
     Text("Memory", "显存"),
     Text("Work", "工作量"),
     Text("Settings", "设置"),
-    Text("Planned then", "当时的估算"),
+    Text("Estimated then", "当时的预计"),
     Text("Measured", "实测"),
     Text("Time", "用时"),
     Text("Date", "日期"),
