@@ -18,6 +18,7 @@ from webui.ui.words import common
 from webui.ui.words import compare as words
 from webui.ui.words import generate as form_words
 
+COLON = Text(": ", "：")
 SYNCHRONISED = """
 const clips = () => [...element.querySelectorAll('.vs-compare video')];
 element.addEventListener('click', event => {
@@ -115,7 +116,7 @@ def told_value(key: str, value: Any, language: str) -> str:
         plain = encode_setting(value)
         choice = spec.choice_labels.get(value, Text(plain, plain))
         label, shown = spec.label, choice.in_language(language).replace("：", ":").split(":")[0]
-    return common.PAIR.in_language(language).format(label=label.in_language(language), value=shown)
+    return f"{label.in_language(language)}{COLON.in_language(language)}{shown}"
 
 
 _KEYS = {

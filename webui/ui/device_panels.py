@@ -214,12 +214,13 @@ def _processes(processes: Sequence[ProcessReading], worker_pid: int | None, lang
 
 
 def _process(process: ProcessReading, worker_pid: int | None, language: str) -> str:
-    name = (
-        say(words.OUR_WORKER, language)
-        if process.pid == worker_pid
-        else escape(process.name) or say(words.UNNAMED, language, pid=process.pid)
-    )
     size = f" · {format_bytes(process.used_bytes)}" if process.used_bytes else ""
+    if process.pid == worker_pid:
+        name = say(words.OUR_WORKER, language)
+    elif process.name:
+        name = escape(process.name)
+    else:
+        return say(words.UNNAMED, language, pid=process.pid) + size
     return f"{name} ({process.pid}){size}"
 
 

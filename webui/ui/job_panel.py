@@ -167,6 +167,7 @@ def _samples(job: JobAtHand, language: str) -> str:
                 kind="vs-line-reserved", values=_heights(shown, "reserved_bytes", top), filled=True
             ),
         )
+    title = words.ALLOCATOR if last.reserved_bytes else words.LIVE
     legend = [
         ("vs-line-allocated", words.ALLOCATED_LINE),
         ("vs-line-reserved", words.RESERVED_LINE),
@@ -187,7 +188,7 @@ def _samples(job: JobAtHand, language: str) -> str:
         ],
     )
     return (
-        f'<h4 class="vs-title">{say(words.ALLOCATOR, language)}</h4>{plot}'
+        f'<h4 class="vs-title">{say(title, language)}</h4>{plot}'
         f'<div class="vs-legend">{entries}</div>'
     )
 

@@ -87,13 +87,13 @@ def render_profile(summary: Data, language: str) -> str:
     )
 
 
-def render_row(name: str, result: Data, others: Iterable[str], language: str) -> str:
+def render_row(name: str, result: Data, others: Mapping[str, str], language: str) -> str:
     """One row in detail.
 
     Args:
         name: of the profile.
         result: the row's.
-        others: folders of rows that it can be compared with.
+        others: rows that it can be compared with: their names by folder.
         language: of the visitor.
     """
     memory, parts = result.get("memory") or {}, []
@@ -127,8 +127,8 @@ def render_row(name: str, result: Data, others: Iterable[str], language: str) ->
     compare = "".join(
         f'<button type="button" class="vs-button" data-action="compare" '
         f'data-profile="{escape(name)}" data-row="{escape(str(result["folder"]))}" '
-        f'data-other="{escape(other)}">{say(words.COMPARE, language, row=other)}</button>'
-        for other in others
+        f'data-other="{escape(other)}">{say(words.COMPARE, language, row=row)}</button>'
+        for other, row in others.items()
     )
     return _opened(
         str(result["row"]),

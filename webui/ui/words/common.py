@@ -55,7 +55,6 @@ PANEL_EMPTY = Text("Working out the plan ...", "正在计算方案……")
 
 # Results and runs
 SEED = Text("seed", "种子")
-PAIR = Text("{label}: {value}", "{label}：{value}")
 PAGES = Text("pages {pages}", "第 {pages} 页")
 STEPS = Text("{count} steps", "{count} 步")
 FRAMES = Text("{count} frames, {seconds} s", "{count} 帧，{seconds} 秒")

@@ -84,6 +84,7 @@ PLANNED_AND_MEASURED = Text(
 )
 SO_FAR = Text("{figure} so far", "目前 {figure}")
 ALLOCATOR = Text("Allocated against reserved", "已分配与已预留")
+LIVE = Text("Live tensors", "活动张量")
 ALLOCATED_LINE = Text("allocated", "已分配")
 RESERVED_LINE = Text("reserved", "已预留")
 ALLOCATOR_PLOT = Text(
