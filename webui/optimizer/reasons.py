@@ -176,11 +176,13 @@ def explain(
         )
     ignored = [name for name in request.settings if name not in effective_settings(model, target)]
     if ignored:
-        names = ", ".join(ignored)
+        labels = [SETTINGS[name].label for name in ignored]
+        listed = ", ".join(label.en for label in labels)
+        listed_zh = "、".join(label.zh for label in labels)
         sentences.append(
             Text(
-                f"On a processor these settings change nothing: {names}.",
-                f"在处理器上，这些设置不起作用：{names}。",
+                f"On a processor these settings change nothing: {listed}.",
+                f"在处理器上，这些设置不起作用：{listed_zh}。",
             )
         )
     return tuple(sentences)
@@ -212,11 +214,11 @@ def _saving(
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"
-    time = signed_time(time_difference)
+    time, time_zh = (signed_time(time_difference, each) for each in ("en", "zh"))
     during = next(words for start, words in _PHASE_WORDS.items() if counted[0].startswith(start))
     return Text(
         f"{label.en}: {sign}{amount} while {during.en}, {time}{per_en}.",
-        f"{label.zh}：{during.zh}时 {sign}{amount}，{time}{per_zh}。",
+        f"{label.zh}：{during.zh}时 {sign}{amount}，{time_zh}{per_zh}。",
     )
 
 

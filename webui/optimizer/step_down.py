@@ -114,7 +114,10 @@ def what_changes(before: Case, after: Case, phase: str) -> Text:
     ]
     saved = before.peak_bytes(phase) - after.peak_bytes(phase)
     time = after.total_seconds - before.total_seconds
-    cost = f"-{format_bytes(saved)}, {signed_time(time)}"
+    cost, cost_zh = (
+        f"-{format_bytes(saved)}{comma}{signed_time(time, language)}"
+        for comma, language in ((", ", "en"), ("，", "zh"))
+    )
     changes = [
         (label.en, label.zh, _shown(name, before.settings[name]), _shown(name, value))
         for name in names
@@ -126,7 +129,7 @@ def what_changes(before: Case, after: Case, phase: str) -> Text:
     return Text(
         f"Now {changed_en} ({cost})."
         + (" Nothing lossless was left; this may change the picture a little." if lossy else ""),
-        f"现在改为 {changed_zh}（{cost}）。"
+        f"现在改为 {changed_zh}（{cost_zh}）。"
         + ("已没有无损的办法，画面可能略有变化。" if lossy else ""),
     )
 

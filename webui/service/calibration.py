@@ -59,12 +59,14 @@ class Corrections:
         found = []
         if self.speed:
             runs = max(self.speed_receipts.values())
-            factors = ", ".join(f"{phase} x{factor:.2f}" for phase, factor in self.speed.items())
+            named = [(title_of(name), f"x{factor:.2f}") for name, factor in self.speed.items()]
+            factors = ", ".join(f"{title.en} {factor}" for title, factor in named)
+            factors_zh = "，".join(f"{title.zh} {factor}" for title, factor in named)
             found.append(
                 Text(
                     f"Times are corrected by the last {_runs(runs) if runs > 1 else 'run'} of this "
                     f"machine: {factors}.",
-                    f"时间已按本机最近 {runs} 次运行修正：{factors}。",
+                    f"时间已按本机最近 {runs} 次运行修正：{factors_zh}。",
                 )
             )
         if self.context_bytes is not None:

@@ -274,7 +274,7 @@ class Editor:
         """
         if not self._access.is_owner(visitor):
             raise NotAllowed(
-                Text("Only the owner of this studio edits.", "只有本站的所有者可以编辑。"),
+                Text("Only the owner of this machine edits.", "只有本机的所有者可以编辑。"),
                 Text("Presets can be read and used.", "预设可以查看和使用。"),
             )
 

@@ -279,7 +279,7 @@ class Planner:
         return others_bytes, (
             Text(
                 f"Other programs hold {size} of this card{who}.",
-                f"其他程序占用了此显卡的 {size}{who_zh}。",
+                f"其他进程占用了此显卡的 {size}{who_zh}。",
             ),
         )
 

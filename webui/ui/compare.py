@@ -16,7 +16,7 @@ from webui.service.compare import MOST_RUNS, request_again, vary
 from webui.service.variants import Refused, prepare
 from webui.ui import form as forms
 from webui.ui import memory_panel, results
-from webui.ui.compare_view import SYNCHRONISED, render_comparison
+from webui.ui.compare_view import SYNCHRONISED, render_comparison, told_value
 from webui.ui.generate import GenerateTab
 from webui.ui.page import Page, Visit
 from webui.ui.results import CLICKS, say
@@ -102,7 +102,7 @@ class CompareTab:
         """The tab was opened: the visitor's runs may be more than before."""
         visit = self.page.visit(request)
         runs = [
-            (self._title(run), run.id)
+            (self._title(run, visit.language), run.id)
             for run in self.page.finished_runs(visit.visitor, OFFERED_RUNS)
             if run.state is JobState.DONE and results.made_by(run)
         ]
@@ -228,18 +228,22 @@ class CompareTab:
         return updates
 
     @staticmethod
-    def _title(run: Any) -> str:
+    def _title(run: Any, language: str) -> str:
+        """When it ran, what it made, and the settings that are not the default."""
         request = run.request
         size = f"{request.get('width')}x{request.get('height')}x{request.get('frames')}"
         prompt = str(request.get("prompt", ""))[:40]
-        fixed = " ".join(
-            forms.encode_setting(value) for value in request.get("settings", {}).values()
-        )
+        settings = request.get("settings", {})
+        changed = [
+            told_value(name, value, language)
+            for name, value in settings.items()
+            if (spec := SETTINGS.get(name)) and value != spec.default and spec.matters(settings)
+        ]
         parts = (
             run.created[5:16].replace("T", " "),
             str(request.get("model")),
             size,
-            fixed,
+            *changed,
             prompt,
         )
         return " · ".join(part for part in parts if part)

@@ -158,7 +158,7 @@ def test_the_plan_says_what_receipts_corrected(machine: Machine) -> None:
     assert after.context_bytes == 700 * MIB
     assert after.phases[1].seconds == pytest.approx(2 * before.phases[1].seconds, rel=0.02)
     said = " ".join(note.en for note in after.notes)
-    assert "last 3 runs of this machine" in said and "denoise x1.9" in said
+    assert "last 3 runs of this machine" in said and "Denoise x1.9" in said
     assert "CUDA context: 700 MiB, measured in 3 runs" in said and "torch 2.13.0" in said
     assert "450 MiB" in said
     assert "a range until" not in said

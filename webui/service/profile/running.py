@@ -347,7 +347,8 @@ class Profiler:
         if not self._studio.access.is_owner(visitor):
             raise NotAllowed(
                 Text(
-                    "Only the owner of the machine can profile.", "只有机器的所有者可以做性能分析。"
+                    "Only the owner of this machine can profile.",
+                    "只有本机的所有者可以做性能分析。",
                 )
             )
 

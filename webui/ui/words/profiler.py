@@ -28,7 +28,7 @@ STARTING = Text("Warming up and reading the device ...", "正在预热并读取�
 PAST = Text("Earlier profiles", "以往的性能分析")
 NONE_YET = Text("No profile yet: run the example above.", "还没有性能分析：请运行上面的示例。")
 AROUND = Text(
-    "{created} · {card} · other processes on the card: {processes}",
+    "{created} · {card} · other programs on the card: {processes}",
     "{created} · {card} · 显卡上的其他进程：{processes}",
 )
 NOBODY_ELSE = Text("none", "无")
@@ -46,7 +46,7 @@ HEADS = (
     Text("Peak", "峰值"),
     Text("Estimated", "预计"),
     Text("Fragmentation (swing)", "碎片率（波动）"),
-    Text("Seconds", "秒"),
+    Text("Time", "用时"),
 )
 DETAILS = Text("Details", "详情")
 CLOSE = Text("Close", "关闭")
@@ -128,4 +128,4 @@ KINDS = {
     "peak": Text("peak", "峰值"),
     "reserved": Text("reserved", "预留"),
 }
-NO_FRAGMENTATION = Text("none on a processor", "处理器上没有")
+NO_FRAGMENTATION = Text("none on a processor", "不适用（处理器）")
