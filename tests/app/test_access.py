@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -14,7 +15,9 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from tests.app.running import RunningStudio, running_studio
+from webui.core.units import MIB
 from webui.ui.launch import read_arguments
+from webui.ui.uploading import VISITORS_DAY_BYTES, UploadBounds
 
 Connect = Callable[[RunningStudio], Client]
 
@@ -49,6 +52,31 @@ def test_a_public_studio_refuses_other_sites_and_uploads(public_studio: RunningS
     status, _, body = fetch(address, Origin="https://attacker.example")
     assert status == 403 and "其他网站" in body.decode()
     assert fetch(f"{address}/gradio_api/upload")[0] == 404
+    # What is too large is refused unread.
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Length", "40000000")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 413 and "32 MiB" in answer.read().decode()
+    connection.close()
+
+
+def test_a_days_uploads_are_bounded() -> None:
+    now = [0.0]
+    bounds = UploadBounds(clock=lambda: now[0])
+    assert bounds.refusal(200 * MIB, owner=True) is None
+    status, why = bounds.refusal(33 * MIB, owner=False) or (None, None)
+    assert status == 413 and why is not None and "32 MiB" in why.en
+    taken = 0
+    while (refused := bounds.refusal(32 * MIB, owner=False)) is None:
+        taken += 32 * MIB
+        now[0] += 60
+    assert taken == VISITORS_DAY_BYTES and refused[0] == 429
+    assert bounds.refusal(32 * MIB, owner=True) is None, "the owner may still"
+    now[0] = 24 * 3600
+    assert bounds.refusal(32 * MIB, owner=False) is None, "the first is a day old"
+    assert bounds.refusal(32 * MIB, owner=False) is not None
 
 
 def test_a_sign_in_without_a_password_is_refused() -> None:

@@ -40,7 +40,7 @@ class Tab:
             one for one in self.events
             if one["targets"][0][1] == "tick" and shown in one["outputs"]
         )  # fmt: skip
-        return self._send(entry, {})
+        return self._send(entry, {"compare_seen": "open"})
 
     def _send(self, entry: dict[str, Any], values: dict[str, Any]) -> str:
         given = {name.replace("_", "-"): value for name, value in values.items()} | SMALL

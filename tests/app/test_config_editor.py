@@ -55,8 +55,10 @@ def test_a_preset_is_checked_saved_and_shown_before_it_is_used(studio: RunningSt
     assert shown["config-editor"]["interactive"] and "As it is saved" in shown["config-status"]
     assert "As it is saved" in write(owner, PRESET.strip())["config-status"]
     assert "vs-summary" in shown["config-panel"], "the estimate stands there before it is used"
+    assert "data-confirm" not in shown["config-actions"].split("duplicate")[0], "nothing to lose"
     shown = write(owner, PRESET.replace("frames: 5", "framez: 5\nsettings: {offload: lief}"))
     problems = shown["config-problems"]
+    assert "data-confirm" in shown["config-actions"].split("duplicate")[0]
     assert 'data-line="4"' in problems and "Did you mean frames?" in problems
     assert 'data-line="5"' in problems and "leaf" in problems and "nth-child(4)" in problems
     assert "<del>-frames: 5</del>" in shown["config-diff"]
@@ -216,6 +218,11 @@ def test_visitors_read_and_use_and_change_nothing(public_studio: RunningStudio) 
     assert 'data-action="save"' not in shown["config-actions"]
     shown = choose(guest, "@settings")
     assert "Only the owner" in shown["config-message"] and "secret" not in str(shown)
+    presets_of(public_studio, pages=DOCUMENT + "input: /secret/a.pdf # mine\npages: 1-3\n")
+    shown = choose(guest, "pages")
+    assert 'input: "***" # mine\npages: 1-3' in shown["config-editor"]["value"]
+    assert "secret" not in str(shown)
+    (folder / "pages.yaml").unlink()
     choose(guest, "star")
     write(guest, PRESET.replace("5", "9"))
     guest.values |= {"config-name": "new", "config-versions": "20261127-190122-123456-1a2b3c4d"}

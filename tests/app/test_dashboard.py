@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -113,6 +114,12 @@ def test_metrics_are_off_until_the_owner_wants_them(page: Page) -> None:
     ]  # fmt: skip
     assert found["vram_studio_gpu_power_watts"].samples[0].value == 512
     assert found["vram_studio_jobs"].samples[0].value == 0
+    assert found["vram_studio_disk_free_bytes"].samples[0].value > 0
+    open_page = replace(page, access=Access(loopback=False))
+    web = TestClient(Starlette(routes=build_monitor_routes(open_page)))
+    answer = web.get("/metrics")
+    assert answer.status_code == 200 and "gpu_memory" in answer.text
+    assert "disk" not in answer.text, "the machine's disk is its owner's"
 
 
 def test_the_receipts_file_needs_a_visitor(page: Page) -> None:
@@ -139,6 +146,22 @@ def test_the_door_stands_before_the_routes(
         assert fetch(f"{studio.address}/{path}", Host="studio.attacker.example")[0] == 403
         wrong = {"Origin": "https://attacker.example"}
         assert fetch(f"{public_studio.address}/{path}", **wrong)[0] == 403
+
+
+@pytest.mark.parametrize("seen", ["open", "hidden", "left"])
+def test_a_page_that_nobody_looks_at_is_answered_too(
+    studio: RunningStudio, connect: Callable[[RunningStudio], Client], seen: str
+) -> None:
+    config: dict[str, Any] = connect(studio).config
+    parts = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    event = next(
+        entry for entry in config["dependencies"]
+        if entry["targets"][0][1] == "tick" and parts["dashboard-devices"] in entry["outputs"]
+    )  # fmt: skip
+    body = {"fn_index": event["id"], "session_hash": "seen", "data": [None, seen]}
+    answer = json.loads(post(f"{studio.address}/gradio_api/run/predict", body))
+    assert ("data-device" in str(answer["data"])) == (seen == "open")
+    assert ("'active': False" in str(answer["data"])) == (seen == "left")
 
 
 def test_a_stranger_who_presses_the_owners_buttons_is_refused(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from webui.core.clip import ClipCard, ClipRequest, read_clip
+from webui.core.clip import PICTURES, ClipCard, ClipRequest, read_clip
 from webui.core.documents import ScanCard, ScanRequest, read_scan
 from webui.core.errors import BadInput
 from webui.core.fields import read_choice, read_number, read_text, read_whole, shown
@@ -28,6 +28,8 @@ from webui.core.training import TrainCard, TrainRequest, read_training
 
 TASKS = ("generate", "parse", "train")
 DEFAULT_MODEL = "demo"
+PATH_KEYS = (*PICTURES, "input", "data")
+"""Keys that name files of this machine."""
 
 
 class FindModel(Protocol):

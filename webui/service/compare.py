@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from webui.core.clip import PICTURES
@@ -20,6 +21,8 @@ from webui.service.runs import RunSummary
 from webui.service.variants import Refused
 
 MOST_RUNS = 4
+MOST_KNOWN = 32
+"""Differences that are remembered; the oldest goes."""
 _NOISE = Text(
     "Made with random weights: noise, which says nothing about quality.",
     "由随机权重生成：只是噪声，不能说明画质。",
@@ -124,7 +127,9 @@ class Comparisons:
 
     def __init__(self, run: Callable[[str, str], RunSummary]) -> None:
         self._run = run
-        self._known: dict[tuple[str, str], Difference] = {}
+        self._known: dict[tuple[str, str], tuple[Difference | None, Text | None]] = {}
+        self._comparing = Lock()
+        """One at a time: whole clips are read for it."""
 
     def of(self, run_ids: Sequence[str], visitor: str) -> list[Column]:
         """The runs side by side; those that have no result yet have no difference.
@@ -152,19 +157,20 @@ class Comparisons:
     def _difference(
         self, reference: RunSummary, other: RunSummary
     ) -> tuple[Difference | None, Text | None]:
-        key = (reference.id, other.id)
-        if key in self._known:
-            return self._known[key], None
         made = [_result(run) for run in (reference, other)]
         if None in made:
             ended = all(run.receipt and not run.receipt.error for run in (reference, other))
             return None, _NOISE if ended else _NOTHING
-        try:
-            found = compare_files(*made)
-        except StudioError as error:
-            return None, error.message
-        self._known[key] = found
-        return found, None
+        key = (reference.id, other.id)
+        with self._comparing:
+            if key not in self._known:
+                while len(self._known) >= MOST_KNOWN:
+                    del self._known[next(iter(self._known))]
+                try:
+                    self._known[key] = (compare_files(*made), None)
+                except StudioError as error:
+                    self._known[key] = (None, error.message)
+            return self._known[key]
 
 
 def comparison_table(columns: Sequence[Column | Refused]) -> str:

@@ -13,7 +13,7 @@ from webui.catalogue import find_model, load_models
 from webui.core.clip import ClipCard
 from webui.core.errors import BadInput, NotAllowed, NotFound, StudioError
 from webui.core.fields import shown
-from webui.core.parse import parse_request
+from webui.core.parse import PATH_KEYS, parse_request
 from webui.core.plan import Plan
 from webui.core.request import DETECTED, Request
 from webui.core.text import EMPTY, Text
@@ -27,10 +27,12 @@ from webui.storage.config_text import DEFAULT_TEXT
 from webui.storage.documents import Document, Saved
 from webui.storage.history import Version
 from webui.storage.presets import about_of
-from webui.storage.yaml_text import MAX_DOCUMENT_BYTES, BadYaml, YamlText, read_yaml
+from webui.storage.yaml_text import MAX_DOCUMENT_BYTES, BadYaml, YamlText, read_yaml, replace_values
 
 SETTINGS = "@settings"
 """Stands for the configuration among the documents; no preset can have this name."""
+_HIDDEN = '"***"'
+"""What a visitor sees in place of a path of this machine."""
 MOST_PROBLEMS = 8
 """Mistakes that are shown at a time."""
 
@@ -127,7 +129,8 @@ class Editor:
         Raises:
             NotFound: there is none.
             NotAllowed: the settings, asked for by a visitor.
-            BadInput: a name that no preset can have, or a file that is no UTF-8 text.
+            BadInput: a name that no preset can have, a file that is no UTF-8 text, or for a
+                visitor one that is no YAML.
         """
         if name == SETTINGS:
             self.check_owner(visitor)
@@ -143,6 +146,8 @@ class Editor:
                 text = document.version(versions[0].id)
             else:
                 raise NotFound(Text(f"There is no '{name[:60]}'.", f"没有“{name[:60]}”。"))
+        if not owner:
+            text = replace_values(text, _file_name(name), PATH_KEYS, _HIDDEN)
         return Opened(name=name, text=text, seen=saved.seen, saved=text, versions=versions)
 
     def check(self, name: str, text: str) -> Checked:
@@ -184,6 +189,8 @@ class Editor:
         """
         self.check_owner(visitor)
         document = self._document(name)
+        # Of what is no YAML this tells the line too.
+        read_yaml(text, document.path.name, MAX_DOCUMENT_BYTES)
         checked = self.check(name, text)
         if checked.problems:
             first = checked.problems[0]
@@ -333,7 +340,7 @@ def _check(text: str, file: str, parse: Callable[[Any], Request | None]) -> Chec
     try:
         read = read_yaml(text, file, MAX_DOCUMENT_BYTES)
     except BadYaml as error:
-        problem = Problem(line=error.line, field="", message=error.message, hint=error.hint)
+        problem = Problem(line=error.line, field="", message=error.what, hint=error.hint)
         return Checked(problems=(problem,))
     data = copy.deepcopy(read.data)
     problems: list[Problem] = []

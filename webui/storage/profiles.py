@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import NotEnoughDisk, NotFound
+from webui.core.errors import BadInput, NotEnoughDisk, NotFound
 from webui.core.text import Text
 from webui.core.units import GIB, MIB, format_bytes
 from webui.storage.files import check_free, write_error, writing
@@ -148,15 +148,16 @@ class Profiles:
         """The summary of a profile.
 
         Raises:
-            NotFound: there is none, or it cannot be read.
+            NotFound: there is none.
+            BadInput: its file is damaged, or not of this form.
         """
         try:
             data = json.loads(self.file(name, "", SUMMARY).read_text("utf-8"))
-            if isinstance(data["rows"], list):
-                return dict(data)
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        raise _not_there(name)
+        except (OSError, ValueError):
+            raise _unreadable(name) from None
+        if not _is_summary(data):
+            raise _unreadable(name)
+        return dict(data)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -194,6 +195,38 @@ def _changed(path: Path) -> float:
         return (path / SUMMARY).stat().st_mtime
     except OSError:
         return 0.0
+
+
+def _is_summary(data: Any) -> bool:
+    """Whether it has what every reader of a summary takes for granted."""
+    if not _has(data, name=str, created=str, environment=dict, rows=list):
+        return False
+    around = data["environment"]
+    return (
+        _has(around, card=str, processes=list)
+        and all("name" in one and "pid" in one for one in around["processes"])
+        and all(
+            _has(row, row=str, folder=str, state=str, description=str, notes=list, files=list)
+            for row in data["rows"]
+        )
+    )
+
+
+def _has(data: Any, **kinds: type) -> bool:
+    return isinstance(data, dict) and all(
+        isinstance(data.get(key), kind) for key, kind in kinds.items()
+    )
+
+
+def _unreadable(name: str) -> BadInput:
+    return BadInput(
+        "",
+        Text(f"The profile '{name[:60]}' cannot be read.", f"无法读取性能分析“{name[:60]}”。"),
+        Text(
+            f"Its {SUMMARY} is damaged or of another form; its folder can be removed.",
+            f"其 {SUMMARY} 已损坏或格式不同；可以删除该文件夹。",
+        ),
+    )
 
 
 def _not_there(name: str) -> NotFound:

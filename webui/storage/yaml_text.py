@@ -6,7 +6,7 @@ keys silently, expands aliases without end, and reads whatever fits into memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,15 @@ class BadYaml(BadInput):
         line: where, from 1; 0 where it is not one place.
         message: what is wrong.
         hint: what to do.
+        name: of the file, which the message begins with, and with the line; empty where the
+            message is a sentence as it is.
     """
 
-    def __init__(self, line: int, message: Text, hint: Text = EMPTY) -> None:
-        super().__init__("", message, hint)
+    def __init__(self, line: int, message: Text, hint: Text = EMPTY, name: str = "") -> None:
+        super().__init__("", _at(name, line, message) if name else message, hint)
         self.line = line
+        self.what = _sentence(message) if name else message
+        """What is wrong, without the file and the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +95,52 @@ def read_yaml(text: str, name: str, limit_bytes: int = MAX_BYTES) -> YamlText:
         _note_lines(node, "", lines)
         return YamlText(data=loader.construct_document(node), lines=lines)
     except _Refused as refused:
-        raise BadYaml(
-            refused.line, _at(name, refused.line, refused.message), refused.hint
-        ) from None
+        raise BadYaml(refused.line, refused.message, refused.hint, name) from None
     except yaml.YAMLError as error:
         raise _not_yaml(error, text, name) from None
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def replace_values(text: str, name: str, keys: Collection[str], shown_as: str) -> str:
+    """The text with other values for some keys, wherever they are; all else stays as it is.
+
+    Args:
+        text: YAML of one document.
+        name: of the file, for messages.
+        keys: whose values are replaced, those that are there and not empty.
+        shown_as: YAML of one line that is put there instead.
+
+    Raises:
+        BadYaml: what is wrong, and in which line.
+    """
+    read_yaml(text, name)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+    finally:
+        loader.dispose()
+    shown_text, at = "", 0
+    places = _places(node, keys) if node is not None else set()
+    for start, end in sorted(places, key=lambda place: (place[0], -place[1])):
+        written = text[start:end].rstrip()
+        # Through an alias one value may be part of another.
+        if start >= at and written:
+            shown_text, at = shown_text + text[at:start] + shown_as, start + len(written)
+    return shown_text + text[at:]
+
+
+def _places(node: Node, keys: Collection[str]) -> set[tuple[int, int]]:
+    """Where values of the keys begin and end; an alias is the place that it stands for."""
+    found: set[tuple[int, int]] = set()
+    for child in _children(node):
+        found |= _places(child, keys)
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            if isinstance(key, ScalarNode) and key.value in keys:
+                found.add((value.start_mark.index, value.end_mark.index))
+    return found
 
 
 def decode_yaml(data: bytes, name: str, limit_bytes: int = MAX_BYTES) -> str:
@@ -115,8 +157,9 @@ def decode_yaml(data: bytes, name: str, limit_bytes: int = MAX_BYTES) -> str:
         line = data[: error.start].count(b"\n") + 1
         raise BadYaml(
             line,
-            _at(name, line, Text("this is not UTF-8 text", "不是 UTF-8 文本")),
+            Text("this is not UTF-8 text", "不是 UTF-8 文本"),
             Text("Save the file as UTF-8.", "请把文件存为 UTF-8 编码。"),
+            name,
         ) from None
 
 
@@ -298,18 +341,18 @@ def _not_yaml(error: yaml.YAMLError, text: str, name: str) -> BadYaml:
     written = lines[line - 1] if 0 < line <= len(lines) else ""
     if "\\t" in problem or "\t" in written[: len(written) - len(written.lstrip())]:
         message = Text("YAML takes no tab here", "YAML 不允许在此处使用制表符")
-        return BadYaml(line, _at(name, line, message), Text("Use spaces.", "请改用空格。"))
+        return BadYaml(line, message, Text("Use spaces.", "请改用空格。"), name)
     if isinstance(error, yaml.reader.ReaderError):
         message = Text("there is a character that no text has", "含有文本中不允许的字符")
         hint = Text("Remove it, or type the line anew.", "请删去该字符，或重新输入这一行。")
-        return BadYaml(line, _at(name, line, message), hint)
+        return BadYaml(line, message, hint, name)
     said = shown(problem.split(" for the tag")[0]) if problem else "?"
     message = Text(f"it is not YAML ({said})", f"不是有效的 YAML（{said}）")
     hint = Text(
         "Look for a missing colon, quote or bracket here or in the line above.",
         "请检查这一行或上一行是否缺少冒号、引号或括号。",
     )
-    return BadYaml(line, _at(name, line, message), hint)
+    return BadYaml(line, message, hint, name)
 
 
 def _too_long(name: str, limit_bytes: int) -> BadYaml:
@@ -319,6 +362,10 @@ def _too_long(name: str, limit_bytes: int) -> BadYaml:
         Text(f"{name} is longer than {size} KiB.", f"{name} 超过 {size} KiB。"),
         Text("Nothing of it was read; use a shorter file.", "没有读取任何内容，请使用更短的文件。"),
     )
+
+
+def _sentence(message: Text) -> Text:
+    return Text(f"{message.en[:1].upper()}{message.en[1:]}.", f"{message.zh}。")
 
 
 def _at(name: str, line: int, message: Text) -> Text:

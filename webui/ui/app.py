@@ -88,8 +88,8 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
             with gr.Tab(page.labels(claims_words.TAB), id="claims") as claims_tab:
                 claims = ClaimsTab(page)
         profiler_tab.select(
-            profiled.on_select, None, profiled.outputs, queue=False, show_progress="hidden",
-            api_visibility="private",
+            profiled.on_select, [profiled.opened], profiled.outputs, queue=False,
+            show_progress="hidden", api_visibility="private",
         )  # fmt: skip
         cards_tab.select(
             known.on_select, None, [known.tables], queue=False, show_progress="hidden",
@@ -114,9 +114,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         hidden: dict[str, Any] = {
             "queue": False, "show_progress": "hidden", "api_visibility": "private",
         }  # fmt: skip
-        claims_tab.select(claims.on_select, None, [claims.list], **hidden).then(
-            claims.on_checked, None, [claims.list], **hidden
-        )
+        claims_tab.select(claims.on_select, None, claims.outputs, **hidden)
         demo.load(on_header, None, [header], js=_KEYS, **hidden)
         demo.load(first.on_load, first.load_inputs(), first.outputs, **hidden)
         header.click(

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import gradio as gr
 
+from webui.core.errors import StudioError
 from webui.estimator.verified import read_receipts
 from webui.service.claims import (
     KINDS,
     VERDICTS,
+    BackgroundCheck,
     Checked,
     Verdict,
     by_guide,
-    check_shipped,
     tally,
 )
+from webui.ui.memory_panel import render_error
 from webui.ui.page import Page
 from webui.ui.results import say
+from webui.ui.seen import HIDDEN, OPEN, where_seen
 from webui.ui.words import claims as words
+
+EVERY_S = 1.0
+Updates = dict[Any, Any]
 
 
 class ClaimsTab:
@@ -27,17 +34,40 @@ class ClaimsTab:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        self.check = BackgroundCheck()
         self.list = gr.HTML(elem_id="claims-list")
+        self.seen = gr.Textbox(visible="hidden", elem_id="claims-seen")
+        self.timer = gr.Timer(EVERY_S, active=False)
+        self.outputs: list[Any] = [self.list, self.timer]
+        self.timer.tick(
+            self._on_tick, [self.seen], self.outputs, js=where_seen("claims-list"),
+            trigger_mode="once", queue=False, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
 
-    def on_select(self, request: gr.Request) -> str:
-        """The tab was opened: the first time, comparing takes some seconds."""
+    def on_select(self, request: gr.Request) -> Updates:
+        """The tab was opened: all claims, by guide, or that they are still being checked."""
         language = self.page.visit(request).language
-        return f'<p class="vs-hint">{say(words.CHECKING, language)}</p>'
+        return self._found(language) or {
+            self.list: f'<p class="vs-hint">{say(words.CHECKING, language)}</p>',
+            self.timer: gr.Timer(active=True),
+        }
 
-    def on_checked(self, request: gr.Request) -> str:
-        """All claims, by guide."""
-        language = self.page.visit(request).language
-        return render_claims(check_shipped(), language)
+    def _on_tick(self, seen: Any, request: gr.Request) -> Updates:
+        if seen not in (OPEN, HIDDEN):
+            return {self.timer: gr.Timer(active=False)}
+        return self._found(self.page.visit(request).language) or gr.skip()
+
+    def _found(self, language: str) -> Updates:
+        """Empty as long as the claims are being checked."""
+        try:
+            checked = self.check.found()
+        except StudioError as error:
+            shown = render_error(error, language)
+        else:
+            if checked is None:
+                return {}
+            shown = render_claims(checked, language)
+        return {self.list: shown, self.timer: gr.Timer(active=False)}
 
 
 def render_claims(checked: Sequence[Checked], language: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -20,8 +20,12 @@ from webui.ui.compare_view import SYNCHRONISED, render_comparison, told_value
 from webui.ui.generate import GenerateTab
 from webui.ui.page import Page, Visit
 from webui.ui.results import CLICKS, say
+from webui.ui.seen import HIDDEN, OPEN, where_seen
 from webui.ui.uploads import with_pictures
 from webui.ui.words import compare as words
+
+if TYPE_CHECKING:
+    from webui.service import RunSummary
 
 OFFERED_RUNS = 40
 MOST_OFFERED = 12
@@ -69,6 +73,7 @@ class CompareTab:
         self.jobs = gr.HTML(elem_id="compare-jobs", js_on_load=CLICKS)
         self.result = gr.HTML(elem_id="compare-result", js_on_load=SYNCHRONISED)
         self.shown = gr.State([])
+        self.seen = gr.Textbox(visible="hidden", elem_id="compare-seen")
         self.timer = gr.Timer(EVERY_S, active=False)
 
     @property
@@ -91,7 +96,10 @@ class CompareTab:
         }  # fmt: skip
         self.run.click(self._on_run, everything, **quiet)
         self.show.click(self._on_show, {self.past}, **quiet)
-        self.timer.tick(self._on_tick, {self.shown}, **quiet)
+        self.timer.tick(
+            self._on_tick, [self.shown, self.seen], js=where_seen("compare-run"),
+            trigger_mode="once", **quiet,
+        )  # fmt: skip
         self.jobs.click(self._on_cancel, {self.shown}, **quiet)
 
     def select_inputs(self) -> set[Any]:
@@ -104,12 +112,16 @@ class CompareTab:
         runs = [
             (self._title(run, visit.language), run.id)
             for run in self.page.finished_runs(visit.visitor, OFFERED_RUNS)
-            if run.state is JobState.DONE and results.made_by(run)
+            if run.state is JobState.DONE and results.made_by(run) and self._is_clip(run)
         ]
         updates = self._values(data, visit) | self._updates(data[self.shown], visit)
         updates[self.base] = gr.update(choices=[(visit.say(words.FORM), FORM), *runs])
         updates[self.past] = gr.update(choices=runs)
         return updates
+
+    def _is_clip(self, run: RunSummary) -> bool:
+        model = self.page.models().get(str(run.request.get("model")))
+        return model is not None and run.request.get("task", model.task) == model.task
 
     def _on_choice(self, data: dict[Any, Any], request: gr.Request) -> Updates:
         return self._values(data, self.page.visit(request))
@@ -186,8 +198,13 @@ class CompareTab:
             return {self.message: memory_panel.render_error(error, visit.language)}
         return {self.message: ""} | self._updates(chosen, visit)
 
-    def _on_tick(self, data: dict[Any, Any], request: gr.Request) -> Updates:
-        return self._updates(data[self.shown], self.page.visit(request))
+    def _on_tick(self, shown: Any, seen: Any, request: gr.Request) -> Updates:
+        if seen == HIDDEN:
+            return gr.skip()
+        if seen != OPEN:
+            # Opening the tab again starts it again.
+            return {self.timer: gr.Timer(active=False)}
+        return self._updates(shown, self.page.visit(request))
 
     def _on_cancel(self, data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
         visit = self.page.visit(request)
@@ -228,7 +245,7 @@ class CompareTab:
         return updates
 
     @staticmethod
-    def _title(run: Any, language: str) -> str:
+    def _title(run: RunSummary, language: str) -> str:
         """When it ran, what it made, and the settings that are not the default."""
         request = run.request
         size = f"{request.get('width')}x{request.get('height')}x{request.get('frames')}"

@@ -103,7 +103,7 @@ class ConfigTab:
             "api_visibility": "private", "preprocess": False,
         }  # fmt: skip
         areas = self.areas
-        shown = [areas.status, areas.problems, areas.diff, areas.panel]
+        shown = [areas.status, areas.problems, areas.actions, areas.diff, areas.panel]
         # Typing is answered as fast as it can be, and the last text always.
         gr.on(
             [areas.editor.input, areas.card.input], self._on_edit, outputs=shown,
@@ -113,7 +113,7 @@ class ConfigTab:
         areas.upload.upload(self._on_import, outputs=self._outputs, **quiet)
         everything = [*self._outputs, self.tabs, *self.generate.outputs]
         for clickable in (areas.actions, areas.message, areas.name_actions, areas.version_actions):
-            clickable.click(self._on_action, outputs=everything, trigger_mode="multiple", **quiet)
+            clickable.click(self._on_action, outputs=everything, trigger_mode="once", **quiet)
         areas.export.click(None, [areas.editor, areas.document], None, js=_EXPORT)
 
     def wire_select(self, tab: gr.Tab) -> None:
@@ -225,10 +225,12 @@ class ConfigTab:
                 return self._replaced(text, words.RESTORED, asked)
             case "back":
                 left = asked.opened.get("left")
-                return {} if left is None else self._replaced(str(left), words.BACK, asked)
+                if left is None:
+                    return gr.skip()
+                return self._replaced(str(left), words.BACK, asked)
             case "use":
                 return self._use(asked)
-        return {}
+        return gr.skip()
 
     # What they do
 
@@ -319,7 +321,6 @@ class ConfigTab:
         return {
             **self._choices(visit, opened.name),
             self.areas.editor: gr.update(value=opened.text, interactive=visit.owner),
-            self.areas.actions: views.render_actions(opened.name, bool(opened.seen), visit),
             self.areas.versions: gr.update(
                 choices=views.version_choices(opened.versions, visit), value=None
             ),
@@ -337,6 +338,7 @@ class ConfigTab:
         saved = str(asked.opened.get("saved", ""))
         return {
             self.areas.status: views.render_status(asked.changed, new, visit),
+            self.areas.actions: views.render_actions(name, not new, asked.changed, visit),
             self.areas.problems: views.render_problems(checked.problems, asked.text, visit),
             self.areas.diff: views.render_diff(saved, asked.text, visit) if visit.owner else "",
             self.areas.panel: self._panel(checked, asked),

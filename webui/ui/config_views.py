@@ -141,12 +141,13 @@ def render_conflict(error: Conflict, name: str, text: str, visit: Visit) -> str:
     )
 
 
-def render_actions(name: str, there: bool, visit: Visit) -> str:
+def render_actions(name: str, there: bool, changed: bool, visit: Visit) -> str:
     """The buttons for a document.
 
     Args:
         name: of the document.
         there: whether its file is there.
+        changed: whether there is something to lose.
         visit: who asks.
     """
     preset, language = name != SETTINGS, visit.language
@@ -155,7 +156,7 @@ def render_actions(name: str, there: bool, visit: Visit) -> str:
         shown.append(button("use", words.USE, language, kind="vs-primary"))
     if visit.owner:
         shown.append(button("save", words.SAVE, language, kind="vs-primary"))
-        confirm = words.CONFIRM_REVERT
+        confirm = words.CONFIRM_REVERT if changed else None
         shown.append(button("revert", words.REVERT, language, kind="vs-quiet", confirm=confirm))
     if visit.owner and preset and there:
         shown.append(button("duplicate", words.DUPLICATE, language, kind="vs-quiet"))

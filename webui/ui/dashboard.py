@@ -25,13 +25,10 @@ from webui.ui.memory_panel import render_error
 from webui.ui.page import Page, Visit
 from webui.ui.receipts_panel import Choice, chip, render_receipts
 from webui.ui.results import CLICKS, button, say
+from webui.ui.seen import HIDDEN, OPEN, where_seen
 from webui.ui.words import dashboard as words
 
 REFRESH_S = 2.0
-OPEN, HIDDEN = "open", "hidden"
-_SEE = f"""(view, seen) => [view, document.hidden ? '{HIDDEN}'
-  : document.querySelector('#dashboard-devices')?.offsetParent ? '{OPEN}' : 'left']"""
-"""Whether the tab is looked at: told with each question, so that a page left alone asks no more."""
 _DEFAULT_VIEW = {"span": "5m", "source": "own", "quantity": "allocated", "model": ""}
 
 Updates = dict[Any, Any]
@@ -72,7 +69,7 @@ class DashboardTab:
         self.timer.tick(
             self._on_tick, [self.view, self.seen],
             [self.warnings, self.devices, self.job, self.at_hand, self.timer],
-            js=_SEE, trigger_mode="once", **quiet,
+            js=where_seen("dashboard-devices"), trigger_mode="once", **quiet,
         )  # fmt: skip
         # The optimizer takes longer than a reading: it is asked when the job is another one.
         self.at_hand.change(self._on_job, None, [self.advice], **quiet)
@@ -116,7 +113,7 @@ class DashboardTab:
 
     def _on_tick(self, view: Any, seen: str, request: gr.Request) -> Updates:
         if seen == HIDDEN:
-            return {}
+            return gr.skip()
         if seen != OPEN:
             return {self.timer: gr.Timer(active=False)}
         return self.refreshed(self.page.visit(request), _checked(view))
@@ -142,7 +139,7 @@ class DashboardTab:
         if action in ACTIONS:
             return {self.message: self._act(action, visit), **self.refreshed(visit, view)}
         if action not in view:
-            return {}
+            return gr.skip()
         view = _checked({**view, action: value})
         if action == "span":
             changed: Updates = {self.spans: _spans(view["span"], visit.language)}

@@ -53,7 +53,7 @@ def build_monitor_routes(page: Page) -> list[Route]:
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
-        registry.register(_Collector(page))
+        registry.register(_Collector(page, disk=_is_owner(request, page)))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return [Route(f"/{CSV_ROUTE}", on_csv), Route("/metrics", on_metrics)]
@@ -75,24 +75,44 @@ def _may_read(request: Request, page: Page) -> bool:
         return _signs_in(request)
 
 
+def _is_owner(request: Request, page: Page) -> bool:
+    try:
+        visitor = identity.visitor_of_download(request, page.access)
+    except StudioError:
+        # Who may read and is not signed in to the page has given a name and a password.
+        visitor = f"user:{_signed_in(request)}"
+    return page.access.is_owner(visitor)
+
+
 def _signs_in(request: Request) -> bool:
+    return bool(_signed_in(request))
+
+
+def _signed_in(request: Request) -> str:
+    """The name that HTTP's basic sign-in gives with its password; empty without."""
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     try:
         name, _, password = base64.b64decode(given, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
-        return False
+        return ""
     app: Any = request.app
     accounts = app.auth if isinstance(getattr(app, "auth", None), dict) else {}
     known = str(accounts.get(name, ""))
     same = secrets.compare_digest(password.encode(), known.encode())
-    return kind.lower() == "basic" and bool(known) and same
+    return name if kind.lower() == "basic" and known and same else ""
 
 
 class _Collector:
-    """The figures of one answer. No names of programs, and nothing of who runs what."""
+    """The figures of one answer. No names of programs, and nothing of who runs what.
 
-    def __init__(self, page: Page) -> None:
+    Args:
+        page: whose they are.
+        disk: whether the disk is told of.
+    """
+
+    def __init__(self, page: Page, disk: bool) -> None:
         self._page = page
+        self._disk = disk
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         from prometheus_client.core import GaugeMetricFamily
@@ -121,7 +141,8 @@ class _Collector:
             ("disk_free_bytes", "Free on it.", disk.free_bytes),
             ("worker_up", "Whether a worker process runs.", float(bool(dashboard.worker_pid))),
         ):
-            yield GaugeMetricFamily(f"{_PREFIX}_{name}", about, value=value)
+            if self._disk or not name.startswith("disk_"):
+                yield GaugeMetricFamily(f"{_PREFIX}_{name}", about, value=value)
         jobs = GaugeMetricFamily(f"{_PREFIX}_jobs", "Jobs that wait or run.", labels=("state",))
         for state, count in dashboard.counts().items():
             jobs.add_metric((state,), count)

@@ -22,9 +22,12 @@ from webui.ui.profiler_view import (
     render_row,
 )
 from webui.ui.results import CLICKS, say
+from webui.ui.seen import HIDDEN, OPEN, where_seen
 from webui.ui.words import profiler as words
 
 EVERY_S = 1.0
+MOST_PAST = 20
+"""Earlier profiles that are listed."""
 Updates = dict[Any, Any]
 
 
@@ -51,66 +54,79 @@ class ProfilerTab:
                 }
         self.message = gr.HTML(elem_id="profiler-message")
         self.progress = gr.HTML(elem_id="profiler-progress", js_on_load=CLICKS)
-        self.detail = gr.HTML(elem_id="profiler-detail", js_on_load=CLICKS)
         self.rows = gr.HTML(elem_id="profiler-rows", js_on_load=CLICKS)
+        self.detail = gr.HTML(elem_id="profiler-detail", js_on_load=CLICKS)
         self.past = gr.HTML(elem_id="profiler-past", js_on_load=CLICKS)
+        self.opened = gr.State("")
+        self.seen = gr.Textbox(visible="hidden", elem_id="profiler-seen")
         self.timer = gr.Timer(EVERY_S, active=False)
         self.outputs = [self.about, self.form, self.message, self.progress, self.detail,
-                        self.rows, self.past, self.timer]  # fmt: skip
+                        self.rows, self.past, self.opened, self.timer]  # fmt: skip
         quiet: dict[str, Any] = {
             "outputs": self.outputs, "queue": False, "show_progress": "hidden",
             "api_visibility": "private",
         }  # fmt: skip
         self.run.click(self._on_run, [self.matrix], **quiet)
-        self.timer.tick(self._on_tick, None, **quiet)
+        self.timer.tick(
+            self._on_tick, [self.opened, self.seen], js=where_seen("profiler-about"),
+            trigger_mode="once", **quiet,
+        )  # fmt: skip
         for clickable in (self.progress, self.detail, self.rows, self.past):
-            clickable.click(self._on_action, None, **quiet)
+            clickable.click(self._on_action, [self.opened], **quiet)
         for name, example in examples.items():
             example.click(
                 lambda name=name: EXAMPLES[name], None, [self.matrix], queue=False,
                 show_progress="hidden", api_visibility="private",
             )  # fmt: skip
 
-    def on_select(self, request: gr.Request) -> Updates:
+    def on_select(self, opened: Any, request: gr.Request) -> Updates:
         """The tab was opened."""
         visit = self.page.visit(request)
         if not visit.owner:
             about = f'<p class="vs-empty">{say(words.OWNER_ONLY, visit.language)}</p>'
             return {self.about: about, self.form: gr.update(visible=False)}
-        names = self._names()
-        updates = {
+        run, names = self.page.studio.profiler.current, self._names()
+        name = str(opened or "") or (run.name if run is not None else next(iter(names), ""))
+        return {
             self.about: f'<p class="vs-fine">{say(words.ABOUT, visit.language)}</p>',
             self.form: gr.update(visible=True),
-            **self._poll(visit),
+            **self._poll("", visit),
+            self.past: render_past(names, visit.language),
+            **self._open(name, visit),
         }
-        if names:
-            updates.setdefault(self.rows, self._profile(names[0], visit))
-        return updates
 
     def _on_run(self, matrix: Any, request: gr.Request) -> Updates:
         visit = self.page.visit(request)
         try:
-            self.page.studio.profiler.start(str(matrix or ""), visit.visitor)
+            run = self.page.studio.profiler.start(str(matrix or ""), visit.visitor)
         except StudioError as error:
             return {self.message: render_error(error, visit.language)}
-        return {self.message: "", self.detail: "", **self._poll(visit)}
+        return {
+            self.message: "",
+            self.detail: "",
+            self.past: render_past(self._names(), visit.language),
+            **self._poll("", visit),
+            **self._open(run.name, visit),
+        }
 
-    def _on_tick(self, request: gr.Request) -> Updates:
+    def _on_tick(self, opened: Any, seen: str, request: gr.Request) -> Updates:
+        if seen == HIDDEN:
+            return gr.skip()
         visit = self.page.visit(request)
-        if not visit.owner:
+        if seen != OPEN or not visit.owner:
             return {self.timer: gr.Timer(active=False)}
-        return self._poll(visit)
+        return self._poll(str(opened or ""), visit)
 
-    def _on_action(self, event: gr.EventData, request: gr.Request) -> Updates:
+    def _on_action(self, opened: Any, event: gr.EventData, request: gr.Request) -> Updates:
         visit = self.page.visit(request)
         given: Mapping[str, Any] = event._data or {}
         asked = {str(key): str(value) for key, value in given.items()}
         try:
-            return self._act(asked, visit)
+            return self._act(asked, str(opened or ""), visit)
         except StudioError as error:
             return {self.message: render_error(error, visit.language)}
 
-    def _act(self, asked: Mapping[str, str], visit: Visit) -> Updates:
+    def _act(self, asked: Mapping[str, str], opened: str, visit: Visit) -> Updates:
         """A button in one of the HTML areas.
 
         Raises:
@@ -122,9 +138,9 @@ class ProfilerTab:
         match asked.get("action"):
             case "cancel":
                 self.page.studio.profiler.cancel(visit.visitor)
-                return self._poll(visit)
+                return self._poll(opened, visit)
             case "open":
-                return {self.rows: self._profile(name, visit), self.detail: "", self.message: ""}
+                return {**self._open(name, visit), self.detail: "", self.message: ""}
             case "row":
                 return {self.detail: self._row(name, row, visit), self.message: ""}
             case "compare":
@@ -133,27 +149,39 @@ class ProfilerTab:
             case "delete":
                 self.page.studio.profiler.delete(name, visit.visitor)
                 past = render_past(self._names(), visit.language)
-                return {self.past: past, self.rows: "", self.detail: "", self.message: ""}
+                return {
+                    self.past: past,
+                    self.rows: "",
+                    self.detail: "",
+                    self.message: "",
+                    self.opened: "",
+                }
             case "close":
                 return {self.detail: ""}
-        return {}
+        return gr.skip()
 
-    def _poll(self, visit: Visit) -> Updates:
-        """How the newest matrix stands; its rows so far."""
+    def _poll(self, opened: str, visit: Visit) -> Updates:
+        """How the newest matrix stands; its rows so far, where they are what is shown."""
         run = self.page.studio.profiler.current
-        names = self._names()
+        if run is None:
+            return {self.timer: gr.Timer(active=False)}
+        ended = run.ended
         updates: Updates = {
-            self.past: render_past(names, visit.language),
-            self.timer: gr.Timer(active=run is not None and not run.ended),
+            self.progress: render_progress(run, visit.language),
+            self.timer: gr.Timer(active=not ended),
         }
-        if run is not None:
-            updates[self.progress] = render_progress(run, visit.language)
-            if run.name in names:  # not yet written, or deleted since
-                updates[self.rows] = self._profile(run.name, visit)
+        if opened == run.name and run.name in self._names():  # it may be deleted
+            updates[self.rows] = self._profile(run.name, visit)
+        if ended:
+            updates[self.past] = render_past(self._names(), visit.language)
         return updates
 
     def _names(self) -> list[str]:
-        return self.page.studio.profiler.profiles.names()
+        return self.page.studio.profiler.profiles.names()[:MOST_PAST]
+
+    def _open(self, name: str, visit: Visit) -> Updates:
+        """The rows of a profile, which stay until another one is opened."""
+        return {self.rows: self._profile(name, visit) if name else "", self.opened: name}
 
     def _profile(self, name: str, visit: Visit) -> str:
         try:

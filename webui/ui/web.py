@@ -17,16 +17,15 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from webui.core.documents import MAX_UPLOAD_BYTES
 from webui.core.errors import NotAllowed, StudioError
 from webui.core.text import LANGUAGES
 from webui.ui import identity, language
 from webui.ui.page import Page
+from webui.ui.uploading import UploadBounds
 from webui.ui.words.profiler import OWNER_ONLY
 
 THUMBNAIL = "thumbnail"
-_FORM_BYTES = 64 * 1024
-"""What a form adds around its file."""
+_MOST_DIGITS = 15
 _YEAR_S = 365 * 24 * 3600
 _MEDIA = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
@@ -138,6 +137,7 @@ class DoorMiddleware:
     def __init__(self, app: ASGIApp, page: Page) -> None:
         self.app = app
         self.page = page
+        self.uploads = UploadBounds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -150,13 +150,30 @@ class DoorMiddleware:
                 REFUSED_ON_LOOPBACK if loopback else REFUSED_ELSEWHERE, HTTPStatus.FORBIDDEN
             )
             await refusal(scope, receive, send)
-        elif scope["path"].rstrip("/").endswith("/upload") and not _is_small_file(scope, headers):
-            # Only pictures and documents are taken, and gradio would keep whatever is sent.
-            await PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)(scope, receive, send)
+        elif scope["path"].rstrip("/").endswith("/upload") and (
+            turned_away := self._upload_refusal(scope, headers)
+        ):
+            await turned_away(scope, receive, send)
         elif scope["method"] == "GET" and _is_page(scope):
             await _PageSender(self.page, scope, headers, send).run(self.app, receive)
         else:
             await self.app(scope, receive, send)
+
+    def _upload_refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Only uploads that say their size are taken: gradio would keep whatever is sent."""
+        length = headers.get("content-length", "")
+        if scope["method"] != "POST" or not length.isdecimal() or len(length) > _MOST_DIGITS:
+            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
+        access = self.page.access
+        try:
+            owner = access.is_owner(identity.visitor_of_download(Request(scope), access))
+        except StudioError:
+            owner = False
+        refused = self.uploads.refusal(int(length), owner)
+        if refused is None:
+            return None
+        status, why = refused
+        return PlainTextResponse(why.in_language(self.page.language(headers)), status)
 
 
 def _is_local_page(headers: Headers) -> bool:
@@ -172,13 +189,6 @@ def _is_own_page(headers: Headers) -> bool:
     origin = headers.get("origin")
     hosts = {identity.host_name(headers.get(name, "")) for name in ("host", "x-forwarded-host")}
     return origin is None or identity.host_name(origin) in hosts - {""}
-
-
-def _is_small_file(scope: Scope, headers: Headers) -> bool:
-    """An upload that says its size, and may be a picture to start from or a document."""
-    length = headers.get("content-length", "")
-    small = length.isdecimal() and int(length) <= MAX_UPLOAD_BYTES + _FORM_BYTES
-    return scope["method"] == "POST" and small
 
 
 def _is_page(scope: Scope) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from webui.core.settings import with_defaults
 from webui.core.units import GIB
 from webui.estimator.verified import read_receipts
 from webui.hardware import find_card
-from webui.service.claims import check_claims, check_shipped
+from webui.service.claims import BackgroundCheck, check_claims, check_shipped
 from webui.service.claims.bench import Bench, same_work
 from webui.service.claims.checks import check
 from webui.service.claims.verdicts import (
@@ -279,3 +280,13 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert [answer["id"] for answer in answers] == [one.id for one in check_shipped()]
     assert main(["claims"]) == 0
     assert f"{len(answers)} claims: holds " in capsys.readouterr().out
+
+
+def test_nobody_waits_for_the_check_in_the_background() -> None:
+    began = time.monotonic()
+    check = BackgroundCheck(pause_s=0)
+    assert check.found() is None and time.monotonic() - began < 1
+    while (found := check.found()) is None:
+        assert time.monotonic() - began < 60
+        time.sleep(0.1)
+    assert [one.to_json() for one in found] == [one.to_json() for one in check_shipped()]

@@ -46,6 +46,16 @@ def test_every_mistake_has_its_line_and_the_nearest_name(local: Studio) -> None:
     ]  # fmt: skip
 
 
+def test_the_editor_names_a_line_once_and_what_is_refused_names_it_too(local: Studio) -> None:
+    text = "model: demo\nmodel: demo\n"
+    [problem] = local.editor.check("fox", text).problems
+    assert (
+        problem.line == 2 and problem.message.en == "The key 'model' is there already, in line 1."
+    )
+    with pytest.raises(BadInput, match=r"fox\.yaml, line 2: the key 'model' is there"):
+        local.editor.save("fox", text, "", LOCAL)
+
+
 def test_a_card_that_cannot_do_a_setting_is_a_mistake(local: Studio) -> None:
     text = "model: wan2.1-t2v-1.3b\ncard: gtx-1080\nsettings: {precision: bf16}\n"
     [problem] = local.editor.check("x", text).problems

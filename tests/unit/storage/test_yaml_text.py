@@ -13,6 +13,7 @@ from webui.storage.yaml_text import (
     decode_yaml,
     load_yaml,
     read_yaml,
+    replace_values,
 )
 
 LAUGHS = "\n".join(
@@ -112,3 +113,35 @@ def test_long_keys_over_many_values_stay_small():
     text = f"? {'k' * 30_000}\n: [{'1,' * 16_000}]"
     read = read_yaml(text, "x.yaml", MAX_DOCUMENT_BYTES)
     assert sum(map(len, read.lines)) < 100_000
+
+
+def test_values_of_some_keys_are_replaced_and_nothing_else():
+    text = """# mine
+prompt: input  # a word
+input: /secret/a.pdf # where
+"data": {
+  input: '/secret/b', x: 1}
+list: [{input: "/secret/c"}]
+more:
+  input: |
+    /secret/d
+    /secret/e
+  data:
+twice: {data: {input: /secret/f}}
+"""
+    found = replace_values(text, "x", ["input", "data"], '"***"')
+    assert (
+        found
+        == """# mine
+prompt: input  # a word
+input: "***" # where
+"data": "***"
+list: [{input: "***"}]
+more:
+  input: "***"
+  data:
+twice: {data: "***"}
+"""
+    )
+    with pytest.raises(BadYaml):
+        replace_values("input: /secret\ninput: /secret", "x", ["input"], "-")

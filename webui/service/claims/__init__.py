@@ -6,6 +6,7 @@ estimates and from the receipts that ship with it, each time anew.
 
 from webui.service.claims.checked import (
     KINDS,
+    BackgroundCheck,
     Checked,
     by_guide,
     check_claims,
@@ -18,6 +19,7 @@ from webui.service.claims.verdicts import VERDICTS, Verdict
 __all__ = [
     "KINDS",
     "VERDICTS",
+    "BackgroundCheck",
     "Checked",
     "Verdict",
     "by_guide",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
-from threading import Lock
 from typing import Any
 
 from webui.catalogue.claims import (
@@ -22,6 +25,7 @@ from webui.catalogue.claims import (
     Unchecked,
     load_guides,
 )
+from webui.core.errors import RunFailed
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.estimator.verified import read_receipts
@@ -101,18 +105,48 @@ def check_claims(receipts: Iterable[Receipt]) -> Iterator[Checked]:
             yield Checked(guide=guide, claim=claim, found=found)
 
 
-_CHECKING = Lock()
-
-
+@cache
 def check_shipped() -> tuple[Checked, ...]:
     """Every claim, by the receipts that ship: made once, which takes some seconds."""
-    with _CHECKING:
-        return _check_shipped()
-
-
-@cache
-def _check_shipped() -> tuple[Checked, ...]:
     return tuple(check_claims(read_receipts()))
+
+
+class BackgroundCheck:
+    """Every claim, by the receipts that ship, checked by one thread that makes room for others.
+
+    Args:
+        pause_s: between two claims.
+    """
+
+    def __init__(self, pause_s: float = 0.05) -> None:
+        self._pause_s = pause_s
+        self._found: Future[tuple[Checked, ...]] = Future()
+        threading.Thread(target=self._run, name="claims", daemon=True).start()
+
+    def found(self) -> tuple[Checked, ...] | None:
+        """The claims, or None as long as they are being checked: nobody waits.
+
+        Raises:
+            RunFailed: they cannot be checked.
+        """
+        return self._found.result() if self._found.done() else None
+
+    def _run(self) -> None:
+        checked = []
+        try:
+            for one in check_claims(read_receipts()):
+                checked.append(one)
+                time.sleep(self._pause_s)
+            self._found.set_result(tuple(checked))
+        except Exception as error:
+            traceback.print_exc()
+            name = type(error).__name__
+            self._found.set_exception(
+                RunFailed(
+                    Text(f"The claims cannot be checked: {name}.", f"无法核对各条说法：{name}。"),
+                    Text("The studio's log has the details.", "详细信息见工作室的日志。"),
+                )
+            )
 
 
 def by_guide(checked: Iterable[Checked]) -> dict[str, list[Checked]]:

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webui.core.clip import PICTURES
 from webui.core.errors import BadInput, Cancelled, NotAllowed, StudioError
 from webui.core.job import JobView
+from webui.core.parse import PATH_KEYS
 from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.core.text import Text
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from webui.service.studio import Studio
 
 WATCH_S = 0.3
-PATH_KEYS = (*PICTURES, "input", "data")
-"""Request keys that name files: only the command line may."""
 OnChange = Callable[["ProfileRun"], None]
 
 
@@ -46,18 +44,32 @@ class ProfileRun:
     profiles: Profiles
     """Where its folder is."""
     rows: Sequence[Row]
+    environment: dict[str, Any]
+    """Known before the first row, with the other processes on the cards."""
+    created: str
+    """UTC, ISO 8601."""
     results: list[Result] = field(default_factory=list)
     receipts: list[Receipt | None] = field(default_factory=list)
     """Beside each result; None for what did not run."""
     view: JobView | None = None
     """The running row's job, or that of a warm-up."""
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    """Of the summary: known before the first row, with the other processes on the cards."""
     warming: bool = False
     stopping: bool = False
     ended: bool = False
     error: StudioError | None = None
     """What ended the whole matrix, a full disk, say."""
+
+    def summary(self) -> dict[str, Any]:
+        """What its file holds."""
+        return {
+            "schema": "vram-studio/profile",
+            "version": 1,
+            "name": self.name,
+            "created": self.created,
+            "environment": self.environment,
+            "rows": self.results,
+            "model_switches": [],
+        }
 
     @property
     def running(self) -> Row | None:
@@ -255,7 +267,17 @@ class Profiler:
     def _new(self, rows: Sequence[Row], name: str, text: str, profiles: Profiles) -> ProfileRun:
         folder = profiles.new(name)
         write_text(folder / MATRIX, text)
-        return ProfileRun(name=folder.name, folder=folder, profiles=profiles, rows=rows)
+        run = ProfileRun(
+            name=folder.name,
+            folder=folder,
+            profiles=profiles,
+            rows=rows,
+            environment=surroundings(self._studio),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        # Before anybody can ask for it.
+        write_json(folder / SUMMARY, run.summary())
+        return run
 
     def _run_safely(self, run: ProfileRun, visitor: str) -> None:
         try:
@@ -269,18 +291,7 @@ class Profiler:
             run.ended = True
 
     def _run(self, run: ProfileRun, visitor: str, on_change: OnChange) -> dict[str, Any]:
-        around = surroundings(self._studio)
-        run.environment = around
-        summary = {
-            "schema": "vram-studio/profile",
-            "version": 1,
-            "name": run.name,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": around,
-            "rows": run.results,
-            "model_switches": [],
-        }
-        write_json(run.folder / SUMMARY, summary)
+        summary, around = run.summary(), run.environment
         on_change(run)
         if around["kind"] == "cuda":
             on_view = self._follower(run, visitor, on_change)
