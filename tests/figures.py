@@ -158,7 +158,7 @@ def verified_table() -> Text:
 
     heads = Text(
         "| card memory | model | work | settings | planned then | measured | time there |",
-        "| 显存 | 模型 | 工作量 | 设置 | 当时的估算 | 实测 | 用时 |",
+        "| 显存 | 模型 | 工作量 | 设置 | 当时的预计 | 实测 | 用时 |",
     )
     # Of a model and a cap the last is the one with the most work.
     runs = list({(run.model, run.cap_gib): run for run in verified_runs()}.values())

@@ -52,6 +52,9 @@ class StandInDriver(ModuleType):
     def nvmlDeviceGetHandleByIndex(self, index: int) -> StandInCard:
         return self.cards[index]
 
+    def nvmlDeviceGetUUID(self, card: StandInCard) -> str:
+        return f"GPU-{card.index:08}-0000-0000-0000-000000000000"
+
     def nvmlDeviceGetName(self, card: StandInCard) -> str:
         return card.name
 
@@ -59,6 +62,11 @@ class StandInDriver(ModuleType):
         if card.lost:
             raise RuntimeError("GPU is lost")
         reserved = GIB // 2
+        if version != self.nvmlMemory_v2:  # the older call counts the driver's own as used
+            return SimpleNamespace(
+                total=card.total_bytes + reserved, used=card.used_bytes + reserved,
+                free=card.total_bytes - card.used_bytes,
+            )  # fmt: skip
         return SimpleNamespace(
             total=card.total_bytes + reserved, used=card.used_bytes, reserved=reserved,
             free=card.total_bytes - card.used_bytes,

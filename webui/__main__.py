@@ -1,4 +1,5 @@
-"""The command line: `python -m webui plan|estimate|run|compare|profile|verify|soak FILE [--json]`.
+"""The command line: `python -m webui plan|estimate|run|compare|profile|verify|soak FILE [--json]`,
+and `accuracy FILE...` and `claims`, which look back at what was measured.
 
 `plan` also answers backwards (`--most frames|size`, `--smallest card`), takes its figures apart
 (`--explain`), and lists what else there was to choose (`--frontier`).
@@ -13,13 +14,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from webui.commands.inputs import open_studio, read_requests
 from webui.commands.looking_back import accuracy, claims
-from webui.commands.output import Answer, complain, leave_pipe, print_answers
+from webui.commands.output import (
+    Answer,
+    answered,
+    complain,
+    exit_code,
+    leave_pipe,
+    print_answers,
+)
 from webui.commands.parser import build_parser
 from webui.commands.plan import plan_one
 from webui.commands.profile import profile
@@ -27,7 +35,6 @@ from webui.commands.run import run_one
 from webui.commands.series import compare_one, soak, try_all
 from webui.core.errors import StudioError
 from webui.core.receipt import Receipt
-from webui.core.text import Text
 from webui.service import Studio
 from webui.service.verify import accuracy_table
 
@@ -75,20 +82,9 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
         "verify": run_one,
         "compare": compare_one,
     }
-    answers, codes = [], [0]
+    answers, codes = [], []
     for data in requests:
-        try:
-            answer, code = commands[given.command](studio, data, given)
-        except StudioError as error:
-            complain(error)
-            answer, code = {"error": error.to_contract()}, error.exit_code
-        except Exception as error:  # a defect of ours; the other requests get their answers
-            traceback.print_exc()
-            failure = StudioError(
-                Text(f"This failed: {error}.", f"出错了：{error}。"),
-                Text("Please report it with the lines above.", "请附上以上内容反馈。"),
-            )
-            answer, code = {"error": failure.to_contract()}, 1
+        answer, code = answered(partial(commands[given.command], studio, data, given))
         answers.append(answer)
         codes.append(code)
         _save(given, answers)
@@ -98,7 +94,7 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
         receipts = [Receipt.from_json(answer) for answer in answers if "measurement" in answer]
         if not given.json:
             print(accuracy_table(receipts))
-    return next((code for code in (2, 1, 3) if code in codes), 0)
+    return exit_code(codes)
 
 
 def _save(given: argparse.Namespace, answers: list[Answer]) -> None:

@@ -33,11 +33,11 @@ from webui.core.plan import Plan
 from webui.core.settings import with_defaults
 from webui.core.units import GIB, format_bytes, format_seconds
 from webui.estimator.target import Target
-from webui.hardware import detected_card, find_card, read_devices, read_host
+from webui.hardware import DeviceReading, detected_card, find_card, read_devices, read_host
 from webui.hardware.readings import process_device_bytes
 from webui.optimizer import make_plan
 from webui.optimizer.candidates import own_defaults
-from webui.optimizer.suggestions import Suggestion, find_suggestions
+from webui.optimizer.steps_down import StepDown, find_steps_down
 from webui.service.planner import named_card, unsupported
 
 SAMPLE_S = 0.1
@@ -89,7 +89,8 @@ class Span:
     reserved_bytes: int = 0
     """Peak within the block."""
     device_bytes: int = 0
-    """Most that all programs used of the card, sampled; 0 without a card."""
+    """Most that all programs used of the card, sampled; 0 where there is none, or it is not known
+    which one it is."""
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -107,8 +108,8 @@ class Advice:
 
     plan: Plan
     """The best settings that fit what is free; or the nearest requests that would."""
-    suggestions: tuple[Suggestion, ...]
-    """Single changes to the request as it stands, with the bytes each saves, lossless first."""
+    suggestions: tuple[StepDown, ...]
+    """Changes to what the request leaves open, with the bytes each saves, lossless first."""
 
     @property
     def message(self) -> str:
@@ -120,7 +121,7 @@ class Advice:
             f"{format_bytes(found.limit_bytes)} with "
             + ", ".join(f"{name}: {choice.value}" for name, choice in self.plan.choices.items())
         ]
-        lines += [f"- {one.text.en}" for one in self.suggestions]
+        lines += [f"- {one.sentence.en}" for one in self.suggestions]
         lines += [f"* {offer.text.en}" for offer in self.plan.alternatives]
         return "\n".join(lines)
 
@@ -226,8 +227,8 @@ class MemoryMonitor:
         return reading
 
     def suggest(self, request: Mapping[str, Any]) -> Advice:
-        """What would make a request need less: the best plan for what is free now, and every single
-        change to the request as it stands.
+        """What would make a request need less: the best plan for what is free now, and changes to
+        what the request leaves open as it stands.
 
         Args:
             request: keys and `settings` as in a request file; settings that it does not name have
@@ -251,19 +252,35 @@ class MemoryMonitor:
         settings = with_defaults(asked.settings, model.settings, own)
         return Advice(
             plan=make_plan(model, asked, target),
-            suggestions=find_suggestions(model, asked, settings, target),
+            suggestions=find_steps_down(model, asked, settings, target),
         )
 
     def _others_bytes(self) -> int:
-        """What other programs hold of the card."""
-        devices = read_devices()
-        if not devices:
+        """What other programs hold of the card; 0 where it is not known which it is."""
+        device = self._reading()
+        if device is None:
             return 0
         own = process_device_bytes(os.getpid())
         cuda = _cuda()
         if own is None:
             own = int(cuda.memory_reserved(self.device)) if cuda is not None else 0
-        return max(0, devices[self.device or 0].used_bytes - own)
+        return max(0, device.used_bytes - own)
+
+    def _reading(self) -> DeviceReading | None:
+        """The driver's reading of the card; None where it is not known which one that is.
+
+        PyTorch counts what CUDA_VISIBLE_DEVICES leaves, the fastest first, and the driver counts
+        all cards by their place: only the UUID is the same for both.
+        """
+        devices = read_devices()
+        cuda = _cuda()
+        if cuda is None:  # nothing but the driver counts here
+            return next(iter(devices[self.device or 0 :]), None)
+        if not cuda.is_initialized():  # asking for the UUID would start it
+            return devices[0] if len(devices) == 1 else None
+        number = cuda.current_device() if self.device is None else self.device
+        uuid = getattr(cuda.get_device_properties(number), "uuid", None)
+        return next((one for one in devices if uuid and one.uuid == f"GPU-{uuid}"), None)
 
     def _fold(self) -> None:
         """Adds the peaks since the last time to whatever counts them, and starts anew."""
@@ -284,11 +301,11 @@ class MemoryMonitor:
     def _sample(self, span: Span, stop: threading.Event) -> None:
         """Asks the driver again and again, on a thread of its own."""
         while True:
-            devices = read_devices()
-            if not devices:
+            device = self._reading()
+            if device is not None:
+                span.device_bytes = max(span.device_bytes, device.used_bytes)
+            elif _cuda() is None:
                 return
-            used = devices[min(self.device or 0, len(devices) - 1)].used_bytes
-            span.device_bytes = max(span.device_bytes, used)
             if stop.wait(SAMPLE_S):
                 return
 

@@ -51,7 +51,7 @@ def test_visitors_get_neither_runs_nor_files(
     (folder / "summary.json").write_text('{"rows": [], "name": "secret"}')
     tab = Tab(connect(public_studio), public_studio)
     assert "Only the owner" in tab.press("profiler-run", [MATRIX])
-    for action in ("open", "row", "compare", "cancel"):
+    for action in ("open", "row", "compare", "cancel", "delete"):
         asked = {"action": action, "profile": folder.name, "row": "x", "other": "y"}
         answer = tab.press("profiler-rows", [None], asked)
         assert "belongs to the owner" in answer and "2026-11-27" not in answer
@@ -103,3 +103,6 @@ def test_the_owner_runs_a_matrix_and_fetches_its_files(
     assert headers["content-disposition"].startswith("attachment")
     for wrong in (f"{name}/row-1/none.json", f"{name}/-/receipt.json", f"..%2f{name}/-/report.md"):
         assert fetch(f"{studio.address}/studio/profiles/{wrong}")[0] == 404
+    assert "vs-button" in tab.press("profiler-rows", [], {"action": "open", "profile": name})
+    tab.press("profiler-rows", [], {"action": "delete", "profile": name})
+    assert not (profiles / name).exists() and (studio.home / "outputs").is_dir()

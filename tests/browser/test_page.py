@@ -286,7 +286,7 @@ def test_the_cards_tab_shows_what_was_tried(studio: RunningStudio, visit: Visit)
     svd = tried.filter(has_text="svd-xt")
     expect(svd.locator("table")).not_to_be_visible()
     svd.locator("summary").click()
-    expect(svd.locator("table")).to_contain_text("25x576x1024")
+    expect(svd.locator("table")).to_contain_text("1024x576x25")
     wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     assert not wide
 

@@ -6,11 +6,13 @@ import doctest
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import webui.monitor
+from tests.stand_in_driver import StandInCard, stand_in_driver
 from webui.core.errors import BadInput
 from webui.core.units import MIB
 from webui.monitor import MemoryMonitor, print_memory
@@ -63,11 +65,33 @@ def test_suggestions_save_what_they_say() -> None:
     quality = [one.lossless for one in advice.suggestions]
     assert quality == sorted(quality, reverse=True)
     best = advice.suggestions[0]
-    fixed = monitor.suggest({**asked, "settings": {best.setting: best.value}})
-    assert best.setting not in [one.setting for one in fixed.suggestions]
-    assert best.saved_bytes > 0 and best.text.en in advice.message and best.text.zh
+    fixed = monitor.suggest({**asked, "settings": best.changes})
+    assert not any(set(best.changes) & set(one.changes) for one in fixed.suggestions)
+    assert best.saved_bytes > 0 and best.sentence.en in advice.message and best.sentence.zh
     with pytest.raises(BadInput):
         monitor.suggest({"model": "nothing"})
+
+
+def test_the_card_is_found_by_what_pytorch_and_the_driver_both_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyTorch's first card is the driver's second one."""
+    monkeypatch.delenv("STUDIO_DEVICE")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    uuids = {0: "00000001-0000-0000-0000-000000000000", 1: "a-part-of-a-card"}
+    torch = SimpleNamespace(
+        is_initialized=lambda: True,
+        current_device=lambda: 0,
+        get_device_properties=lambda number: SimpleNamespace(uuid=uuids[number]),
+    )
+    with stand_in_driver(StandInCard(0, used_bytes=1), StandInCard(1, used_bytes=2)):
+        first = MemoryMonitor(1)._reading()
+        assert first is not None and first.used_bytes == 2, "without PyTorch by the driver's number"
+        assert MemoryMonitor(9)._reading() is None
+        monkeypatch.setattr(webui.monitor, "_cuda", lambda: torch)
+        second = MemoryMonitor()._reading()
+        assert second is not None and second.used_bytes == 2
+        assert MemoryMonitor(1)._reading() is None
 
 
 def test_printing_and_no_torch(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from webui.core.errors import StudioError
 from webui.core.job import JobView
 from webui.core.receipt import Receipt
+from webui.core.text import Text
 from webui.core.units import format_seconds
 from webui.service.verify import accuracy_table
 
@@ -21,6 +23,27 @@ Answer = dict[str, Any]
 def print_answers(answers: Sequence[Answer]) -> None:
     """The answers as one JSON list."""
     print(json.dumps(answers, ensure_ascii=False, indent=1))
+
+
+def answered(run: Callable[[], tuple[Answer, int]]) -> tuple[Answer, int]:
+    """What a request's run gives; its error, complained of, as an answer with its exit code."""
+    try:
+        return run()
+    except StudioError as error:
+        complain(error)
+        return {"error": error.to_contract()}, error.exit_code
+    except Exception as error:  # a defect of ours; the other requests get their answers
+        traceback.print_exc()
+        failure = StudioError(
+            Text(f"This failed: {error}.", f"出错了：{error}。"),
+            Text("Please report it with the lines above.", "请附上以上内容反馈。"),
+        )
+        return {"error": failure.to_contract()}, 1
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """The one code of several requests: bad input first, then failures, then what cannot fit."""
+    return next((code for code in (2, 1, 3) if code in codes), 0)
 
 
 def leave_pipe() -> int:

@@ -22,6 +22,7 @@ from webui.service.profile.overhead import PAIRS, measure_overhead, overhead_tab
 from webui.service.profile.report import table
 from webui.service.profile.rows import Row
 from webui.service.profile.running import Outcome, ProfileRun
+from webui.service.profile.surroundings import others_lines
 from webui.storage.profiles import EVENTS
 from webui.storage.yaml_text import decode_yaml, load_yaml
 
@@ -117,7 +118,17 @@ def _run(
     name: str,
     text: str,
 ) -> int:
-    done = studio.profiler.run(rows, name, text, LOCAL, given.output, _show)
+    named = False
+
+    def on_change(run: ProfileRun) -> None:
+        nonlocal named
+        if not named:  # before the first row, while one can still end them
+            named = True
+            if run.environment["kind"] == "cuda":
+                print(*others_lines(run.environment), sep="\n", file=sys.stderr)
+        _show(run)
+
+    done = studio.profiler.run(rows, name, text, LOCAL, given.output, on_change)
     codes = []
     for result in done.summary["rows"]:
         if result["error"]:
@@ -160,7 +171,8 @@ def _show(run: ProfileRun) -> None:
         print(f"\r{'':<78}\r", end="", file=sys.stderr, flush=True)
         return
     left = "" if view.seconds_left is None else f", {format_seconds(view.seconds_left)} left"
-    line = f"{len(run.results) + 1}/{len(run.rows)} {row.name}: {view.phase or view.state}"
+    what = "warm-up" if run.warming else f"{len(run.results) + 1}/{len(run.rows)} {row.name}"
+    line = f"{what}: {view.phase or view.state}"
     line = f"{line} {view.fraction:.0%}{left}"
     print(f"\r{line[:78]:<78}", end="", file=sys.stderr, flush=True)
 

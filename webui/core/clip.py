@@ -141,7 +141,7 @@ class ClipRequest(Request):
 
     @property
     def size_text(self) -> str:
-        return f"{self.frames}x{self.height}x{self.width}"
+        return f"{self.width}x{self.height}x{self.frames}"
 
 
 def read_clip(given: Given, model: ClipCard, common: Mapping[str, Any]) -> ClipRequest:

@@ -92,7 +92,7 @@ class DocumentRequest(Request):
 
     @property
     def size_text(self) -> str:
-        return f"{self.height}x{self.width}"
+        return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,12 +79,15 @@ class Conflict(StudioError):
     Args:
         message: which file.
         hint: what to do.
+        field: as of any error.
         text: what the file holds now.
         seen: its fingerprint, for whoever overwrites it knowingly.
     """
 
-    def __init__(self, message: Text, hint: Text = EMPTY, text: str = "", seen: str = "") -> None:
-        super().__init__(message, hint)
+    def __init__(
+        self, message: Text, hint: Text = EMPTY, field: str = "", *, text: str = "", seen: str = ""
+    ) -> None:
+        super().__init__(message, hint, field)
         self.text = text
         self.seen = seen
 

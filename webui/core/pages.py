@@ -64,7 +64,7 @@ class PageRequest(DocumentRequest):
 
     @property
     def size_text(self) -> str:
-        return f"{self.height}x{self.width} +{self.new_tokens}"
+        return f"{self.width}x{self.height} +{self.new_tokens}"
 
 
 def read_pages(given: Given, model: PageCard, common: Mapping[str, Any]) -> PageRequest:

@@ -48,7 +48,7 @@ class Request:
 
     @property
     def size_text(self) -> str:
-        """The size of the work for people, e.g. `81x480x832`."""
+        """The size of the work for people, e.g. `832x480x81`."""
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 KIB = 2**10
 MIB = 2**20
 GIB = 2**30
+_TIME_UNITS = {"en": ("h", "min", "s"), "zh": ("小时", "分", "秒")}
 
 
 def format_bytes(count_bytes: float) -> str:
@@ -22,13 +23,24 @@ def format_bytes(count_bytes: float) -> str:
     return f"{sign}{size / GIB:.2f} GiB"
 
 
-def format_seconds(seconds: float) -> str:
-    """A duration for people: '0.4 s', '12 s', '3 min 20 s', '2 h 05 min'."""
+SAME_TIME_S = 0.05
+"""A smaller difference is told as none."""
+
+
+def signed_time(seconds: float, language: str = "en") -> str:
+    """A difference in time: '+12 s', '-0.4 s', '+0.0 s' where there is hardly any."""
+    sign = "-" if seconds < -SAME_TIME_S else "+"
+    return f"{sign}{format_seconds(abs(seconds), language)}"
+
+
+def format_seconds(seconds: float, language: str = "en") -> str:
+    """A duration for people: '0.4 s', '12 s', '3 min 20 s', '2 h 05 min'; '3 分 20 秒' in "zh"."""
+    hour, minute, second = _TIME_UNITS["zh" if language.lower().startswith("zh") else "en"]
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} {second}"
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return f"{whole} {second}"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        return f"{whole // 60} {minute} {whole % 60:02d} {second}"
+    return f"{whole // 3600} {hour} {whole % 3600 // 60:02d} {minute}"

@@ -83,9 +83,15 @@ class Case:
         peaks = [self.peak_bytes(phase) for phase in self._keys]
         return max(peaks), sum(peaks)
 
+    def kept_bytes(self, phase: str) -> int:
+        """What stays free of the room because runs ran out of memory in the phase."""
+        share = self.target.short_shares.get(phase, 0.0)
+        learned = int(self.peak_bytes(phase) * share) if share else 0
+        return max(learned, self.target.short_bytes.get(phase, 0))
+
     def room_of(self, phase: str) -> int:
-        """The room, less what estimates of the phase were too low by."""
-        return max(0, self.room_bytes - self.target.short_bytes.get(phase, 0))
+        """The room, less what is kept free of it."""
+        return max(0, self.room_bytes - self.kept_bytes(phase))
 
     def excess_bytes(self, overhead: float = 1.0) -> float:
         """How many bytes too many the worst phase needs, without a replay; negative where all fit.

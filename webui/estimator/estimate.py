@@ -187,7 +187,7 @@ def _notes(
                 "这种架构还没有实测过，因此余量更大。",
             )
         )
-    if not calibrated:
+    if not calibrated and not target.speed:
         notes.append(
             Text(
                 "The time is a range until this machine has run the model once.",

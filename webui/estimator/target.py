@@ -34,8 +34,10 @@ class Target:
     speed_receipts: Mapping[str, int] = field(default_factory=dict)
     """From how many receipts each phase's speed comes."""
     short_bytes: Mapping[str, int] = field(default_factory=dict)
-    """By how much estimates of a phase were too low, from runs that ran out of memory: such a phase
-    may fill the room only up to this."""
+    """What a phase has to leave free of the room, from attempts of the same job."""
+    short_shares: Mapping[str, float] = field(default_factory=dict)
+    """By how much of a phase's estimate it was too low in other jobs that ran out of memory: so
+    much of the room is left free."""
     context_receipts: int = 0
     """From how many receipts the card's `context_bytes` comes; 0: from the list of cards."""
     notes: tuple[Text, ...] = ()

@@ -44,7 +44,7 @@ class VerifiedRun:
     model: str
     cap_gib: float
     size: str
-    """Of the work, e.g. `81x480x832`."""
+    """Of the work, e.g. `832x480x81`."""
     settings: Mapping[str, Any]
     estimated_bytes: int
     """Device bytes that the plan predicted, CUDA context included."""

@@ -49,10 +49,13 @@ class DeviceReading:
     power_limit_w: float | None
     processes: tuple[ProcessReading, ...]
     """Names and numbers of processes are for the machine's owner only."""
+    uuid: str = ""
+    """`GPU-...`, which no other card has; empty where the driver does not tell."""
 
     def to_json(self, *, processes: bool = False) -> dict[str, Any]:
-        """The reading as plain data; processes only when asked for."""
-        data = {key: getattr(self, key) for key in self.__slots__}
+        """The reading as plain data, without the card's own number; processes only when asked
+        for."""
+        data = {key: getattr(self, key) for key in self.__slots__ if key != "uuid"}
         data["processes"] = [item.to_json() for item in self.processes] if processes else []
         return data
 
@@ -209,6 +212,7 @@ def _read_device(
         power_w=None if power_mw is None else power_mw / 1000,
         power_limit_w=None if limit_mw is None else limit_mw / 1000,
         processes=_read_processes(nvml, handle, name_of),
+        uuid=decoded(attempt(nvml, "nvmlDeviceGetUUID", handle) or ""),
     )
 
 

@@ -44,10 +44,11 @@ def find_faster(
         if found is None or found.seconds * MUCH_FASTER > chosen.seconds:
             continue
         fast, slow = format_seconds(found.seconds), format_seconds(chosen.seconds)
+        fast_zh, slow_zh = (format_seconds(each.seconds, "zh") for each in (found, chosen))
         text = Text(
             f"Quantised to {bits} bits it takes about {fast} instead of {slow}; the text may "
             "differ a little",
-            f"量化为 {bits} 位约需 {fast}，而不是 {slow}；文字可能略有不同",
+            f"量化为 {bits} 位约需 {fast_zh}，而不是 {slow_zh}；文字可能略有不同",
         )
         return (Alternative(text=text, changes={"settings": {"quantization": name}}),)
     return ()

@@ -31,7 +31,7 @@ def make_estimate(model: ModelCard, request: Request, target: Target) -> Plan:
         )
         for name, value in settings.items()
     }
-    reasons = () if found.fits else (does_not_fit(found),)
+    reasons = () if found.fits else (does_not_fit(model, request, found, target),)
     return Plan(request=request, estimate=found, choices=choices, reasons=reasons)
 
 
@@ -59,7 +59,7 @@ def make_plan(
         request=request,
         estimate=found,
         choices=choice_of(model, request, found, target, savings),
-        reasons=reasons if best else (does_not_fit(found), *reasons),
+        reasons=reasons if best else (does_not_fit(model, request, found, target), *reasons),
         alternatives=find_faster(model, request, target, found)
         if best
         else find_alternatives(model, request, target, found, cards),

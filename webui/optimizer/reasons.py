@@ -20,7 +20,7 @@ from webui.core.settings import (
 )
 from webui.core.text import Text
 from webui.core.training import TrainRequest
-from webui.core.units import format_bytes, format_seconds
+from webui.core.units import SAME_TIME_S, format_bytes, signed_time
 from webui.estimator.case import Case
 from webui.estimator.target import Target
 from webui.optimizer.candidates import effective_settings
@@ -133,8 +133,6 @@ def describe(changes: Settings, model: ModelCard, request: Request) -> Text:
     return Text(", ".join(text.en for text in told), "、".join(text.zh for text in told))
 
 
-_NO_TIME_S = 0.05
-"""Less is told as none."""
 _SAVE_TIME = {"page_batch", "step_cache"}
 """Means that save time and not memory."""
 _NOTHING_RECOMPUTED = Text(
@@ -178,11 +176,13 @@ def explain(
         )
     ignored = [name for name in request.settings if name not in effective_settings(model, target)]
     if ignored:
-        names = ", ".join(ignored)
+        labels = [SETTINGS[name].label for name in ignored]
+        listed = ", ".join(label.en for label in labels)
+        listed_zh = "、".join(label.zh for label in labels)
         sentences.append(
             Text(
-                f"On a processor these settings change nothing: {names}.",
-                f"在处理器上，这些设置不起作用：{names}。",
+                f"On a processor these settings change nothing: {listed}.",
+                f"在处理器上，这些设置不起作用：{listed_zh}。",
             )
         )
     return tuple(sentences)
@@ -206,7 +206,7 @@ def _saving(
         counted = [max(counted, key=changed.__getitem__)]
     bytes_difference = max(map(used.peak_bytes, counted)) - max(map(without.peak_bytes, counted))
     time_difference = sum(used.seconds(phase) - without.seconds(phase) for phase in counted)
-    if not bytes_difference and abs(time_difference) < _NO_TIME_S:
+    if not bytes_difference and abs(time_difference) < SAME_TIME_S:
         return None
     per_en, per_zh = (" a step", "/步") if whole else ("", "")
     if counted[0].startswith("denoise"):
@@ -214,12 +214,11 @@ def _saving(
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
     sign = "" if bytes_difference < 0 else "+"
-    time_sign = "-" if time_difference < -_NO_TIME_S else "+"
-    time = format_seconds(abs(time_difference))
+    time, time_zh = (signed_time(time_difference, each) for each in ("en", "zh"))
     during = next(words for start, words in _PHASE_WORDS.items() if counted[0].startswith(start))
     return Text(
-        f"{label.en}: {sign}{amount} while {during.en}, {time_sign}{time}{per_en}.",
-        f"{label.zh}：{during.zh}时 {sign}{amount}，{time_sign}{time}{per_zh}。",
+        f"{label.en}: {sign}{amount} while {during.en}, {time}{per_en}.",
+        f"{label.zh}：{during.zh}时 {sign}{amount}，{time_zh}{per_zh}。",
     )
 
 
@@ -314,10 +313,25 @@ def _plain_reason(
     return _NOT_NEEDED
 
 
-def does_not_fit(found: Estimate) -> Text:
-    """How much is needed and how much there is."""
-    needed = format_bytes(found.peak_device_bytes + found.margin_bytes)
+def does_not_fit(model: ModelCard, request: Request, found: Estimate, target: Target) -> Text:
+    """How much is needed, what of it is kept free after running out of memory, and how much there
+    is."""
+    case = Case(model, request, found.settings, target)
+    kept_bytes, needed_bytes = 0, found.peak_device_bytes
+    for phase in found.phases:
+        kept = case.kept_bytes(phase.name)
+        if phase.reserved_bytes + kept + found.context_bytes > needed_bytes:
+            kept_bytes, needed_bytes = kept, phase.reserved_bytes + kept + found.context_bytes
+    needed = format_bytes(needed_bytes + found.margin_bytes)
     limit = format_bytes(found.limit_bytes)
+    if kept_bytes:
+        kept_free = format_bytes(kept_bytes)
+        return Text(
+            f"It does not fit: {needed} needed with the margin and {kept_free} that are kept free "
+            f"because this model ran out of memory here, {limit} there.",
+            f"放不下：含余量需要 {needed}（其中 {kept_free} 因该模型曾在本机显存不足而预留），"
+            f"只有 {limit}。",
+        )
     return Text(
         f"It does not fit: {needed} needed with the margin, {limit} there.",
         f"放不下：含余量需要 {needed}，只有 {limit}。",

@@ -11,7 +11,7 @@ from webui.core.receipt import Shortage
 from webui.core.request import Request
 from webui.core.settings import SETTINGS, Settings, SettingValue
 from webui.core.text import Text
-from webui.core.units import format_bytes, format_seconds
+from webui.core.units import format_bytes, signed_time
 from webui.estimator.case import Case
 from webui.estimator.target import Target
 from webui.optimizer.candidates import effective_settings, quality_cost
@@ -19,7 +19,6 @@ from webui.optimizer.candidates import effective_settings, quality_cost
 STEP_SHARE = 0.02
 """Of the phase that failed, at least so much less is asked of the next settings: a smaller
 difference is within what estimates are wrong by."""
-_NO_TIME_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +28,8 @@ class Tried:
     settings: Settings
     phase: str
     """The phase of the estimate that has to need less."""
+    short_bytes: int = 0
+    """By how much its estimate was too low, at least."""
 
 
 def blamed_phase(case: Case, phase: str) -> str:
@@ -54,7 +55,8 @@ def short_bytes(case: Case, shortage: Shortage) -> int:
 
 def narrowed(model: ModelCard, request: Request, target: Target, tried: Sequence[Tried]) -> Target:
     """The target with less room for the phases that failed: what was tried fits no more, and what
-    does fit needs less of that phase by a step. The other phases may stay as they are.
+    does fit needs less of that phase by a step, and leaves free what its estimate lacked. The
+    other phases may stay as they are.
 
     Args:
         model: the request's model.
@@ -66,7 +68,8 @@ def narrowed(model: ModelCard, request: Request, target: Target, tried: Sequence
     for one in tried:
         case = Case(model, request, one.settings, target)
         allowed = int(case.peak_bytes(one.phase) * (1 - STEP_SHARE)) - 1
-        short[one.phase] = max(short.get(one.phase, 0), case.room_bytes - allowed)
+        kept = max(case.room_bytes - allowed, one.short_bytes)
+        short[one.phase] = max(short.get(one.phase, 0), kept)
     return replace(target, short_bytes=short)
 
 
@@ -111,8 +114,10 @@ def what_changes(before: Case, after: Case, phase: str) -> Text:
     ]
     saved = before.peak_bytes(phase) - after.peak_bytes(phase)
     time = after.total_seconds - before.total_seconds
-    sign = "-" if time < -_NO_TIME_S else "+"
-    cost = f"-{format_bytes(saved)}, {sign}{format_seconds(abs(time))}"
+    cost, cost_zh = (
+        f"-{format_bytes(saved)}{comma}{signed_time(time, language)}"
+        for comma, language in ((", ", "en"), ("，", "zh"))
+    )
     changes = [
         (label.en, label.zh, _shown(name, before.settings[name]), _shown(name, value))
         for name in names
@@ -124,7 +129,7 @@ def what_changes(before: Case, after: Case, phase: str) -> Text:
     return Text(
         f"Now {changed_en} ({cost})."
         + (" Nothing lossless was left; this may change the picture a little." if lossy else ""),
-        f"现在改为 {changed_zh}（{cost}）。"
+        f"现在改为 {changed_zh}（{cost_zh}）。"
         + ("已没有无损的办法，画面可能略有变化。" if lossy else ""),
     )
 

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from webui.core.model import ModelCard
 from webui.core.request import Request
-from webui.core.settings import Settings
+from webui.core.settings import Settings, SettingValue
 from webui.core.text import Text
+from webui.core.units import format_bytes, signed_time
 from webui.estimator.case import Case
 from webui.estimator.estimate import estimate_case
 from webui.estimator.target import Target
-from webui.optimizer.candidates import FP8_COST, candidates, quality_cost
+from webui.optimizer.candidates import FP8_COST, candidates, open_values, quality_cost
 from webui.optimizer.reasons import describe
 
-LOSSLESS = (
-    "offload",
-    "text_encoder",
-    "image_encoder",
-    "ffn_chunks",
-    "split_guidance",
-    "page_batch",
-    "channels_last",
-    "gradient_checkpointing",
-)
-"""Settings that change where and when something is computed, not what comes out."""
-SMALL_COST = ("vae_precision", "vae_tiling", "vae_tile", "vae_tile_overlap", "decode_chunk")
-"""Those with a small known cost: borders of tiles and chunks, a VAE in 16 bits."""
 _PLACES = ("gpu", "stream", "cpu")
 """Where an encoder may be moved; `absent` and `cached` are the user's."""
 MOST_LOSSLESS, MOST_WITH_COST = 4, 2
@@ -50,30 +38,44 @@ class StepDown:
     lossless: bool
     """The result stays the same."""
 
+    @property
+    def sentence(self) -> Text:
+        """What changes, saves and costs."""
+        saved, time = format_bytes(self.saved_bytes), signed_time(self.extra_s)
+        small, small_zh = ("", "") if self.lossless else (", small differences", "，结果略有不同")
+        return Text(
+            f"{self.text.en}: saves {saved} ({time}{small}).",
+            f"{self.text.zh}：节省 {saved}（{time}{small_zh}）。",
+        )
+
 
 def find_steps_down(
     model: ModelCard, request: Request, settings: Settings, target: Target
 ) -> tuple[StepDown, ...]:
     """Those that no other one beats in memory and time, the smallest step first.
 
-    Lossless means come first, then what a small known cost saves beyond them. Precision,
-    quantisation and step caches stay: only the user changes those.
+    Lossless means come first, then what a small known cost saves beyond them. What the request
+    fixes stays, and so do precision, quantisation and step caches: only the user changes those.
 
     Args:
         model: the request's model.
-        request: the workload.
+        request: the workload; its fixed settings are not touched.
         settings: what it runs with, complete.
         target: the device.
     """
     base = estimate_case(Case(model, request, settings, target))
     cost = quality_cost(settings)
-    lossless = _unbeaten(_cases(model, request, settings, target, LOSSLESS, cost))
+    values = _movable(model, request, settings, target)
+    same_result = {
+        name
+        for name, others in values.items()
+        if all(quality_cost(settings | {name: value}) == cost for value in others)
+    }
+    lossless = _unbeaten(_cases(model, request, settings, target, same_result))
     small = _unbeaten(
         case
-        for case in _cases(
-            model, request, settings, target, (*LOSSLESS, *SMALL_COST), cost + FP8_COST
-        )
-        if quality_cost(case.settings) > cost
+        for case in _cases(model, request, settings, target, values)
+        if cost < quality_cost(case.settings) < cost + FP8_COST
     )
     small = [case for case in small if not any(_beats(other, case) for other in lossless)]
     found = []
@@ -101,23 +103,32 @@ def find_steps_down(
     return tuple(found)
 
 
+def _movable(
+    model: ModelCard, request: Request, settings: Settings, target: Target
+) -> dict[str, list[SettingValue]]:
+    """The values of what the optimizer may change: it is open, and another value changes the
+    result little or not at all."""
+    return {
+        name: values
+        for name, values in open_values(model, request, target).items()
+        if name not in request.settings
+        and name != "precision"
+        and len(values) > 1
+        and (not name.endswith("_encoder") or settings[name] in _PLACES)
+    }
+
+
 def _cases(
     model: ModelCard,
     request: Request,
     settings: Settings,
     target: Target,
-    free: Iterable[str],
-    most_cost: float,
+    free: Container[str],
 ) -> Iterator[Case]:
     """The settings with other values of those that are free."""
-    moved = {
-        name
-        for name in free
-        if not name.endswith("_encoder") or settings.get(name, "gpu") in _PLACES
-    }
-    fixed = {name: value for name, value in settings.items() if name not in moved}
+    fixed = {name: value for name, value in settings.items() if name not in free}
     for other in candidates(model, request.with_changes(settings=fixed), target):
-        if other != settings and quality_cost(other) <= most_cost:
+        if other != settings:
             yield Case(model, request, other, target)
 
 

@@ -67,7 +67,8 @@ def plan_again(planner: Planner, request: Request, attempts: Sequence[Attempt]) 
     """The next plan after attempts that ran out of memory; one that does not fit where there is
     nothing left to try.
 
-    What is free on the card is read again, and of what the last attempt met the worse counts.
+    What is free on the card is read again, and of what the last attempt met the worse counts. With
+    `auto_optimize: false` too what the user left open is searched: its defaults have failed.
 
     Args:
         planner: knows the device.
@@ -75,14 +76,17 @@ def plan_again(planner: Planner, request: Request, attempts: Sequence[Attempt]) 
         attempts: in order, one at least.
     """
     model = find_model(request.model, request.task)
-    tried = [Tried(settings=one.settings, phase=one.phase) for one in attempts]
+    tried = [
+        Tried(settings=one.settings, phase=one.phase, short_bytes=one.short_bytes)
+        for one in attempts
+    ]
     seen: list[Target] = []
 
     def narrow(target: Target) -> Target:
         seen.append(_as_it_was(target, attempts[-1].shortage))
         return narrowed(model, request, seen[-1], tried)
 
-    plan = planner.plan(request, narrow=narrow)
+    plan = planner.plan(request, narrow=narrow, search=True)
     last = attempts[-1]
     happened = what_happened(
         len(attempts), last.shortage, last.estimated_bytes, not last.short_bytes

@@ -28,6 +28,9 @@ _PLAUSIBLE_CONTEXT_BYTES = (64 * MIB, 4096 * MIB)
 _STRAY_CONTEXT = 1.25
 """A context this far above the median of the others was measured beside another program."""
 _RECEIPTS_READ = 40
+MOST_SHORT = 0.25
+"""More of an estimate is never kept free: a run that needed so much more had another reason than
+an estimate that is a little low, and says nothing about other sizes and settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +46,9 @@ class Corrections:
     context_receipts: int = 0
     torch: str = ""
     """The version that the context was measured with."""
-    short_bytes: Mapping[str, int] = field(default_factory=dict)
-    """By phase, how much estimates of the model were too low by where runs ran out of memory."""
+    short_shares: Mapping[str, float] = field(default_factory=dict)
+    """By phase, the share of its estimate that this was too low by where runs of the model ran out
+    of memory."""
 
     def notes(self, listed_context_bytes: int) -> tuple[Text, ...]:
         """What was corrected, in words.
@@ -55,12 +59,14 @@ class Corrections:
         found = []
         if self.speed:
             runs = max(self.speed_receipts.values())
-            factors = ", ".join(f"{phase} x{factor:.2f}" for phase, factor in self.speed.items())
+            named = [(title_of(name), f"x{factor:.2f}") for name, factor in self.speed.items()]
+            factors = ", ".join(f"{title.en} {factor}" for title, factor in named)
+            factors_zh = "，".join(f"{title.zh} {factor}" for title, factor in named)
             found.append(
                 Text(
                     f"Times are corrected by the last {_runs(runs) if runs > 1 else 'run'} of this "
                     f"machine: {factors}.",
-                    f"时间已按本机最近 {runs} 次运行修正：{factors}。",
+                    f"时间已按本机最近 {runs} 次运行修正：{factors_zh}。",
                 )
             )
         if self.context_bytes is not None:
@@ -73,17 +79,17 @@ class Corrections:
                     f"次运行实测，取代列表中的 {listed}。",
                 )
             )
-        if self.short_bytes:
-            phases = self.short_bytes.items()
-            listed = ", ".join(f"{title_of(name).en} {format_bytes(size)}" for name, size in phases)
-            listed_zh = "，".join(
-                f"{title_of(name).zh} {format_bytes(size)}" for name, size in phases
-            )
+        if self.short_shares:
+            shares = [
+                (title_of(name), f"{100 * share:.2g} %")
+                for name, share in self.short_shares.items()
+            ]
             found.append(
                 Text(
-                    "This model ran out of memory here, so more is kept free in these phases: "
-                    f"{listed}.",
-                    f"该模型曾在本机显存不足，因此以下阶段多留余量：{listed_zh}。",
+                    "This model ran out of memory here, so more is kept free in these phases, as a "
+                    f"share of what they take: {', '.join(f'{t.en} {s}' for t, s in shares)}.",
+                    "该模型曾在本机显存不足，因此以下阶段按其用量多留余量："
+                    f"{'，'.join(f'{t.zh} {s}' for t, s in shares)}。",
                 )
             )
         return tuple(found)
@@ -147,7 +153,7 @@ class Calibration:
             context_bytes=context,
             context_receipts=seen,
             torch=version.split("+")[0],
-            short_bytes=short_bytes_of(
+            short_shares=short_shares_of(
                 job.receipt
                 for job in self._ledger.jobs(limit=_RECEIPTS_READ)
                 if job.receipt is not None
@@ -197,20 +203,49 @@ def context_of(receipts: Collection[Receipt], torch: str) -> tuple[int | None, i
     return max(kept), len(kept)
 
 
-def short_bytes_of(receipts: Iterable[Receipt]) -> dict[str, int]:
-    """By phase, the most that estimates were too low by in runs that ran out of memory.
+def short_shares_of(receipts: Iterable[Receipt]) -> dict[str, float]:
+    """By phase, the largest share of its estimate that this was too low by in runs that ran out of
+    memory, unless a later run that took as much or more went well.
 
     Runs beside other programs count too: their attempts were held against what those had left.
 
     Args:
-        receipts: of one device and model.
+        receipts: of one device and model, the newest first.
     """
-    found: dict[str, int] = {}
-    for attempt in (attempt for receipt in receipts for attempt in receipt.attempts):
-        if attempt.short_bytes:
+    found: dict[str, float] = {}
+    went_well: dict[str, list[tuple[int, float]]] = {}
+    for receipt in receipts:
+        for phase, run in _went_well(receipt):
+            went_well.setdefault(phase, []).append(run)
+        for attempt in receipt.attempts:
+            if attempt.short_bytes <= 0 or attempt.estimated_bytes <= 0:
+                continue
             phase = attempt.phase
-            found[phase] = max(attempt.short_bytes, found.get(phase, 0))
+            share = min(MOST_SHORT, attempt.short_bytes / attempt.estimated_bytes)
+            contradicted = any(
+                size >= attempt.estimated_bytes and over < share
+                for size, over in went_well.get(phase, ())
+            )
+            if not contradicted:
+                found[phase] = max(share, found.get(phase, 0.0))
     return found
+
+
+def _went_well(receipt: Receipt) -> Iterable[tuple[str, tuple[int, float]]]:
+    """Of a run that came to its end, by phase: the estimated bytes, and the share by which more
+    were taken."""
+    if receipt.error is not None or receipt.measurement is None:
+        return
+    planned = {phase["name"]: phase for phase in receipt.plan.get("phases", ())}
+    for measured in receipt.measurement.phases:
+        expected = planned.get(measured.name)
+        if expected is None or expected["allocated_bytes"] <= 0:
+            continue
+        over = max(
+            measured.allocated_bytes / expected["allocated_bytes"],
+            measured.reserved_bytes / max(1, expected["reserved_bytes"]),
+        )
+        yield measured.name, (int(expected["allocated_bytes"]), over - 1)
 
 
 def was_shared(measured: Measurement) -> bool:

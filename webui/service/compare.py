@@ -18,6 +18,7 @@ from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
 from webui.service.difference import Difference, compare_files
 from webui.service.runs import RunSummary
+from webui.service.variants import Refused
 
 MOST_RUNS = 4
 MOST_KNOWN = 32
@@ -172,12 +173,16 @@ class Comparisons:
             return self._known[key]
 
 
-def comparison_table(columns: Sequence[Column]) -> str:
+def comparison_table(columns: Sequence[Column | Refused]) -> str:
     """For a terminal, a line a run."""
     lines = [
         f"{'what differs':<44} {'time':>8} {'estimated':>10} {'measured':>10}  against the first"
     ]
     for column in columns:
+        if isinstance(column, Refused):
+            name = ", ".join(f"{key}: {value}" for key, value in column.asked.items())
+            lines.append(f"{name:<44.44} {'':>30}  not run: {column.error.message.en}")
+            continue
         receipt = column.run.receipt
         name = ", ".join(f"{key}: {value}" for key, value in column.differs.items()) or "the same"
         estimated, measured = peaks(receipt)

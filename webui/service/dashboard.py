@@ -13,8 +13,9 @@ from webui.core.errors import BadInput, NotAllowed, StudioError
 from webui.core.job import JobState
 from webui.core.parse import parse_request
 from webui.core.plan import Alternative
+from webui.core.request import Request
 from webui.core.text import Text
-from webui.core.units import format_bytes
+from webui.core.units import MIB, format_bytes
 from webui.estimator.verified import read_receipts
 from webui.optimizer.steps_down import StepDown, find_steps_down
 from webui.service.access import Access
@@ -32,6 +33,8 @@ SOURCES = ("own", "verified")
 MOST_RUNS = 500
 """Of the visitor's receipts that are shown, the newest."""
 _KEPT_ADVICE = 32
+_FREE_STEP_BYTES = 256 * MIB
+"""Advice is made anew when so much more or less of the device is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,23 +124,31 @@ class Dashboard:
     def advice(self, job: JobAtHand) -> Advice | None:
         """What the optimizer would do about the job's memory; None where it cannot be planned.
 
-        Takes some tenths of a second the first time, and nothing for the same job again.
+        Takes some tenths of a second the first time, and hardly anything for the same job again,
+        while the owner's policy and what is free stay about as they were.
         """
-        key = (job.id, *sorted(map(str, job.settings.items())))
+        try:
+            request = parse_request(job.request, find_model)
+            free_bytes = self._planner.target(request).limit_bytes
+        except StudioError:  # of another version: the model or a setting is gone
+            return None
+        key = (
+            job.id, self._planner.policy, free_bytes // _FREE_STEP_BYTES,
+            *sorted(map(str, job.settings.items())),
+        )  # fmt: skip
         with self._advising:
             if key not in self._advice:
                 while len(self._advice) >= _KEPT_ADVICE:
                     del self._advice[next(iter(self._advice))]
-                self._advice[key] = self._advise(job)
+                self._advice[key] = self._advise(job, request)
             return self._advice[key]
 
-    def _advise(self, job: JobAtHand) -> Advice | None:
+    def _advise(self, job: JobAtHand, request: Request) -> Advice | None:
         try:
-            request = parse_request(job.request, find_model)
             plan = self._planner.plan(request)
             model = find_model(request.model, request.task)
             target = self._planner.target(request)
-        except StudioError:  # of another version: the model or a setting is gone
+        except StudioError:  # this card cannot do what was asked of another one
             return None
         settings = dict(job.settings)
         if set(settings) != set(plan.settings):
@@ -199,7 +210,7 @@ class Dashboard:
                 "工作进程已结束。下一个任务会启动新的。",
             )
         if action == "unload":
-            if not self._queue.unload():
+            if self._queue.unload() is None:
                 raise _busy()
             return Text("The model is unloaded.", "模型已卸载。")
         if action == "empty-cache":

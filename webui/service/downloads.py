@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Downloads:
     def __init__(self, config: Callable[[], StudioConfig]) -> None:
         self._config = config
         self._running: dict[str, Download] = {}
+        self._starting = threading.Lock()
 
     def state(self, name: str) -> WeightsState:
         """Whether the model's weights are here."""
@@ -59,12 +61,13 @@ class Downloads:
             NotEnoughDisk: there is no room.
             MissingWeights: the hub cannot be reached.
         """
-        running = self._running.get(name)
-        if running is not None and running.progress().state == "running":
-            return
-        download = Download(find_model(name), self._config())
-        download.start()
-        self._running[name] = download
+        with self._starting:  # or two clicks at once would both find none
+            running = self._running.get(name)
+            if running is not None and running.progress().state == "running":
+                return
+            download = Download(find_model(name), self._config())
+            download.start()
+            self._running[name] = download
 
     def cancel(self, name: str) -> None:
         """Stops a download; what was fetched stays for the next one."""

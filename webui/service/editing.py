@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,7 @@ class Editor:
         self._presets = presets
         self._planner = planner
         self._apply = apply
+        self._applying = threading.Lock()
         self._known: dict[str, tuple[tuple[int, int], Entry]] = {}
         """Presets that were read for the list, by name, while their files stay as they are."""
 
@@ -193,8 +195,10 @@ class Editor:
         if checked.problems:
             first = checked.problems[0]
             raise BadYaml(first.line, first.message, first.hint)
-        saved = document.save(text, seen)
-        if name == SETTINGS:
+        if name != SETTINGS:
+            return self._opened(name, document, document.save(text, seen))
+        with self._applying:  # or of two saves the older one might be applied last
+            saved = document.save(text, seen)
             path = self._settings_path
             data = read_yaml(saved.text, path.name, MAX_DOCUMENT_BYTES).data
             self._apply(parse_config(data, path, load_models()))
@@ -277,7 +281,7 @@ class Editor:
         """
         if not self._access.is_owner(visitor):
             raise NotAllowed(
-                Text("Only the owner of this studio edits.", "只有本站的所有者可以编辑。"),
+                Text("Only the owner of this machine edits.", "只有本机的所有者可以编辑。"),
                 Text("Presets can be read and used.", "预设可以查看和使用。"),
             )
 

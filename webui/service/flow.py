@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from webui.core.documents import DocumentRequest
-from webui.core.errors import Cancelled, StudioError, error_from_json
+from webui.core.errors import Cancelled, RunFailed, StudioError, error_from_json
 from webui.core.job import JobState
 from webui.core.plan import Plan
 from webui.core.receipt import Attempt, Measurement, Receipt
 from webui.core.request import Request
+from webui.core.text import Text
 from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
 from webui.service.page_work import PageWork
@@ -81,15 +83,19 @@ def run_job(
     while True:
         on_plan(plan, len(attempts))
         last, error = _run(studio, job, request, worker, plan, weights, on_event, profile, others)
-        failed = attempt_of(studio.planner, request, plan, last, error)
-        if failed is None:
+        try:
+            failed = attempt_of(studio.planner, request, plan, last, error)
+            if failed is None:
+                break
+            attempts.append(failed)
+            # A row of a profile that runs out is a result.
+            retries = studio.retries() if profile is None else 0
+            if len(attempts) > retries or failed.shortage.on_host:
+                break
+            following = plan_again(studio.planner, request, attempts)
+        except Exception as raised:  # the attempts are recorded all the same
+            error = as_studio_error(raised)
             break
-        attempts.append(failed)
-        # A row of a profile that runs out is a result.
-        retries = studio.retries() if profile is None else 0
-        if len(attempts) > retries or failed.shortage.on_host:
-            break
-        following = plan_again(studio.planner, request, attempts)
         if not following.fits:
             error = nothing_left(error or error_from_json(failed.error), following)
             break
@@ -101,26 +107,45 @@ def run_job(
         except StudioError as raised:
             error = raised
             receipt = replace(receipt, error=error.to_json())
-    base = studio.planner.estimate(
-        request.with_changes(settings=dict(plan.settings)), calibrated=False
-    )
-    taught = receipt.measurement is not None and not was_shared(receipt.measurement)
-    # Traces take time that no other run takes.
-    taught = taught and not (profile or {}).get("trace") and not (profile or {}).get("snapshot")
+    measured = receipt.measurement
+    taught = error is None and measured is not None and not was_shared(measured)
+    # Recording takes time that no other run takes, and a profile throws away what warms up.
+    taught = taught and profile is None
     taught = taught and not last.get("partial")
     studio.ledger.finish(
         job.id,
         _state(error),
         receipt,
         error=error,
-        base_seconds={
-            phase.name: phase.seconds
-            for phase in base.estimate.phases
-            # Work that a run leaves out says nothing about the machine.
-            if taught and phase.least_seconds == phase.seconds
-        },
+        base_seconds=_base_seconds(studio.planner, request, plan) if taught else {},
     )
     return receipt
+
+
+def as_studio_error(error: Exception) -> StudioError:
+    """What users are told of an error; what is a mistake of the studio itself goes into its log."""
+    if isinstance(error, StudioError):
+        return error
+    traceback.print_exception(error)
+    return RunFailed(
+        Text(
+            f"The studio itself failed: {type(error).__name__}.",
+            f"工作室自身出错：{type(error).__name__}。",
+        ),
+        Text("Its log has the details.", "详细信息见日志。"),
+    )
+
+
+def _base_seconds(planner: Planner, request: Request, plan: Plan) -> dict[str, float]:
+    """What a run's seconds are compared with, by phase."""
+    settings = dict(plan.settings)
+    base = planner.estimate(request.with_changes(settings=settings), calibrated=False)
+    return {
+        phase.name: phase.seconds
+        for phase in base.estimate.phases
+        # Work that a run leaves out says nothing about the machine.
+        if phase.least_seconds == phase.seconds
+    }
 
 
 def _run(
@@ -147,7 +172,8 @@ def _run(
                 "context_bytes": plan.estimate.context_bytes,
                 "output_dir": str(folder),
                 "preview": profile is None,
-                "count_held": studio.count_held,
+                # Profiles show what a change of models leaves.
+                "count_held": studio.count_held or profile is not None,
                 "clear_cache": studio.planner.policy.clear_cache_after_generation,
                 **({"fresh": True, "profile": dict(profile)} if profile is not None else {}),
             },

@@ -59,6 +59,7 @@ class Planner:
         request: Request,
         names: bool = False,
         narrow: Callable[[Target], Target] | None = None,
+        search: bool = False,
     ) -> Plan:
         """The best settings for what is open.
 
@@ -66,6 +67,7 @@ class Planner:
             request: the workload and fixed settings.
             names: whether the plan may name other programs on the card (the owner's).
             narrow: takes from the device what earlier attempts found not to be there.
+            search: choose what is open even where the policy has it take its defaults.
 
         Raises:
             BadInput: no such card, or it cannot do a fixed setting.
@@ -75,7 +77,8 @@ class Planner:
         if narrow is not None:
             target = narrow(target)
         request, pixels = with_pixels(model, request, target)
-        ruled = apply_policy(self.policy, model, request, target)
+        policy = replace(self.policy, auto_optimize=True) if search else self.policy
+        ruled = apply_policy(policy, model, request, target)
         asked = ruled.request
         _refuse_unsupported(asked, target.card)
         plan = make_plan(model, asked, target, lambda: self._larger_cards(asked, target))
@@ -187,7 +190,7 @@ class Planner:
             speed=known.speed,
             versions=self.versions,
             speed_receipts=known.speed_receipts,
-            short_bytes=known.short_bytes,
+            short_shares=known.short_shares,
             context_receipts=known.context_receipts,
             notes=notes,
         )
@@ -276,7 +279,7 @@ class Planner:
         return others_bytes, (
             Text(
                 f"Other programs hold {size} of this card{who}.",
-                f"其他程序占用了此显卡的 {size}{who_zh}。",
+                f"其他进程占用了此显卡的 {size}{who_zh}。",
             ),
         )
 

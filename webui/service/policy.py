@@ -10,7 +10,8 @@ has to. `estimate` never runs anything: it answers for the settings as they are 
 
 `auto_optimize: false`: what a request leaves open is not searched but takes `estimate`'s default,
 except that the text encoder, whose default is `absent`, is on the card: a run has a prompt to
-encode.
+encode. After a run that ran out of memory it is searched all the same: its defaults have failed
+(`webui.service.attempts`).
 """
 
 from __future__ import annotations

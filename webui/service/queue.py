@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.client import WorkerProcess
-from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
+from webui.core.errors import Cancelled, StudioError, WorkerLost
 from webui.core.job import JobState
 from webui.core.pages import PageRequest
 from webui.core.plan import Plan
@@ -151,15 +151,20 @@ class JobQueue:
         with self._changed:
             self._changed.wait(timeout_s)
 
-    def unload(self) -> bool:
-        """Drops the loaded model; False while a job runs."""
+    def unload(self) -> int | None:
+        """Drops the loaded model.
+
+        Returns:
+            What tensors still take on the device; None while a job runs.
+        """
         with self._changed:
             if self._running is not None:
-                return False
+                return None
             worker = self._worker
-        if worker is not None and worker.alive:
-            worker.unload()
-        return True
+        # A job may begin from here on: then the worker is not to be had, which is not waited for.
+        if worker is None or not worker.alive:
+            return 0
+        return worker.unload(self._studio.count_held)
 
     def empty_cache(self) -> int | None:
         """Has the worker's allocator give back what nothing uses.
@@ -209,20 +214,8 @@ class JobQueue:
                 self._changed.notify_all()
             try:
                 self._run(job)
-            except StudioError as error:
-                self._fail(job, error)
             except Exception as error:
-                traceback.print_exc()
-                self._fail(
-                    job,
-                    RunFailed(
-                        Text(
-                            f"The studio itself failed: {type(error).__name__}.",
-                            f"工作室自身出错：{type(error).__name__}。",
-                        ),
-                        Text("Its log has the details.", "详细信息见日志。"),
-                    ),
-                )
+                self._fail(job, flow.as_studio_error(error))
             with self._changed:
                 self._running = None
                 self._changed.notify_all()

@@ -19,6 +19,8 @@ class SoakRun:
     """Which of the list's requests it was, from 0."""
     worker_pid: int | None
     receipt: Receipt
+    unloaded_bytes: int | None = None
+    """Allocated once the model was unloaded after it; None where that was not measured."""
 
     @property
     def was_warm(self) -> bool:
@@ -38,19 +40,27 @@ class Verdict:
     """How far what runs found on the device, the model before them dropped, was from the first."""
     left_spread_bytes: int
     """How far what runs left (a warm model may stay) was from the first of the same request."""
+    unloaded_spread_bytes: int | None
+    """How far what was left without the model was from the first run's; None: not measured."""
 
     @property
     def clean(self) -> bool:
         """Nothing failed, one process did it all, and nothing was left behind."""
-        spread = max(self.found_spread_bytes, self.left_spread_bytes)
+        spread = max(
+            self.found_spread_bytes, self.left_spread_bytes, self.unloaded_spread_bytes or 0
+        )
         return not self.failed and self.processes == 1 and spread <= TOLERANCE_BYTES
 
     def __str__(self) -> str:
+        unloaded = ""
+        if self.unloaded_spread_bytes is not None:
+            size = format_bytes(self.unloaded_spread_bytes)
+            unloaded = f", and with the model unloaded within {size} of the first run"
         return (
             f"{self.runs} runs, {self.failed} failed, {self.processes} worker process"
             f"{'' if self.processes == 1 else 'es'}; allocated before a run within "
             f"{format_bytes(self.found_spread_bytes)} of the first, after it within "
-            f"{format_bytes(self.left_spread_bytes)} of the first of its request "
+            f"{format_bytes(self.left_spread_bytes)} of the first of its request{unloaded} "
             f"({format_bytes(TOLERANCE_BYTES)} allowed)"
         )
 
@@ -59,6 +69,7 @@ def judge(runs: Sequence[SoakRun]) -> Verdict:
     """Holds all runs against the first."""
     done = [run for run in runs if run.receipt.error is None]
     found = [_held(run)[0] for run in done if not run.was_warm]
+    unloaded = [run.unloaded_bytes for run in runs if run.unloaded_bytes is not None]
     left: dict[int, list[int]] = {}
     for run in done:
         left.setdefault(run.request, []).append(_held(run)[1])
@@ -68,6 +79,7 @@ def judge(runs: Sequence[SoakRun]) -> Verdict:
         processes=len({run.worker_pid for run in runs}),
         found_spread_bytes=_spread(found),
         left_spread_bytes=max(map(_spread, left.values()), default=0),
+        unloaded_spread_bytes=_spread(unloaded) if unloaded else None,
     )
 
 
@@ -75,7 +87,7 @@ def soak_table(runs: Sequence[SoakRun]) -> str:
     """A line a run: what it found, what it took, what it left, and in which process."""
     lines = [
         f"{'run':>3} {'request':<36} {'cap':>6} {'found':>10} {'peak':>10} {'reserved':>10} "
-        f"{'left':>10} {'time':>8} {'process':>8}"
+        f"{'left':>10} {'time':>8} {'unloaded':>10} {'process':>8}"
     ]
     for number, run in enumerate(runs, 1):
         receipt = run.receipt
@@ -90,9 +102,11 @@ def soak_table(runs: Sequence[SoakRun]) -> str:
             if measured
             else f"{'':>52}"
         )
+        unloaded = "" if run.unloaded_bytes is None else format_bytes(run.unloaded_bytes)
         failed = f"  FAILED: {receipt.error['message']['en']}" if receipt.error else ""
         lines.append(
-            f"{number:>3} {name:<36.36} {cap:>6} {sizes} {run.worker_pid or '':>8}{failed}"
+            f"{number:>3} {name:<36.36} {cap:>6} {sizes} {unloaded:>10} "
+            f"{run.worker_pid or '':>8}{failed}"
         )
     return "\n".join([*lines, str(judge(runs))])
 

@@ -235,7 +235,14 @@ class Studio:
             new = self._outputs.new_folder(job_id)
             folder = new.name
             request = store_inputs(request, pictures, new)
-            record = self._ledger.record(job_id, owner, request.to_json(), plan.to_json(), folder)
+            record = self._ledger.record(
+                job_id,
+                owner,
+                request.to_json(),
+                plan.to_json(),
+                folder,
+                profiled=profile is not None,
+            )
         self._queue.add(record, request, weights, profile)
         return job_id
 
@@ -320,17 +327,19 @@ class Studio:
             "worker": {"pid": self._queue.worker_pid, "device": ready["device"]} if ready else None,
         }
 
-    def unload(self) -> None:
-        """Drops the loaded model.
+    def unload(self) -> int:
+        """Drops the loaded model; returns what tensors still take on the device.
 
         Raises:
             NotAllowed: a job is running.
         """
-        if not self._queue.unload():
+        held_bytes = self._queue.unload()
+        if held_bytes is None:
             raise NotAllowed(
                 Text("A job is running.", "有任务正在运行。"),
                 Text("Wait for it, or cancel it.", "请等待或取消它。"),
             )
+        return held_bytes
 
     def end_worker(self) -> None:
         """Ends the worker process; the next job gets a new one."""

@@ -112,7 +112,7 @@ def _size(request: Mapping[str, Any]) -> str:
         micro = f"{request['batch']}x{request['gradient_accumulation']}"
         return f"{micro}x{request['sequence_length']} {request['image_size']}px{rank}"
     if "frames" in request:
-        return "x".join(str(request.get(key)) for key in ("frames", "height", "width"))
-    keys = ("height", "width") if "height" in request else ("batch", "prompt_tokens")
+        return "x".join(str(request.get(key)) for key in ("width", "height", "frames"))
+    keys = ("width", "height") if "height" in request else ("batch", "prompt_tokens")
     size = "x".join(str(request.get(key)) for key in keys)
     return f"{size} +{request['new_tokens']}" if request.get("new_tokens") else size

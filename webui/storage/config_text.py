@@ -48,4 +48,5 @@ limits:
   max_pixel_frames: 32348160
   max_steps: 60
   max_prompt_characters: 2000
+  max_pages: 200
 """

@@ -39,6 +39,9 @@ _MIGRATIONS = (
     """
     ALTER TABLE jobs ADD COLUMN studio TEXT NOT NULL DEFAULT '';
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN profiled INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """One script a schema version; the file's `user_version` says how many have run."""
 

@@ -111,7 +111,7 @@ class Document:
         """Keeps other writers out, of other processes too; gives the content that was seen."""
         try:
             self._history.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._history.folder / "lock", timeout=LOCK_S)
+            lock = FileLock(self._history.folder / ".lock", timeout=LOCK_S)
             with lock:
                 there = self._data()
                 now = "" if there is None else fingerprint(there)

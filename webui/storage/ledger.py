@@ -18,7 +18,7 @@ from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.storage.database import explained, open_database
 
-_COLUMNS = "id, owner, created, state, request, plan, receipt, error, folder"
+_COLUMNS = "id, owner, created, state, request, plan, receipt, error, folder, profiled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class JobRecord:
     error: StudioError | None
     folder: str
     """Name of the run folder inside the outputs."""
+    profiled: bool = False
+    """A row of a profile: only the profile itself can run it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class Recovery:
     queued: tuple[JobRecord, ...]
     """Still to be run, in the order of submission."""
     interrupted: tuple[JobRecord, ...]
-    """Were running when the app ended."""
+    """Were running when the app ended, or were rows of a profile that ended with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +97,14 @@ class Ledger:
         request: Mapping[str, Any],
         plan: Mapping[str, Any] | None,
         folder: str,
+        profiled: bool = False,
     ) -> JobRecord:
         """Writes a queued job, before anything runs."""
         created = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._writing() as connection:
             connection.execute(
-                "INSERT INTO jobs (id, owner, created, state, request, plan, folder, studio) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, owner, created, state, request, plan, folder, studio, "
+                "profiled) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job_id,
                     owner,
@@ -111,6 +114,7 @@ class Ledger:
                     _dump(plan) if plan is not None else None,
                     folder,
                     self._studio,
+                    profiled,
                 ),
             )
         return self.get(job_id)
@@ -217,7 +221,8 @@ class Ledger:
 
     def recover(self, is_alive: Callable[[str], bool] = lambda _: False) -> Recovery:
         """On start, of the jobs whose studio has ended: what was running is marked as interrupted,
-        what was queued is given back and belongs to this studio from now on.
+        what was queued is given back and belongs to this studio from now on. Rows of a profile are
+        not: nobody is left to record them.
 
         Args:
             is_alive: whether a studio, by its name, still runs.
@@ -227,11 +232,21 @@ class Ledger:
             Text("The studio was ended while this ran.", "运行过程中工作室被关闭。"),
             Text("Run it again: nothing of it is lost but the time.", "请重新运行，设置都还在。"),
         )
+        profile_ended = StudioError(
+            Text(
+                "The studio was ended before this row of a profile ran.",
+                "该性能分析行尚未运行，工作室已被关闭。",
+            ),
+            Text("Run the profile again.", "请重新运行性能分析。"),
+        )
         for job in left[JobState.RUNNING]:
             self.set_state(job.id, JobState.INTERRUPTED, reason)
+        rows = [job for job in left[JobState.QUEUED] if job.profiled]
+        for job in rows:
+            self.set_state(job.id, JobState.INTERRUPTED, profile_ended)
         return Recovery(
-            queued=tuple(left[JobState.QUEUED]),
-            interrupted=tuple(self.get(job.id) for job in left[JobState.RUNNING]),
+            queued=tuple(job for job in left[JobState.QUEUED] if not job.profiled),
+            interrupted=tuple(self.get(job.id) for job in (*left[JobState.RUNNING], *rows)),
         )
 
     def _left_by_others(self, is_alive: Callable[[str], bool]) -> dict[JobState, list[JobRecord]]:
@@ -312,7 +327,7 @@ def _speed_rows(
 
 
 def _record(row: tuple[Any, ...]) -> JobRecord:
-    job_id, owner, created, state, request, plan, receipt, error, folder = row
+    job_id, owner, created, state, request, plan, receipt, error, folder, profiled = row
     return JobRecord(
         id=job_id,
         owner=owner,
@@ -323,6 +338,7 @@ def _record(row: tuple[Any, ...]) -> JobRecord:
         receipt=Receipt.from_json(json.loads(receipt)) if receipt else None,
         error=error_from_json(json.loads(error)) if error else None,
         folder=folder,
+        profiled=bool(profiled),
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import BadInput, NotFound
+from webui.core.errors import BadInput, NotEnoughDisk, NotFound
 from webui.core.text import Text
-from webui.core.units import MIB
+from webui.core.units import GIB, MIB, format_bytes
 from webui.storage.files import check_free, write_error, writing
 
 EVENTS = "memory_events.json"
@@ -25,7 +26,9 @@ ROW_FILES = (EVENTS, TRACE, SNAPSHOT, RECEIPT, REPORT)
 PROFILE_FILES = (SUMMARY, REPORT, MATRIX)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 _SPARE_BYTES = 256 * MIB
-"""Room for a matrix's files: traces are the large ones."""
+"""Room for a row's files: traces are the large ones."""
+MAX_TOTAL_BYTES = 32 * GIB
+"""Of all profiles together; none is deleted unasked."""
 
 
 def folder_name(text: str, longest: int = 60) -> str:
@@ -39,19 +42,21 @@ class Profiles:
 
     Args:
         root: made when the first profile is.
+        max_bytes: of all profiles together.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, max_bytes: int = MAX_TOTAL_BYTES) -> None:
         self.root = root.absolute()
+        self._max_bytes = max_bytes
 
     def new(self, name: str) -> Path:
         """Makes the folder of a matrix: `<name>-<date>-<time>`.
 
         Raises:
-            NotEnoughDisk: the disk is full.
+            NotEnoughDisk: the disk is full, or the profiles take all that they may.
             StudioError: the root cannot be written.
         """
-        check_free(self.root, _SPARE_BYTES)
+        self.check_room()
         base = f"{folder_name(name)}-{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
         for number in range(1, 100):
             folder = self.root / (base if number == 1 else f"{base}-{number}")
@@ -63,6 +68,42 @@ class Profiles:
                 raise write_error(folder, error) from error
             return folder
         raise _not_there(name)
+
+    def check_room(self) -> None:
+        """Makes sure that the files of one more row have room.
+
+        Raises:
+            NotEnoughDisk: the disk is full, or the profiles take all that they may.
+        """
+        check_free(self.root, _SPARE_BYTES)
+        total = sum(_bytes_of(self.root / name) for name in self.names())
+        if total > self._max_bytes:
+            most = format_bytes(self._max_bytes)
+            raise NotEnoughDisk(
+                Text(
+                    f"The profiles take {format_bytes(total)}; they may take {most}.",
+                    f"性能分析已占用 {format_bytes(total)}，上限为 {most}。",
+                ),
+                Text(
+                    f"Delete earlier profiles in the Profiler tab, or in {self.root}.",
+                    f"请在“性能分析”页或 {self.root} 中删除以往的性能分析。",
+                ),
+            )
+
+    def delete(self, name: str) -> None:
+        """Deletes a profile with all of its files.
+
+        Raises:
+            NotFound: not a name of one, a link, or not there.
+            StudioError: a file cannot be removed.
+        """
+        folder = self.folder(name)
+        if name not in self.names():
+            raise _not_there(name)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise write_error(folder, error) from error
 
     def names(self) -> list[str]:
         """The profiles that are there, the newest first."""
@@ -137,6 +178,16 @@ def write_text(path: Path, text: str) -> None:
     """
     with writing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def _bytes_of(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
+        except OSError:  # it was deleted meanwhile
+            continue
+    return total
 
 
 def _changed(path: Path) -> float:

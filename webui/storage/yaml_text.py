@@ -28,6 +28,8 @@ MAX_DEPTH = 16
 MAX_VALUES = 50_000
 """Keys and values together, each alias counted as all that it stands for."""
 
+MAX_DIGITS = 20
+"""Of an integer; no key takes nearly as many."""
 MAX_PATH_CHARACTERS = 200
 """Keys below longer ones are no keys of ours; their lines are not noted."""
 
@@ -203,15 +205,33 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
+        whole = node.tag == "tag:yaml.org,2002:int"
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, OverflowError, KeyError, AttributeError) as error:
+            if whole and len(node.value) > MAX_DIGITS:
+                raise _too_many_digits(node) from error
             # A date such as 2026-13-01, `!!bool maybe`, `!!timestamp soon`.
             message = Text(
                 f"'{shown(node.value)}' is not a value that YAML knows",
                 f"“{shown(node.value)}”不是有效的 YAML 值",
             )
             raise _Refused(node, message, _QUOTE) from error
+        # Python writes no integer of thousands of digits, which a message might repeat.
+        if whole and abs(value) >= 10**MAX_DIGITS:
+            raise _too_many_digits(node)
+        return value
+
+
+def _too_many_digits(node: Node) -> _Refused:
+    return _Refused(
+        node,
+        Text(
+            f"the number '{shown(node.value)}' has more than {MAX_DIGITS} digits",
+            f"数字“{shown(node.value)}”超过 {MAX_DIGITS} 位",
+        ),
+        _QUOTE,
+    )
 
 
 _QUOTE = Text("Put it in quotes to mean a text.", "若是文字，请加上引号。")

@@ -55,13 +55,16 @@ def _by_model(runs: Iterable[VerifiedRun]) -> dict[str, list[VerifiedRun]]:
 def _caps(runs: list[VerifiedRun], language: str) -> str:
     """How many there are, and in what memory."""
     caps = sorted(run.cap_gib for run in runs)
-    spread = f"{caps[0]:g}" if caps[0] == caps[-1] else f"{caps[0]:g}–{caps[-1]:g}"
-    return say(words.CAPS, language, count=len(runs), caps=spread)
+    spread, high = f"{caps[0]:g}", f"{caps[-1]:g}"
+    if spread != high:
+        spread = words.SPREAD.in_language(language).format(low=spread, high=high)
+    text = words.CAPS if len(runs) > 1 else words.CAPS_ONE
+    return say(text, language, count=len(runs), caps=spread)
 
 
 def _tried(run: VerifiedRun, language: str) -> tuple[str, ...]:
     error = format_error(run.measured_bytes, run.estimated_bytes)
-    seconds = seconds_text(run.seconds)
+    seconds = seconds_text(run.seconds, language)
     return (
         f"{run.cap_gib:g} GiB",
         escape(run.size),
@@ -75,7 +78,7 @@ def _tried(run: VerifiedRun, language: str) -> tuple[str, ...]:
 
 def render_known(cards: Iterable[Card], language: str) -> str:
     """The catalogue of cards, the smallest first."""
-    rows = (
+    rows = [
         (
             escape(card.title),
             f"{card.vram_bytes / GIB:.1f} GiB",
@@ -86,8 +89,10 @@ def render_known(cards: Iterable[Card], language: str) -> str:
             "✓" if card.context_measured else "–",
         )
         for card in sorted(cards, key=lambda card: card.vram_bytes)
-    )
-    return _section(words.KNOWN, _table(words.KNOWN_HEADS, rows, language), language)
+    ]
+    count = say(words.KNOWN_COUNT, language, count=len(rows))
+    table = _table(words.KNOWN_HEADS, rows, language)
+    return _section(words.KNOWN, f"<details><summary>{count}</summary>{table}</details>", language)
 
 
 def _section(title: Text, content: str, language: str) -> str:

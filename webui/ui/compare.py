@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -12,9 +13,10 @@ from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.settings import SETTINGS, SettingValue
 from webui.service.compare import MOST_RUNS, request_again, vary
+from webui.service.variants import Refused, prepare
 from webui.ui import form as forms
 from webui.ui import memory_panel, results
-from webui.ui.compare_view import SYNCHRONISED, render_comparison
+from webui.ui.compare_view import SYNCHRONISED, render_comparison, told_value
 from webui.ui.generate import GenerateTab
 from webui.ui.page import Page, Visit
 from webui.ui.results import CLICKS, say
@@ -108,7 +110,7 @@ class CompareTab:
         """The tab was opened: the visitor's runs may be more than before."""
         visit = self.page.visit(request)
         runs = [
-            (self._title(run), run.id)
+            (self._title(run, visit.language), run.id)
             for run in self.page.finished_runs(visit.visitor, OFFERED_RUNS)
             if run.state is JobState.DONE and results.made_by(run) and self._is_clip(run)
         ]
@@ -156,12 +158,22 @@ class CompareTab:
                 raise BadInput("", words.CHOOSE_VALUES)
             values = [forms.decode_setting(spec, value) for value in _few(data[self.values])]
             asked = vary(self._base(data, visit), spec.name, values)
-            for one in [studio.parse(variant) for variant in asked]:
-                submitted.append(studio.submit(one, visit.visitor))
+            prepared = prepare(asked, studio.parse, studio.plan)
         except StudioError as error:
-            told = {self.message: memory_panel.render_error(error, visit.language)}
-            return (self._updates(submitted, visit) if submitted else {}) | told
-        return self._updates(submitted, visit) | {self.message: ""}
+            return {self.message: memory_panel.render_error(error, visit.language)}
+        note = prepared.note.in_language(visit.language)
+        told = f'<p class="vs-hint">{escape(note)}</p>' if note else ""
+        for variant in prepared.variants:
+            try:
+                if isinstance(variant, Refused):
+                    raise variant.error
+                submitted.append(studio.submit(variant, visit.visitor))
+            except StudioError as error:
+                named = variant.asked if isinstance(variant, Refused) else variant.settings
+                refused = Refused(asked={spec.name: named[spec.name]}, error=error)
+                shown = StudioError(refused.text, error.hint)
+                told += memory_panel.render_error(shown, visit.language)
+        return (self._updates(submitted, visit) if submitted else {}) | {self.message: told}
 
     def _base(self, data: Mapping[Any, Any], visit: Visit) -> Request:
         """The request that is run with other settings.
@@ -233,18 +245,22 @@ class CompareTab:
         return updates
 
     @staticmethod
-    def _title(run: RunSummary) -> str:
+    def _title(run: RunSummary, language: str) -> str:
+        """When it ran, what it made, and the settings that are not the default."""
         request = run.request
         size = f"{request.get('width')}x{request.get('height')}x{request.get('frames')}"
         prompt = str(request.get("prompt", ""))[:40]
-        fixed = " ".join(
-            forms.encode_setting(value) for value in request.get("settings", {}).values()
-        )
+        settings = request.get("settings", {})
+        changed = [
+            told_value(name, value, language)
+            for name, value in settings.items()
+            if (spec := SETTINGS.get(name)) and value != spec.default and spec.matters(settings)
+        ]
         parts = (
             run.created[5:16].replace("T", " "),
             str(request.get("model")),
             size,
-            fixed,
+            *changed,
             prompt,
         )
         return " · ".join(part for part in parts if part)

@@ -11,12 +11,14 @@ from webui.core.text import Text
 from webui.service.compare import Column, peaks
 from webui.service.difference import Difference
 from webui.ui import results
-from webui.ui.form import encode_setting
+from webui.ui.form import encode_setting, size_name
 from webui.ui.memory_panel import render_error, seconds_text
 from webui.ui.results import button, say
 from webui.ui.words import common
 from webui.ui.words import compare as words
+from webui.ui.words import generate as form_words
 
+COLON = Text(": ", "：")
 SYNCHRONISED = """
 const clips = () => [...element.querySelectorAll('.vs-compare video')];
 element.addEventListener('click', event => {
@@ -71,8 +73,10 @@ def _facts(column: Column, language: str, reference: bool) -> str:
     rows: list[tuple[Text, str]] = []
     measured = receipt.measurement if receipt else None
     if receipt is not None and measured is not None:
-        expected = seconds_text(float(receipt.plan.get("seconds", 0)))
-        time = say(common.TOOK, language, time=seconds_text(measured.seconds), estimate=expected)
+        expected = seconds_text(float(receipt.plan.get("seconds", 0)), language)
+        time = say(
+            common.TOOK, language, time=seconds_text(measured.seconds, language), estimate=expected
+        )
         rows.append((words.TIME, time))
         estimated, real = peaks(receipt)
         rows.append(
@@ -92,17 +96,47 @@ def _facts(column: Column, language: str, reference: bool) -> str:
 
 def _differs(column: Column, language: str) -> str:
     """What the run has otherwise than the others, in the words of the form."""
-    told = [_named(key, value, language) for key, value in column.differs.items()]
+    differs, request = dict(column.differs), column.run.request
+    if differs.keys() & {"width", "height"}:
+        differs = {"size": size_name(request.get("width", 0), request.get("height", 0)), **differs}
+    told = [
+        told_value(key, value, language)
+        for key, value in differs.items()
+        if key not in ("width", "height")
+    ]
     return escape(" · ".join(told)) if told else say(words.SAME, language)
 
 
-def _named(key: str, value: Any, language: str) -> str:
+def told_value(key: str, value: Any, language: str) -> str:
+    """A setting, or a key of a request, with its value, in the words of the form; not escaped."""
     spec = SETTINGS.get(key)
     if spec is None:
-        return f"{key} {str(value)[:80]}"
-    label = spec.choice_labels.get(value, Text(encode_setting(value), encode_setting(value)))
-    shown = label.in_language(language).replace("：", ":").split(":")[0]
-    return f"{spec.label.in_language(language)}: {shown}"
+        label, shown = _KEYS.get(key, Text(key, key)), str(value)[:80]
+    else:
+        plain = encode_setting(value)
+        choice = spec.choice_labels.get(value, Text(plain, plain))
+        label, shown = spec.label, choice.in_language(language).replace("：", ":").split(":")[0]
+    return f"{label.in_language(language)}{COLON.in_language(language)}{shown}"
+
+
+_KEYS = {
+    "prompt": form_words.PROMPT,
+    "negative_prompt": form_words.NEGATIVE,
+    **form_words.PICTURES,
+    "model": form_words.MODEL,
+    "card": form_words.CARD,
+    "vram_gib": form_words.VRAM,
+    "size": form_words.SIZE,
+    "frames": form_words.FRAMES,
+    "steps": form_words.STEPS,
+    "guidance": form_words.GUIDANCE,
+    "flow_shift": form_words.FLOW_SHIFT,
+    "solver": form_words.SOLVER,
+    "fps": form_words.FPS,
+    "seed": common.SEED,
+    "pages": words.PAGES,
+}
+"""What the keys of requests are called."""
 
 
 def _by_frame(columns: Sequence[Column], language: str) -> str:

@@ -345,6 +345,8 @@ class ConfigTab:
         }
 
     def _panel(self, checked: Checked, asked: _Asked) -> str:
+        if asked.document == SETTINGS:
+            return views.NO_PLAN
         if checked.request is None:
             return f'<p class="vs-empty">{say(words.NO_ESTIMATE, asked.visit.language)}</p>'
         try:

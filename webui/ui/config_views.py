@@ -37,6 +37,10 @@ def _label(entry: Entry, visit: Visit) -> str:
     return " · ".join(parts)
 
 
+NO_PLAN = '<span class="vs-no-plan"></span>'
+"""In place of an estimate: settings take no memory, and the page hides what belongs to one."""
+
+
 def version_choices(versions: Iterable[Version], visit: Visit) -> list[tuple[str, str]]:
     """Label and id of each former version, the newest first."""
     return [
@@ -149,9 +153,9 @@ def render_actions(name: str, there: bool, changed: bool, visit: Visit) -> str:
     preset, language = name != SETTINGS, visit.language
     shown = []
     if preset:
-        shown.append(button("use", words.USE, language))
+        shown.append(button("use", words.USE, language, kind="vs-primary"))
     if visit.owner:
-        shown.append(button("save", words.SAVE, language))
+        shown.append(button("save", words.SAVE, language, kind="vs-primary"))
         confirm = words.CONFIRM_REVERT if changed else None
         shown.append(button("revert", words.REVERT, language, kind="vs-quiet", confirm=confirm))
     if visit.owner and preset and there:

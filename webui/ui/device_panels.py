@@ -176,7 +176,7 @@ def _plot(
         if np.isnan(used[place]):
             hovers.append("")
             continue
-        ago = format_seconds(round(span_s * (1 - (place + 1) / count)))
+        ago = format_seconds(round(span_s * (1 - (place + 1) / count)), language)
         hovers.append(
             words.POINT.in_language(language).format(
                 when=words.AGO.in_language(language).format(time=ago),
@@ -214,12 +214,13 @@ def _processes(processes: Sequence[ProcessReading], worker_pid: int | None, lang
 
 
 def _process(process: ProcessReading, worker_pid: int | None, language: str) -> str:
-    name = (
-        say(words.OUR_WORKER, language)
-        if process.pid == worker_pid
-        else escape(process.name) or say(words.UNNAMED, language, pid=process.pid)
-    )
     size = f" · {format_bytes(process.used_bytes)}" if process.used_bytes else ""
+    if process.pid == worker_pid:
+        name = say(words.OUR_WORKER, language)
+    elif process.name:
+        name = escape(process.name)
+    else:
+        return say(words.UNNAMED, language, pid=process.pid) + size
     return f"{name} ({process.pid}){size}"
 
 

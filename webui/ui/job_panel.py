@@ -10,7 +10,7 @@ import numpy as np
 from webui.core.job import JobState
 from webui.core.phases import title_of
 from webui.core.text import Text
-from webui.core.units import format_bytes
+from webui.core.units import SAME_TIME_S, format_bytes
 from webui.optimizer.steps_down import StepDown
 from webui.service.at_hand import JobAtHand, PhaseRow
 from webui.service.dashboard import Advice
@@ -22,7 +22,6 @@ from webui.ui.words import common
 from webui.ui.words import dashboard as words
 
 _COLOURS = 6
-_SAME_S = 0.05
 _COMPARED_S = 1.0
 """Times below this are shown without their error: it would be noise."""
 
@@ -37,7 +36,7 @@ def render_job(job: JobAtHand | None, language: str) -> str:
         f"<code>{escape(str(job.request.get('model', '')))}</code>",
     ]
     if job.loading_s:
-        facts.append(say(words.LOADED_IN, language, time=seconds_text(job.loading_s)))
+        facts.append(say(words.LOADED_IN, language, time=seconds_text(job.loading_s, language)))
     prompt = str(job.request.get("prompt", ""))[:160]
     return (
         f'<section class="vs-panel" data-job="{escape(job.id)}">'
@@ -61,6 +60,7 @@ def _timeline(phases: Sequence[PhaseRow], language: str) -> str:
     for title, parts in ((common.ESTIMATED, planned), (common.MEASURED, measured)):
         total = sum(seconds for _, seconds in parts)
         label = say(title, language)
+        sum_s = seconds_text(total, language) if parts else "–"
         pieces = "".join(
             f'<b class="{kinds[name]}" style="width:{100 * seconds / scale:.2f}%" '
             f'title="{_segment(name, seconds, language)}"></b>'
@@ -69,7 +69,7 @@ def _timeline(phases: Sequence[PhaseRow], language: str) -> str:
         spoken = f"{label}: " + ", ".join(_segment(*part, language) for part in parts)
         rows += (
             f'<span>{label}</span><div class="vs-bar" role="img" aria-label="{spoken}">{pieces}'
-            f'</div><span class="vs-figure">{seconds_text(total) if parts else "–"}</span>'
+            f'</div><span class="vs-figure">{sum_s}</span>'
         )
     legend = "".join(
         f'<span><b class="{kinds[row.name]}" aria-hidden="true"></b>'
@@ -83,7 +83,7 @@ def _timeline(phases: Sequence[PhaseRow], language: str) -> str:
 
 
 def _segment(name: str, seconds: float, language: str) -> str:
-    return f"{say(title_of(name), language)} {seconds_text(seconds)}"
+    return f"{say(title_of(name), language)} {seconds_text(seconds, language)}"
 
 
 def _table(job: JobAtHand, language: str) -> str:
@@ -118,14 +118,14 @@ def _cells(row: PhaseRow, language: str) -> tuple[str, ...]:
 
 
 def _time(row: PhaseRow, language: str) -> str:
-    planned, measured = seconds_text(row.estimated_s), row.measured_s
+    planned, measured = seconds_text(row.estimated_s, language), row.measured_s
     if measured is None:
         return f"{planned} → –"
     if row.running:
-        return f"{planned} → {say(words.SO_FAR, language, figure=seconds_text(measured))}"
+        return f"{planned} → {say(words.SO_FAR, language, figure=seconds_text(measured, language))}"
     long = max(measured, row.estimated_s) >= _COMPARED_S
     error = f" ({format_error(measured, row.estimated_s)})" if long else ""
-    return f"{planned} → {seconds_text(measured)}{error}"
+    return f"{planned} → {seconds_text(measured, language)}{error}"
 
 
 def _bytes(planned: int, measured: int | None, running: bool, language: str) -> str:
@@ -166,6 +166,7 @@ def _samples(job: JobAtHand, language: str) -> str:
                 kind="vs-line-reserved", values=_heights(shown, "reserved_bytes", top), filled=True
             ),
         )
+    title = words.ALLOCATOR if last.reserved_bytes else words.LIVE
     legend = [
         ("vs-line-allocated", words.ALLOCATED_LINE),
         ("vs-line-reserved", words.RESERVED_LINE),
@@ -178,15 +179,15 @@ def _samples(job: JobAtHand, language: str) -> str:
         lines,
         spoken=_told(words.ALLOCATOR_PLOT, last, language),
         top=format_bytes(top),
-        left=seconds_text(float(times[0])),
-        right=seconds_text(float(times[-1])),
+        left=seconds_text(float(times[0]), language),
+        right=seconds_text(float(times[-1]), language),
         hovers=[
             _told(words.ALLOCATOR_POINT, shown[index], language)
             for index in hover_places(len(shown))
         ],
     )
     return (
-        f'<h4 class="vs-title">{say(words.ALLOCATOR, language)}</h4>{plot}'
+        f'<h4 class="vs-title">{say(title, language)}</h4>{plot}'
         f'<div class="vs-legend">{entries}</div>'
     )
 
@@ -197,7 +198,7 @@ def _heights(samples: Sequence[MemorySample], name: str, top: float) -> np.ndarr
 
 def _told(text: Text, sample: MemorySample, language: str) -> str:
     return text.in_language(language).format(
-        time=seconds_text(sample.at_s),
+        time=seconds_text(sample.at_s, language),
         allocated=format_bytes(sample.allocated_bytes),
         reserved=format_bytes(sample.reserved_bytes),
     )
@@ -220,17 +221,17 @@ def render_advice(advice: Advice | None, language: str) -> str:
         f'<div class="vs-phase-head"><span>{say(words.ADVICE, language)}</span></div>'
         f'<div class="vs-why">{groups}</div>'
         + _sentences(words.NEARBY, [offer.text for offer in advice.offers], language)
-        + _sentences(words.IN_USE, advice.reasons, language)
+        + _sentences(common.WHY, advice.reasons, language)
         + "</section>"
     )
 
 
 def _step(step: StepDown, language: str) -> str:
-    if abs(step.extra_s) < _SAME_S:
+    if abs(step.extra_s) < SAME_TIME_S:
         time = words.SAME_TIME.in_language(language)
     else:
         text = words.SLOWER if step.extra_s > 0 else words.FASTER
-        time = text.in_language(language).format(time=seconds_text(abs(step.extra_s)))
+        time = text.in_language(language).format(time=seconds_text(abs(step.extra_s), language))
     saved = say(words.STEP, language, saved=format_bytes(step.saved_bytes), time=time)
     return f"<b>{say(step.text, language)}</b>: {saved}"
 

@@ -129,11 +129,12 @@ def format_error(measured: float, estimated: float) -> str:
     return f"{off:+.1f} %" if abs(off) < 99.5 else f"{off:+.0f} %"
 
 
-def seconds_text(seconds: float) -> str:
+def seconds_text(seconds: float, language: str) -> str:
     """A duration for people; below a second with two digits, where 0.0 s would say nothing."""
-    if 0 < seconds < 0.01:
-        return "≤ 0.01 s"
-    return f"{seconds:.2g} s" if 0 < seconds < 0.95 else format_seconds(seconds)
+    if not 0 < seconds < 0.95:
+        return format_seconds(seconds, language)
+    figure = "≤ 0.01" if seconds < 0.01 else f"{seconds:.2g}"
+    return _say(words.SECONDS, language, figure=figure)
 
 
 def _say(text: Text, language: str, **values: object) -> str:
@@ -144,8 +145,13 @@ def _say(text: Text, language: str, **values: object) -> str:
 def _time(estimate: Mapping[str, Any], language: str) -> str:
     low, high = estimate.get("seconds_range") or (estimate["seconds"], estimate["seconds"])
     if high - low > 0.02 * max(high, 1e-9):
-        return _say(words.BETWEEN_SECONDS, language, low=seconds_text(low), high=seconds_text(high))
-    return _say(words.ABOUT_SECONDS, language, time=seconds_text(estimate["seconds"]))
+        return _say(
+            words.BETWEEN_SECONDS,
+            language,
+            low=seconds_text(low, language),
+            high=seconds_text(high, language),
+        )
+    return _say(words.ABOUT_SECONDS, language, time=seconds_text(estimate["seconds"], language))
 
 
 def _summary(content: PanelContent, language: str) -> str:
@@ -175,7 +181,7 @@ def _summary(content: PanelContent, language: str) -> str:
         "</button>"
         f'<p class="vs-fine"><b>{escape(content.card_title)}</b> · {counted}'
         + (
-            " · " + _say(words.PLUS_LOADING, language, time=seconds_text(load))
+            " · " + _say(words.PLUS_LOADING, language, time=seconds_text(load, language))
             if load >= 0.1
             else ""
         )
@@ -240,7 +246,7 @@ def _phase(
         activation=format_bytes(phase["activation_bytes"]),
     )
     bars = _bar(parts, scale, estimate["limit_bytes"], spoken)
-    text = f"{format_bytes(total)} · {seconds_text(phase['seconds'])}"
+    text = f"{format_bytes(total)} · {seconds_text(phase['seconds'], language)}"
     row = (
         f'<div class="vs-phase" data-phase="{escape(phase["name"])}">'
         f'<div class="vs-phase-head"><span>{_say(name, language)}</span>'
@@ -274,7 +280,7 @@ def _measured(
     slower = f" ({format_error(measured['seconds'], phase['seconds'])})" if slow else ""
     text = (
         f"{_say(words.MEASURED, language)} {format_bytes(total)} ({error}) · "
-        f"{seconds_text(measured['seconds'])}{slower}"
+        f"{seconds_text(measured['seconds'], language)}{slower}"
     )
     return _bar(parts, scale, limit, text) + f'<div class="vs-measured-text">{text}</div>'
 

@@ -146,6 +146,16 @@ class ProfilerTab:
             case "compare":
                 detail = self._compare(name, row, asked.get("other", ""), visit)
                 return {self.detail: detail, self.message: ""}
+            case "delete":
+                self.page.studio.profiler.delete(name, visit.visitor)
+                past = render_past(self._names(), visit.language)
+                return {
+                    self.past: past,
+                    self.rows: "",
+                    self.detail: "",
+                    self.message: "",
+                    self.opened: "",
+                }
             case "close":
                 return {self.detail: ""}
         return gr.skip()
@@ -160,7 +170,7 @@ class ProfilerTab:
             self.progress: render_progress(run, visit.language),
             self.timer: gr.Timer(active=not ended),
         }
-        if opened == run.name:
+        if opened == run.name and run.name in self._names():  # it may be deleted
             updates[self.rows] = self._profile(run.name, visit)
         if ended:
             updates[self.past] = render_past(self._names(), visit.language)
@@ -186,14 +196,20 @@ class ProfilerTab:
         if folder not in rows:
             profiles.folder(name, folder or "-")  # says that there is none
             return ""
-        others = [other for other, row in rows.items() if other != folder and row.get("memory")]
+        others = {
+            other: str(row["row"])
+            for other, row in rows.items()
+            if other != folder and row.get("memory")
+        }
         found = rows[folder]
-        return render_row(name, found, others if found.get("memory") else (), visit.language)
+        return render_row(name, found, others if found.get("memory") else {}, visit.language)
 
     def _compare(self, name: str, first: str, second: str, visit: Visit) -> str:
         profiles = self.page.studio.profiler.profiles
         one, two = (read_events(profiles.file(name, row, EVENTS)) for row in (first, second))
-        return render_comparison(compare(first, one, second, two), visit.language)
+        named = {str(row["folder"]): str(row["row"]) for row in profiles.summary(name)["rows"]}
+        found = compare(named.get(first, first), one, named.get(second, second), two)
+        return render_comparison(found, visit.language)
 
 
 def build_tab(page: Page) -> ProfilerTab:

@@ -10,7 +10,7 @@ from webui.core.errors import error_from_json
 from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
-from webui.service.analysis.comparing import Comparison
+from webui.service.analysis.comparing import Comparison, Difference
 from webui.service.profile import ProfileRun
 from webui.service.profile.report import peak_bytes
 from webui.ui.memory_panel import format_error, render_error
@@ -32,7 +32,7 @@ def render_progress(run: ProfileRun, language: str) -> str:
     row, view = run.running, run.view
     status = say(words.STARTING, language)
     fraction = 0.0
-    if row is not None and view is not None:
+    if row is not None and view is not None and not run.warming:
         number = len(run.results) + 1
         status = say(words.ROW_OF, language, number=number, count=len(run.rows), row=row.name)
         status += f" · {say(title_of(view.phase or 'starting'), language)}"
@@ -67,7 +67,10 @@ def render_past(names: Sequence[str], language: str) -> str:
 def render_profile(summary: Data, language: str) -> str:
     """The rows of a profile side by side."""
     name, around = str(summary["name"]), summary["environment"]
-    listed = ", ".join(f"{item['name'] or '?'} ({item['pid']})" for item in around["processes"])
+    listed = ", ".join(
+        f"{item['name'] or '?'} ({item['pid']}, GPU {item.get('card', 0)})"
+        for item in around["processes"]
+    )
     head = say(
         words.AROUND,
         language,
@@ -79,21 +82,27 @@ def render_profile(summary: Data, language: str) -> str:
         "<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(name, result, language)) + "</tr>"
         for result in summary["rows"]
     )
+    switches = map(_model_switch, summary.get("model_switches") or ())
     files = _links(name, "-", ("summary.json", "report.md", "matrix.yaml"))
     return (
         f'<h3 class="vs-title">{escape(name)}</h3><p class="vs-fine">{head}</p>'
         + _framed(words.HEADS, rows, language)
+        + _table(words.MODEL_SWITCHES, words.MODEL_SWITCH_HEADS, switches, language)
         + f'<p class="vs-fine">{say(words.FILES, language)}: {files}</p>'
-    )
+        + button(
+            "delete", common.DELETE, language, kind="vs-quiet", confirm=words.CONFIRM_DELETE,
+            profile=name,
+        )
+    )  # fmt: skip
 
 
-def render_row(name: str, result: Data, others: Iterable[str], language: str) -> str:
+def render_row(name: str, result: Data, others: Mapping[str, str], language: str) -> str:
     """One row in detail.
 
     Args:
         name: of the profile.
         result: the row's.
-        others: folders of rows that it can be compared with.
+        others: rows that it can be compared with: their names by folder.
         language: of the visitor.
     """
     memory, parts = result.get("memory") or {}, []
@@ -107,14 +116,16 @@ def render_row(name: str, result: Data, others: Iterable[str], language: str) ->
     parts.append(_phases(memory, language))
     parts.append(_table(words.BASE, words.BASE_HEADS, map(_base, memory.get("base", ())), language))
     stages = (
-        (item["phase"], item["stage"], item["calls"], _size(item["activation_bytes"]),
+        (title_of(item["phase"]).in_language(language), item["stage"], item["calls"],
+         _size(item["activation_bytes"]),
          _size(item["peak_bytes"]))
         for item in memory.get("activations", ())
     )  # fmt: skip
     parts.append(_table(words.STAGES, words.STAGE_HEADS, stages, language))
     parts.append(_holders(result, language))
     switches = (
-        (f"{item['t_s']:.2f} s", item["phase"],
+        (say(common.SECONDS, language, figure=f"{item['t_s']:.2f}"),
+         title_of(item["phase"]).in_language(language),
          ("→ " if item["entered"] else "← ") + item["component"], _size(item["change_bytes"]),
          _size(item["allocated_bytes"]))
         for item in memory.get("switches", ())
@@ -125,8 +136,8 @@ def render_row(name: str, result: Data, others: Iterable[str], language: str) ->
     compare = "".join(
         f'<button type="button" class="vs-button" data-action="compare" '
         f'data-profile="{escape(name)}" data-row="{escape(str(result["folder"]))}" '
-        f'data-other="{escape(other)}">{say(words.COMPARE, language, row=other)}</button>'
-        for other in others
+        f'data-other="{escape(other)}">{say(words.COMPARE, language, row=row)}</button>'
+        for other, row in others.items()
     )
     return _opened(
         str(result["row"]),
@@ -141,8 +152,8 @@ def render_row(name: str, result: Data, others: Iterable[str], language: str) ->
 def render_comparison(found: Comparison, language: str) -> str:
     """Two rows side by side."""
     rows = (
-        (say(words.KINDS[item.kind], language), item.name, _size(item.first_bytes),
-         _size(item.second_bytes), _size(item.change_bytes))
+        (words.KINDS[item.kind].in_language(language), _named(item, language),
+         _size(item.first_bytes), _size(item.second_bytes), _size(item.change_bytes))
         for item in found.differences
     )  # fmt: skip
     figure, of, change = words.COMPARE_HEADS
@@ -150,6 +161,16 @@ def render_comparison(found: Comparison, language: str) -> str:
     summary = f"<p><b>{say(found.summary, language)}</b></p>"
     title = f"{found.first} / {found.second}"
     return _opened(title, summary + _table(_same(title), heads, rows, language), language)
+
+
+def _named(item: Difference, language: str) -> str:
+    """What a figure is of; it may begin with a phase."""
+    if item.kind in ("phase", "activation"):
+        phase, *stage = item.name.split(": ", 1)
+        title = title_of(phase).in_language(language)
+        colon = Text(": ", "：").in_language(language)
+        return colon.join([title, *stage])
+    return item.name
 
 
 def _cells(name: str, result: Data, language: str) -> Iterable[str]:
@@ -174,7 +195,9 @@ def _cells(name: str, result: Data, language: str) -> Iterable[str]:
         yield f"{found['at_peak']:.1%} ({found['swing']:.1%})"
     else:
         yield say(words.NO_FRAGMENTATION, language) if memory else _DASH
-    yield format_seconds(result["measured"]["seconds"]) if result.get("measured") else _DASH
+    yield (
+        format_seconds(result["measured"]["seconds"], language) if result.get("measured") else _DASH
+    )
 
 
 def _stages(memory: Data) -> Iterable[tuple[str, str]]:
@@ -211,6 +234,14 @@ def _phases(memory: Data, language: str) -> str:
     return (
         f'<h4 class="vs-title">{say(words.PHASES, language)}</h4><p class="vs-fine">{heads}</p>'
         f'<div class="vs-phases">{bars}</div>'
+    )
+
+
+def _model_switch(item: Data) -> tuple[str, ...]:
+    return (
+        f"{item['from_row']} → {item['to_row']}",
+        f"{item['from_model']} → {item['to_model']}",
+        *(_size(item[f"{when}_bytes"]) for when in ("before_unload", "after_unload", "after_load")),
     )
 
 

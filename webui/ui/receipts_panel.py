@@ -15,6 +15,7 @@ from webui.service.receipt_rows import ReceiptRow, summarised
 from webui.ui.memory_panel import format_error, seconds_text
 from webui.ui.plots import Dot, render_scatter
 from webui.ui.results import button, say
+from webui.ui.words import common
 from webui.ui.words import dashboard as words
 
 CSV_ROUTE = "studio/receipts.csv"
@@ -134,8 +135,8 @@ def _row(row: ReceiptRow, quantity: str, language: str) -> tuple[str, ...]:
         escape(row.run),
         f"<code>{escape(row.model)}</code>",
         say(title_of(row.phase), language),
-        _figure(estimated, quantity),
-        _figure(measured, quantity),
+        _figure(estimated, quantity, language),
+        _figure(measured, quantity, language),
         format_error(measured, estimated),
         escape(row.device),
     )
@@ -150,8 +151,8 @@ def _scatter(rows: Sequence[ReceiptRow], quantity: str, language: str) -> str:
         text = words.DOT.in_language(language).format(
             model=row.model,
             phase=title_of(row.phase).in_language(language),
-            estimated=_figure(estimated, quantity),
-            measured=_figure(measured, quantity),
+            estimated=_figure(estimated, quantity, language),
+            measured=_figure(measured, quantity, language),
             error=format_error(measured, estimated),
         )
         dots.append(Dot(x=estimated, y=measured, kind=_kind(row.phase), text=text))
@@ -160,7 +161,7 @@ def _scatter(rows: Sequence[ReceiptRow], quantity: str, language: str) -> str:
     plot = render_scatter(
         dots,
         spoken=spoken,
-        ticks=[(tick, _round_figure(tick, quantity)) for tick in ticks],
+        ticks=[(tick, _round_figure(tick, quantity, language)) for tick in ticks],
         low=low,
         high=high,
         x_title=words.ESTIMATED_AXIS.in_language(language),
@@ -195,14 +196,14 @@ def _axis(values: Sequence[float], quantity: str) -> tuple[float, float, list[fl
     return base**low, base**high, [base**power for power in range(low, high + 1, step)]
 
 
-def _figure(value: float, quantity: str) -> str:
-    return seconds_text(value) if quantity == "seconds" else format_bytes(value)
+def _figure(value: float, quantity: str, language: str) -> str:
+    return seconds_text(value, language) if quantity == "seconds" else format_bytes(value)
 
 
-def _round_figure(value: float, quantity: str) -> str:
+def _round_figure(value: float, quantity: str, language: str) -> str:
     """A power of 2 or 10: without the digits that say nothing."""
     if quantity == "seconds":
-        return f"{value:g} s"
+        return say(common.SECONDS, language, figure=f"{value:g}")
     unit, name = next(
         (
             (unit, name)

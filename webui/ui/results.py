@@ -79,7 +79,7 @@ def _job(job: JobView, language: str) -> str:
             status += " · " + say(words.STEP_OF, language, step=job.step, steps=job.steps)
         if job.seconds_left is not None:
             status += " · " + say(
-                words.TIME_LEFT, language, time=seconds_text(max(0.0, job.seconds_left))
+                words.TIME_LEFT, language, time=seconds_text(max(0.0, job.seconds_left), language)
             )
         fraction = min(1.0, max(0.0, job.fraction))
     preview = ""
@@ -164,8 +164,10 @@ def _took(run: RunSummary, language: str) -> list[str]:
     measured = run.receipt.measurement if run.receipt else None
     if not measured or not run.receipt:
         return []
-    estimated = seconds_text(float(run.receipt.plan.get("seconds", 0)))
-    return [say(words.TOOK, language, time=seconds_text(measured.seconds), estimate=estimated)]
+    estimated = seconds_text(float(run.receipt.plan.get("seconds", 0)), language)
+    return [
+        say(words.TOOK, language, time=seconds_text(measured.seconds, language), estimate=estimated)
+    ]
 
 
 def render_strip(runs: Iterable[RunSummary], language: str, title: Text) -> str:

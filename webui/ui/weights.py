@@ -67,7 +67,7 @@ def _progress(state: WeightsState, language: str, *, owner: bool) -> str:
     text = say(words.DOWNLOADING, language, done=format_bytes(done), total=format_bytes(total))
     if progress.seconds_left is not None:
         text += " · " + say(
-            common.TIME_LEFT, language, time=seconds_text(float(progress.seconds_left))
+            common.TIME_LEFT, language, time=seconds_text(float(progress.seconds_left), language)
         )
     percent = min(100.0, 100 * done / total)
     stop = button("stop-download", words.STOP_DOWNLOAD, language, kind="vs-quiet") if owner else ""

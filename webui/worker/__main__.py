@@ -40,7 +40,7 @@ def main() -> int:
                 return BROKEN_DEVICE
         elif op == "unload":
             runner.unload()
-            channel.emit("unloaded")
+            channel.emit("unloaded", held_bytes=runner.held_bytes(command))
         elif op == "empty_cache":
             channel.emit("cache_emptied", freed_bytes=runner.empty_cache())
         else:

@@ -6,6 +6,7 @@ import gc
 import os
 import platform
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -225,7 +226,9 @@ def _load_libraries(device: torch.device) -> None:
     torch.cuda.synchronize(device)
 
 
+@cache
 def _nvml() -> Any:
+    """The driver's library, opened once for the life of the process; None without a driver."""
     try:
         import pynvml
 
@@ -261,14 +264,16 @@ def _nvml_handle(index: int) -> Any:
 
 
 def _used_bytes(handle: Any) -> int | None:
-    """What all processes use of the card."""
+    """What all processes use of the card, as CUDA sees it: `nvmlMemory_v2` tells what the driver
+    keeps for itself apart; the older call counts it as used (as in webui/hardware/nvml.py)."""
     nvml = _nvml()
     if nvml is None or handle is None:
         return None
-    try:
+    with suppress(Exception):  # an older driver or binding
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle, nvml.nvmlMemory_v2).used)
+    with suppress(Exception):
         return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
-    except Exception:
-        return None
+    return None
 
 
 def _process_bytes(handle: Any) -> int | None:

@@ -128,9 +128,12 @@ class CpuCounter:
 Counter = CudaCounter | CpuCounter
 
 
-def new_counter(device: Device, modules: Iterable[nn.Module] = ()) -> Counter:
-    """What counts a device's memory; on a processor the modules' tensors are counted as well."""
-    return CudaCounter() if device.kind == "cuda" else CpuCounter(modules, device.limit_bytes)
+def new_counter(
+    device: Device, modules: Iterable[nn.Module] = (), *, limit_bytes: int | None
+) -> Counter:
+    """What counts a device's memory; on a processor the modules' tensors are counted as well, and
+    more than the limit is refused."""
+    return CudaCounter() if device.kind == "cuda" else CpuCounter(modules, limit_bytes)
 
 
 class Meter:
@@ -142,7 +145,7 @@ class Meter:
 
     def __init__(self, device: Device, modules: Iterable[nn.Module]) -> None:
         self._device = device
-        self._counter = new_counter(device, modules)
+        self._counter = new_counter(device, modules, limit_bytes=device.limit_bytes)
         self._phases: dict[str, PhaseMeasurement] = {}
         self._running = ""
         self._started = 0.0

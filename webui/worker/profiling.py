@@ -21,7 +21,7 @@ from webui.worker.failures import is_out_of_memory
 from webui.worker.protocol import Channel
 from webui.worker.recording import LOADING, Recorder
 from webui.worker.reporting import JobReport
-from webui.worker.traces import NO_SNAPSHOT, Snapshots, Tracer
+from webui.worker.traces import NO_SNAPSHOT, SNAPSHOT, Snapshots, Tracer, kept_apart
 
 
 def new_report(job: Mapping[str, Any], channel: Channel, device: Device) -> JobReport:
@@ -135,12 +135,13 @@ class ProfiledReport(JobReport):
         if self._placement is not None:
             self._placement.watch = None
         if self._tracer is not None:
-            self._tracer.finish()
-            if error is None:
-                self._notes += self._tracer.notes
+            self._tracer.finish(whole=error is None)
+            self._notes += self._tracer.notes
         if self._snapshots is not None:
             out_of_memory = error is not None and is_out_of_memory(error)
-            self._snapshots.finish(out_of_memory)
+            with kept_apart(self._folder / SNAPSHOT, self._snapshots.notes):
+                self._snapshots.finish(out_of_memory)
+            self._notes += self._snapshots.notes
         lines = str(error).strip().splitlines() if error is not None else []
         self._recorder.write(
             self._folder,

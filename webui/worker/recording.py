@@ -27,7 +27,9 @@ SCHEMA = "vram-studio/memory-events"
 VERSION = 1
 FILE = "memory_events.json"
 MAX_EVENTS = 20_000
-"""Kept in the file; peaks go on being followed beyond."""
+"""Kept in the file; beyond, only the many are dropped, and peaks go on being followed."""
+_MANY = ("forward", "block", "step")
+"""Events that grow with the steps; phases and what comes and goes are few, and sums need them."""
 LOADING = "loading"
 _ABOUT = {
     "cuda": Text(
@@ -117,7 +119,8 @@ class Recorder:
         self._interval = max(1, log_interval)
         self._started = time.perf_counter()
         self._created = datetime.now(UTC).isoformat(timespec="seconds")
-        self._counter: Counter = new_counter(device)
+        # Loading has no cap of its own, and what the device has now is the job's before this one.
+        self._counter: Counter = new_counter(device, limit_bytes=None)
         self._components: list[_Component] = []
         self._events: list[dict[str, Any]] = []
         self._dropped = 0
@@ -221,9 +224,11 @@ class Recorder:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._event("end")
-        if self._loading:  # later the counter is the meter's, which stops it
-            self._counter.stop()
+        try:
+            self._event("end")
+        finally:
+            if self._loading:  # later the counter is the meter's, which stops it
+                self._counter.stop()
         data = {
             "schema": SCHEMA,
             "version": VERSION,
@@ -240,8 +245,11 @@ class Recorder:
         }
         self._components.clear()
         part = folder / f".{FILE}.part"
-        part.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-        part.replace(folder / FILE)
+        try:
+            part.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+            part.replace(folder / FILE)
+        finally:
+            part.unlink(missing_ok=True)
 
     def _hook(self, stage: str, kind: str, module: nn.Module) -> None:
         def before(*_: Any) -> None:
@@ -298,7 +306,7 @@ class Recorder:
 
     def _note(self, kind: str, name: str, **values: Any) -> None:
         """Writes an event down as it was at the newest look."""
-        if len(self._events) >= MAX_EVENTS:
+        if kind in _MANY and len(self._events) >= MAX_EVENTS:
             self._dropped += 1
             return
         self._events.append(

@@ -184,7 +184,7 @@ class Runner:
         if not report.warm:
             self.unload()
         self._device.cap(job.get("limit_bytes"), int(job.get("context_bytes", 0)))
-        self._found_bytes = self._held_bytes(job)
+        self._found_bytes = self.held_bytes(job)
         if report.warm:
             return
         report.enter("loading")
@@ -206,9 +206,9 @@ class Runner:
             return (*(settings.get(name) for name in names), absent)
         return tuple(settings.get(name) for name in LOAD_SETTINGS)
 
-    def _held_bytes(self, job: Mapping[str, Any]) -> int:
+    def held_bytes(self, asked: Mapping[str, Any]) -> int:
         """What tensors take now; on a processor, where counting takes time, only when asked for."""
-        counted = self._device.kind == "cuda" or job.get("count_held")
+        counted = self._device.kind == "cuda" or asked.get("count_held")
         return self._device.held_bytes() if counted else 0
 
     def _with_held(
@@ -217,7 +217,7 @@ class Runner:
         """The measurement, with what the job found on the device and what it left there."""
         if measurement is None:
             return None
-        left = self._held_bytes(job)
+        left = self.held_bytes(job)
         return replace(measurement, found_bytes=self._found_bytes, left_bytes=left).to_json()
 
     def _in_use_bytes(self) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,7 @@ class Tracer:
         self._in_phase = False
         self._done = False
         self.notes: list[Text] = []
+        """What went wrong; the run itself goes on."""
 
     def phase_begins(self, name: str, steps: int | None) -> None:
         """A phase begins.
@@ -68,7 +72,8 @@ class Tracer:
     def step(self, done: int, total: int) -> None:
         """So many steps of the phase are done."""
         if self._running is not None:
-            self._running.step()
+            with self._apart():
+                self._running.step()
         elif self._in_phase and not self._done and done < total:
             self._start(total - done)
 
@@ -78,12 +83,17 @@ class Tracer:
         running, self._running = self._running, None
         if running is not None:
             self._done = True
-            running.stop()
+            with self._apart():
+                running.stop()
 
-    def finish(self) -> None:
-        """The run is over."""
+    def finish(self, whole: bool = True) -> None:
+        """The run is over.
+
+        Args:
+            whole: it came to its end, so that the phase should have been there.
+        """
         self.phase_ends()
-        if not self._done:
+        if whole and not self._done:
             self.notes.append(
                 Text(
                     f"There is no trace: the run has no phase '{self._phase}'.",
@@ -99,7 +109,7 @@ class Tracer:
         if steps is not None:
             wait, warmup, active = fitted(steps, *self._schedule)
             schedule = torch.profiler.schedule(wait=wait, warmup=warmup, active=active, repeat=1)
-        self._running = torch.profiler.profile(
+        running = torch.profiler.profile(
             activities=kinds,
             schedule=schedule,
             on_trace_ready=self._save,
@@ -107,10 +117,23 @@ class Tracer:
             profile_memory=True,
             with_stack=True,
         )
-        self._running.start()
+        with self._apart():
+            running.start()
+            self._running = running
 
     def _save(self, profile: Any) -> None:
-        profile.export_chrome_trace(str(self._folder / TRACE))
+        # Caught here already: torch's profiler would be left half way between two states.
+        with self._apart():
+            profile.export_chrome_trace(str(self._folder / TRACE))
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        with kept_apart(self._folder / TRACE, self.notes):
+            try:
+                yield
+            except Exception:
+                self._done = True
+                raise
 
 
 def fitted(steps: int, wait: int | None, warmup: int, active: int) -> tuple[int, int, int]:
@@ -145,6 +168,8 @@ class Snapshots:
         self._folder = folder
         self._peak_bytes = phase_peak_bytes
         self._written_at = -1
+        self.notes: list[Text] = []
+        """What went wrong; the run itself goes on."""
         self._record()
 
     def phase_begins(self) -> None:
@@ -158,21 +183,46 @@ class Snapshots:
 
     def finish(self, out_of_memory: bool) -> None:
         """Stops; a run that ran out of memory leaves the picture of that moment."""
-        if out_of_memory:
-            self._dump()
-        torch.cuda.memory._record_memory_history(enabled=None)
+        try:
+            if out_of_memory:
+                self._dump()
+        finally:  # or all later jobs of this worker would be recorded
+            torch.cuda.memory._record_memory_history(enabled=None)
 
     def _record(self) -> None:
-        torch.cuda.memory._record_memory_history(
-            enabled="all",
-            context="all",
-            stacks="python",
-            max_entries=MAX_SNAPSHOT_ENTRIES,
-            clear_history=True,
-        )
+        with kept_apart(self._folder / SNAPSHOT, self.notes):
+            torch.cuda.memory._record_memory_history(
+                enabled="all",
+                context="all",
+                stacks="python",
+                max_entries=MAX_SNAPSHOT_ENTRIES,
+                clear_history=True,
+            )
 
     def _dump(self) -> None:
-        torch.cuda.memory._dump_snapshot(str(self._folder / SNAPSHOT))
+        with kept_apart(self._folder / SNAPSHOT, self.notes):
+            torch.cuda.memory._dump_snapshot(str(self._folder / SNAPSHOT))
+
+
+@contextmanager
+def kept_apart(file: Path, notes: list[Text]) -> Iterator[None]:
+    """A file that cannot be made becomes a note, once, and half of one is removed: the run is
+    worth more than its trace.
+
+    Args:
+        file: what the block makes.
+        notes: takes the sentence.
+    """
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        note = Text(f"{file.name} was not written: {reason}.", f"{file.name} 未写入：{reason}。")
+        if note not in notes:
+            notes.append(note)
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 NO_SNAPSHOT = Text(

@@ -88,6 +88,14 @@ def test_seconds_for_people(seconds: float, shown: str) -> None:
     assert format_seconds(seconds) == shown
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.44, "0.4 秒"), (12.4, "12 秒"), (200, "3 分 20 秒"), (7500, "2 小时 05 分")],
+)
+def test_seconds_for_people_in_chinese(seconds: float, shown: str) -> None:
+    assert format_seconds(seconds, "zh") == shown
+
+
 def test_final_states() -> None:
     assert [state.value for state in JobState if not state.final] == ["queued", "running"]
 

@@ -75,6 +75,19 @@ def test_other_phases_may_stay_as_they_are() -> None:
     assert second.settings["ffn_chunks"] == first.settings["ffn_chunks"] == 1
 
 
+def test_the_next_plan_leaves_free_what_the_estimate_lacked() -> None:
+    """A step that is known to be too small is not tried."""
+    request = parse()
+    model = find_model(request.model)
+    first, second, *_ = steps(request, "denoise")
+    short = first.room_bytes - second.peak_bytes("denoise") + 1
+    tried = Tried(settings=first.settings, phase="denoise", short_bytes=short)
+    following = find_best(model, request, narrowed(model, request, TARGET, [tried]))
+    assert following is not None
+    after = Case(model, request, following.settings, TARGET)
+    assert after.peak_bytes("denoise") < second.peak_bytes("denoise")
+
+
 def test_what_the_estimate_lacked() -> None:
     request = parse()
     model = find_model(request.model)

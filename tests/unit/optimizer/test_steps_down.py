@@ -59,6 +59,19 @@ def test_what_the_user_encoded_before_stays_so() -> None:
     assert steps and all("text_encoder" not in step.changes for step in steps)
 
 
+def test_what_the_user_fixed_stays() -> None:
+    data = {
+        "model": "wan2.1-t2v-1.3b", "prompt": "a boat", "card": "h200",
+        "settings": {"offload": "none", "vae_tiling": False},
+    }  # fmt: skip
+    request = parse_request(data, find_model)
+    model, card = find_model(request.model), find_card("h200")
+    target = Target(card=card, limit_bytes=card.vram_bytes, host=find_card("cpu"))
+    plan = make_plan(model, request, target)
+    steps = find_steps_down(model, request, plan.settings, target)
+    assert steps and not any({"offload", "vae_tiling"} & set(step.changes) for step in steps)
+
+
 def _beats(one: StepDown, other: StepDown) -> bool:
     more = one.saved_bytes > other.saved_bytes + 64 * MIB
     return more and one.extra_s < other.extra_s - 1e-6

@@ -12,6 +12,7 @@ import pytest
 
 from webui.core.errors import BadInput
 from webui.service.analysis import analyse
+from webui.service.analysis.apart import peak_apart
 from webui.service.analysis.events import summed
 
 FRAMES = {
@@ -120,6 +121,28 @@ EVENTS = [
     memory(50, 2, -400, 1100),
     memory(60, 3, 50, 1150),
 ]
+
+
+def test_a_trace_of_too_many_memory_events_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webui.service.analysis.trace.MAX_MEMORY_EVENTS", 3)
+    path = tmp_path / "trace.json"
+    path.write_text(trace(EVENTS))
+    with pytest.raises(BadInput, match="more than 3 memory events"):
+        analyse(path)
+
+
+def test_a_process_of_its_own_reads_the_same_and_says_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    path.write_text(trace(EVENTS))
+    assert peak_apart(path) == analyse(path).peak
+    path.write_text(trace(EVENTS)[:200])
+    with pytest.raises(BadInput, match="cut off or damaged") as refused:
+        peak_apart(path)
+    assert "损坏" in refused.value.message.zh
+    with pytest.raises(BadInput, match="took longer"):
+        peak_apart(path, timeout_s=0.01)
 
 
 def test_a_trace_names_line_and_operation(tmp_path: Path) -> None:

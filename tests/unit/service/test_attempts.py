@@ -102,6 +102,20 @@ def test_the_owner_limits_how_often(capped: Studio) -> None:
     assert failed.receipt is not None and len(failed.receipt.attempts) == 1
 
 
+def test_without_auto_optimize_the_defaults_that_failed_are_stepped_down_from(
+    capped: Studio,
+) -> None:
+    policy = replace(capped.config.memory, auto_optimize=False)
+    before, capped.config = capped.config, replace(capped.config, memory=policy)
+    try:
+        done = follow(capped)[-1]
+    finally:
+        capped.config = before
+    assert done.state is JobState.DONE, done.error
+    assert done.receipt is not None and len(done.receipt.attempts) == 1
+    assert "tiling" in done.receipt.attempts[0].changed.en
+
+
 def test_a_second_attempt_can_be_cancelled(capped: Studio) -> None:
     ended = follow(capped, cancel_at=2)[-1]
     assert ended.state is JobState.CANCELLED

@@ -17,10 +17,12 @@ from PIL import Image
 from webui.__main__ import main
 from webui.core.errors import BadInput
 from webui.core.job import JobState
+from webui.core.request import Request
 from webui.service import Studio
 from webui.service.access import LOCAL
 from webui.service.compare import MOST_KNOWN, MOST_RUNS, Comparisons, read_variants
 from webui.service.difference import compare_files
+from webui.service.variants import Refused, prepare
 
 ASKED = {"model": "demo", "prompt": "a red circle", "frames": 1, "height": 64, "width": 64,
          "steps": 2}  # fmt: skip
@@ -103,6 +105,26 @@ def test_variants_have_one_seed_and_keep_what_they_share() -> None:
     assert [one["seed"] for one in read_variants([{"seed": 5}, {"seed": 5}])] == [5, 5]
 
 
+def test_what_is_left_open_is_the_same_for_all(local: Studio) -> None:
+    """By itself, the model in bf16 would stay on the card, and the one in fp32 be streamed."""
+    variants = [{"precision": "fp32"}, {"precision": "bf16"}, {"offload": "lief"}]
+    data = {"model": "wan2.1-t2v-1.3b", "prompt": "a", "card": "rtx-4090", "variants": variants}
+    alone = [local.plan(local.parse(one)) for one in read_variants(data)[:2]]
+    assert alone[0].settings["offload"] != alone[1].settings["offload"]
+    prepared = prepare(read_variants(data), local.parse, local.plan)
+    *fit, refused = prepared.variants
+    assert isinstance(refused, Refused) and "offload: lief: " in refused.text.en
+    plans = [local.plan(one) for one in fit if isinstance(one, Request)]
+    first, second = [
+        {name: value for name, value in plan.settings.items() if name != "precision"}
+        for plan in plans
+    ]
+    assert len(plans) == 2 and first == second and all(plan.fits for plan in plans)
+    assert "Offload: leaf" in prepared.note.en and prepared.note.zh
+    both = prepare(read_variants({**data, "vram_gib": 0.5}), local.parse, local.plan)
+    assert all(isinstance(one, Refused) for one in both.variants), "and none stops the others"
+
+
 @pytest.mark.parametrize(
     "data",
     [ASKED, [ASKED], [ASKED] * (MOST_RUNS + 1), {"variants": "fp32"}, {"variants": [1, 2]},
@@ -122,13 +144,16 @@ def test_the_command_runs_them_and_puts_them_side_by_side(
 ) -> None:
     monkeypatch.setenv("STUDIO_THREADS", "1")
     file = tmp_path / "compare.yaml"
-    variants = [{"precision": "fp32"}, {"precision": "fp32", "ffn_chunks": 4}]
+    variants = [
+        {"precision": "fp33"}, {"precision": "fp32"}, {"precision": "fp32", "ffn_chunks": 4},
+    ]  # fmt: skip
     file.write_text(json.dumps({**ASKED, "variants": variants}), encoding="utf-8")
     code = main(["compare", str(file), "--home", str(tmp_path / "home"), "--json"])
     (answer,) = json.loads(capsys.readouterr().out)
-    assert code == 0
-    whole, chunked = answer["runs"]
-    assert len({run["receipt"]["request"]["seed"] for run in answer["runs"]}) == 1
+    assert code == 2
+    refused, whole, chunked = answer["runs"]
+    assert refused["receipt"] is None and refused["error"]["field"] == "settings.precision"
+    assert len({run["receipt"]["request"]["seed"] for run in (whole, chunked)}) == 1
     assert (whole["differs"], chunked["differs"]) == ({"ffn_chunks": 1}, {"ffn_chunks": 4})
     assert whole["difference"] is None and whole["receipt"]["measurement"]["seconds"] > 0
     # A lossless means: the same picture, but for a last bit here and there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -67,6 +68,11 @@ def test_advice_is_made_once_for_a_job(hosted: Studio, done: str) -> None:
     advice = hosted.dashboard.advice(job)
     assert advice is not None and hosted.dashboard.advice(job) is advice
     assert advice.reasons or advice.steps
+    before = hosted.config
+    hosted.config = replace(before, memory=replace(before.memory, auto_optimize=False))
+    assert hosted.dashboard.advice(job) is not advice, "another policy, other advice"
+    hosted.config = before
+    assert hosted.dashboard.advice(job) is advice
 
 
 def test_receipts_are_the_visitors_own(hosted: Studio, done: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -66,6 +68,31 @@ def test_the_settings_that_are_shown_first_are_the_defaults(tmp_path: Path) -> N
     for kind, part in ((MemoryPolicy, data["memory"]), (Limits, data["limits"])):
         assert list(part) == [item.name for item in fields(kind)]
     assert {*data, "given_models"} == {item.name for item in fields(StudioConfig)}
+
+
+def test_the_settings_saved_last_are_those_that_act(
+    local: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, take, second = [], local.editor._apply, threading.Event()
+
+    def slowly(config: StudioConfig) -> None:
+        steps.append(config.limits.max_steps)
+        if len(steps) == 1:
+            second.wait(0.5)  # the first save is held up just before it acts
+        take(config)
+        second.set()
+
+    monkeypatch.setattr(local.editor, "_apply", slowly)
+    first = threading.Thread(
+        target=local.editor.save, args=(SETTINGS, "limits: {max_steps: 3}\n", "", LOCAL)
+    )
+    first.start()
+    while not steps:
+        time.sleep(0.01)
+    seen = local.editor.open(SETTINGS, LOCAL).seen
+    local.editor.save(SETTINGS, "limits: {max_steps: 4}\n", seen, LOCAL)
+    first.join()
+    assert local.config.limits.max_steps == 4
 
 
 def test_saved_settings_act_and_the_command_line_stays(local: Studio) -> None:

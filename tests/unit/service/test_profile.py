@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from webui.__main__ import main
-from webui.core.errors import NotAllowed, NotFound
+from webui.core.errors import NotAllowed, NotEnoughDisk, NotFound
 from webui.core.receipt import Receipt
+from webui.hardware.readings import DeviceReading, ProcessReading
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
 from webui.service.analysis import analyse
 from webui.service.profile import Outcome
 from webui.service.profile.overhead import measure_overhead
+from webui.service.profile.results import finished
+from webui.service.profile.surroundings import others_lines, others_on
+from webui.service.profile.switching import model_switches
+from webui.service.profile.warming import warm_up, warm_up_line
 from webui.storage import StudioConfig
-from webui.storage.profiles import EVENTS, RECEIPT, REPORT, TRACE
+from webui.storage.profiles import EVENTS, RECEIPT, REPORT, TRACE, Profiles
 
 MATRIX = """
 - name: traced
@@ -74,6 +80,122 @@ def test_a_row_leaves_its_files_and_a_receipt_in_the_ledger(studio: Studio, done
     assert studio.profiler.profiles.summary(done.name)["rows"] == done.summary["rows"]
 
 
+def test_a_change_of_models_shows_what_was_left(done: Outcome) -> None:
+    first, _, last = done.summary["rows"]
+    one, _, two = done.receipts
+    assert one is not None and two is not None and one.measurement is not None
+    assert done.summary["model_switches"] == []  # one model
+    other = replace(two, request={**two.request, "model": "other"})
+    (switch,) = model_switches(done.summary["rows"], (one, None, other))
+    assert (switch["from_row"], switch["to_row"]) == ("traced", "guide")
+    weights = sum(part["storage_bytes"] for part in first["memory"]["base"])
+    assert switch["before_unload_bytes"] == pytest.approx(weights, rel=0.1)
+    assert switch["after_unload_bytes"] < 0.1 * weights
+    halves = sum(part["storage_bytes"] for part in last["memory"]["base"])
+    assert switch["after_load_bytes"] == pytest.approx(halves, rel=0.1)
+
+
+def test_a_mistake_of_our_own_ends_one_row_only(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profiler = studio.profiler
+    text = "[{name: broken, model: demo}, {name: other, model: demo, settings: {offload: x}}]"
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(profiler, "profile_of", broken)
+    rows = profiler.run(profiler.read(text), "m", text, LOCAL).summary["rows"]
+    assert [row["state"] for row in rows] == ["refused", "refused"]
+    assert "ZeroDivisionError" in rows[0]["error"]["message"]["en"]
+    assert "offload" in rows[1]["error"]["field"]
+
+
+def test_a_file_that_cannot_be_written_fails_no_run(studio: Studio, tmp_path: Path) -> None:
+    profiler = studio.profiler
+    (row,) = profiler.read(
+        "{model: demo, prompt: x, frames: 1, height: 64, width: 64, steps: 2, "
+        "logging: {trace: true, trace_phase: denoise}}"
+    )
+    request = profiler.request_of(row)
+    for name in (TRACE, EVENTS):
+        (tmp_path / name / "taken").mkdir(parents=True)
+    receipt = profiler.run_row(
+        request, profiler.profile_of(row, request, tmp_path), LOCAL, lambda view: None
+    )
+    assert receipt.error is None
+    result = finished(row, receipt, tmp_path)
+    assert result["state"] == "done"
+    assert any(f"no {EVENTS}" in note["en"] for note in result["notes"])
+
+
+def test_each_model_is_warmed_up_once(studio: Studio) -> None:
+    profiler = studio.profiler
+    small = "model: demo, prompt: x, frames: 1, height: 64, width: 64, steps: 3"
+    rows = profiler.read(
+        f"[{{{small}}}, {{{small}}}, {{model: qwen3-4b, prompt: x, random_weights: true}}, "
+        "{model: wan2.1-t2v-1.3b, prompt: x}]"
+    )
+    before = len(studio.runs(LOCAL))
+    views: list[Any] = []
+    warm = warm_up(profiler, rows, LOCAL, views.append, lambda: False)
+    assert [(item["model"], item["state"]) for item in warm] == [
+        ("demo", "done"), ("qwen3-4b", "not possible"), ("wan2.1-t2v-1.3b", "failed")
+    ]  # fmt: skip
+    assert warm[2]["reason"]["en"] and len({view.id for view in views}) == 1
+    assert len(studio.runs(LOCAL)) == before  # thrown away
+    line = warm_up_line({"kind": "cuda", "warm_up": warm})
+    assert "demo: a short run" in line and "wan2.1-t2v-1.3b: failed: " in line
+    assert warm_up(profiler, rows, LOCAL, views.append, lambda: True) == []
+
+
+def test_the_traced_phase_is_the_plans(studio: Studio, tmp_path: Path) -> None:
+    profiler = studio.profiler
+    (row,) = profiler.read(
+        "{model: wan2.1-t2v-1.3b, prompt: x, card: rtx-4090, vram_gib: 12, logging: {trace: true}}"
+    )
+    request = profiler.request_of(row)
+    largest = {
+        name: max(found.estimate.phases, key=lambda phase: phase.allocated_bytes).name
+        for name, found in (("plan", studio.plan(request)), ("all", studio.estimate(request)))
+    }
+    assert largest["plan"] != largest["all"]
+    assert profiler.profile_of(row, request, tmp_path)["trace_phase"] == largest["plan"]
+
+
+def test_other_processes_are_named_on_all_cards() -> None:
+    nothing = dict.fromkeys(("utilisation", "temperature_c", "power_w", "power_limit_w"))
+    cards = [
+        DeviceReading(
+            index=index, name="x", total_bytes=9, used_bytes=5, free_bytes=4, **nothing,
+            processes=(ProcessReading(pid=pid, name="game", used_bytes=2**30),),
+        )
+        for index, pid in ((0, 10), (1, 11))
+    ]  # fmt: skip
+    assert list(others_lines({"processes": others_on(cards, 10)})) == [
+        "also on card 1: game (11), 1.00 GiB"
+    ]
+
+
+def test_profiles_are_bounded_and_the_owner_deletes_them(
+    studio: Studio, tmp_path: Path, done: Outcome
+) -> None:
+    profiles = Profiles(tmp_path, max_bytes=100)
+    folder = profiles.new("one")
+    (folder / "summary.json").write_text('{"rows": []}' + 100 * " ")
+    with pytest.raises(NotEnoughDisk) as refused:
+        profiles.new("two")
+    assert "Delete earlier profiles" in refused.value.hint.en
+    for name in ("..", "", "nothing"):
+        with pytest.raises(NotFound):
+            profiles.delete(name)
+    profiles.delete(folder.name)
+    assert not folder.exists() and profiles.new("two").is_dir()
+    with pytest.raises(NotAllowed):
+        studio.profiler.delete(done.name, PUBLIC)
+    assert done.folder.is_dir()
+
+
 def test_each_components_growth_is_its_storages(done: Outcome) -> None:
     base = done.summary["rows"][0]["memory"]["base"]
     assert {part["name"] for part in base} == {"text_encoder", "transformer", "vae"}
@@ -115,9 +237,8 @@ def test_what_has_no_effect_says_so_and_two_rows_compare(done: Outcome) -> None:
     assert weights["vae"].change_bytes == 0
 
 
-def test_tracing_teaches_no_speed(studio: Studio, done: Outcome) -> None:
-    samples = studio._ledger.speeds("cpu", "demo", "decode")
-    assert len(samples) == 1  # the guide's row
+def test_a_profile_teaches_no_speed(studio: Studio, done: Outcome) -> None:
+    assert not studio._ledger.speeds("cpu", "demo", "decode")
 
 
 def test_recording_is_measured_beside_runs_without_it(studio: Studio) -> None:

@@ -97,6 +97,9 @@ def test_our_own_requests_and_values_to_multiply() -> None:
 def test_rows_of_one_name_have_folders_of_their_own() -> None:
     rows = read_matrix("[{name: Ä/b}, {name: a b}, {name: a-b}]", "m", "cpu")
     assert [row.folder for row in rows] == ["b", "a-b", "a-b-2"]
+    # The profile's own files are written beside the rows' folders.
+    rows = read_matrix("[{name: Summary.json}, {name: matrix.yaml}, {name: report.md}]", "m", "cpu")
+    assert [row.folder for row in rows] == ["summary.json-2", "matrix.yaml-2", "report.md-2"]
 
 
 @pytest.mark.parametrize(

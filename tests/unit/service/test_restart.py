@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.unit.service.following import ask, wait_for
-from webui.core.errors import Cancelled, NotEnoughDisk, WorkerLost
+from webui.core.errors import Cancelled, NotEnoughDisk, OutOfMemory, WorkerLost
 from webui.core.job import JobState
-from webui.core.receipt import Measurement, PhaseMeasurement, Receipt
+from webui.core.receipt import Measurement, PhaseMeasurement, Receipt, Shortage
 from webui.core.text import Text
 from webui.service import Access, Studio, flow
 from webui.service.access import LOCAL
@@ -123,12 +123,12 @@ class Answers:
         return self.event
 
 
-def run_with(place: Place, worker: Answers, job_id: str = "job1") -> Receipt:
+def run_with(place: Place, worker: Answers, job_id: str = "job1", retries: int = 0) -> Receipt:
     studio = place.studio(resume=False)
     request = ask(studio, seed=1)
     studio.close()
     job = place.record(job_id, request.to_json(), JobState.RUNNING)
-    parts = flow.Studio(place.planner, place.ledger, place.outputs)
+    parts = flow.Studio(place.planner, place.ledger, place.outputs, retries=lambda: retries)
     return flow.run_job(
         parts, job, request, lambda _: worker, {"kind": "embedded"}, lambda *_: None, lambda _: None
     )
@@ -173,6 +173,37 @@ def test_the_flow_records_every_end(place: Place, event: Any, state: JobState) -
     assert record.state is state and record.error is not None
     assert receipt.error == record.error.to_json()
     assert not place.ledger.speeds("cpu", "demo", "denoise")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (NotEnoughDisk(Text("The disk is full.", "磁盘已满。")), "The disk is full."),
+        (ZeroDivisionError("a bug"), "ZeroDivisionError"),
+    ],
+)
+def test_an_error_while_planning_again_loses_no_attempt(
+    place: Place, monkeypatch: pytest.MonkeyPatch, raised: Exception, told: str
+) -> None:
+    def broken(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(flow, "plan_again", broken)
+    shortage = Shortage(
+        phase="decode", in_use_bytes=9, reserved_bytes=0, wanted_bytes=1, limit_bytes=None
+    )
+    event = {
+        "event": "failed",
+        "error": OutOfMemory(Text("It ran out.", "内存不足。")).to_json(),
+        "shortage": shortage.to_json(),
+        "measurement": measured().to_json(),
+    }
+    receipt = run_with(place, Answers(event), retries=1)
+    record = place.ledger.get("job1")
+    assert record.state is JobState.FAILED and record.receipt == receipt
+    assert record.error is not None and told in record.error.message.en
+    assert receipt.measurement == measured()
+    assert [attempt.shortage for attempt in receipt.attempts] == [shortage]
 
 
 def test_a_full_disk_at_the_end_is_in_the_receipt(

@@ -22,7 +22,7 @@ def run(number: int, found_mib: int = 0, left_mib: int = 100, **changes: Any) ->
     measured = replace(
         done.measurement, found_bytes=found_mib * MIB, left_bytes=left_mib * MIB, load_seconds=1.0
     )
-    parts = {"request": number % 2, "worker_pid": 7} | changes
+    parts: dict[str, Any] = {"request": number % 2, "worker_pid": 7} | changes
     return SoakRun(receipt=replace(done, measurement=measured), **parts)
 
 
@@ -34,6 +34,10 @@ def test_the_verdict() -> None:
     assert judge([*clean, run(6, found_mib=16)]).clean
     assert not judge([*clean, run(6, left_mib=117)]).clean
     assert not judge([*clean, run(6, worker_pid=8)]).clean
+    # Without the model it counts against the first of all runs, whatever the request.
+    dropped = [replace(one, unloaded_bytes=5 * MIB) for one in clean]
+    assert judge(dropped).clean and "unloaded within 0 B of the first run" in soak_table(dropped)
+    assert not judge([*dropped, run(6, unloaded_bytes=22 * MIB)]).clean
     error = {"type": "OutOfMemory", "message": {"en": "It ran out.", "zh": "内存不足。"}}
     failed = replace(clean[0], receipt=replace(clean[0].receipt, error=error))
     assert not judge([*clean, failed]).clean and "FAILED: It ran out." in soak_table([failed])
@@ -49,11 +53,19 @@ def test_models_in_turn_leave_nothing_behind(
     small = {"model": "demo", "prompt": "a", "frames": 1, "height": 64, "width": 64, "steps": 1,
              "card": "cpu", "vram_gib": 0.25}  # fmt: skip
     file = tmp_path / "turns.yaml"
-    turns = [small, {**small, "settings": {"precision": "bf16"}}]
+    turns = [
+        small, {**small, "frmes": 1}, {**small, "frames": 81, "height": 512, "width": 512},
+        {**small, "settings": {"precision": "bf16"}},
+    ]  # fmt: skip
     file.write_text(json.dumps(turns), encoding="utf-8")
-    code = main(["soak", str(file), "--times", "3", "--home", str(tmp_path / "home"), "--json"])
+    code = main(["soak", str(file), "--times", "5", "--home", str(tmp_path / "home"), "--json"])
     answers = json.loads(capsys.readouterr().out)
-    assert code == 0 and len(answers) == 3
+    # What is wrong, and what cannot fit, is told, and the others run.
+    assert code == 2 and len(answers) == 5
+    said = [answer["error"]["field"] for answer in answers if "id" not in answer]
+    assert said == ["frmes", ""]
+    answers = [answer for answer in answers if "id" in answer]
+    assert len(answers) == 3
     assert len({answer["worker_pid"] for answer in answers}) == 1
     receipts = [Receipt.from_json(answer) for answer in answers]
     measured = [one.measurement for one in receipts if one.measurement]
@@ -61,3 +73,4 @@ def test_models_in_turn_leave_nothing_behind(
     assert all(one.load_seconds > 0 and one.found_bytes < 1 * MIB for one in measured)
     assert measured[0].left_bytes > 1.3 * measured[1].left_bytes > 10 * MIB
     assert measured[2].left_bytes == measured[0].left_bytes
+    assert all(answer["unloaded_bytes"] < 1 * MIB for answer in answers)

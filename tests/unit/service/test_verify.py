@@ -43,6 +43,6 @@ def test_rows_say_what_was_run() -> None:
     }
     table = accuracy_table([receipt(clip, "decode"), receipt(training, "backward")])
     rows = table.splitlines()
-    assert rows[1].startswith("demo 17x128x96") and "decode" in rows[1]
+    assert rows[1].startswith("demo 96x128x17") and "decode" in rows[1]
     assert rows[2].startswith("qwen2.5-vl-3b 2x4x1024 336px r16") and "16G" in rows[2]
     assert "+0.00%" in rows[2] and "allocated: 2 phases, mean 0.00%" in table

@@ -44,6 +44,14 @@ def test_the_later_of_two_editors_sees_a_conflict(document):
     assert "frames: 5\n" in [document.version(each.id) for each in document.versions()]
 
 
+def test_a_preset_may_be_called_lock(tmp_path):
+    document = Document(tmp_path / "lock.yaml")
+    saved = document.save("frames: 1", "")
+    saved = document.save("frames: 5", saved.seen)
+    document.delete(saved.seen)
+    assert [version.size_bytes for version in document.versions()] == [10, 10]
+
+
 def test_a_new_name_that_is_taken_and_a_file_that_is_gone_are_conflicts(document):
     saved = document.save("frames: 1", "")
     with pytest.raises(Conflict, match="there already"):

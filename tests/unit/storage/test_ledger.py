@@ -68,12 +68,15 @@ def test_a_restart_finds_what_was_left(path):
     for name in ("a", "b", "c"):
         record(first, name)
     first.set_state("a", JobState.RUNNING)
+    first.record("row", "local", {"model": "demo"}, None, "f-row", profiled=True)
     del first  # no close: the app was killed
     second = Ledger(path)
     found = second.recover()
     assert [job.id for job in found.queued] == ["b", "c"]
-    assert [(job.id, job.state) for job in found.interrupted] == [("a", JobState.INTERRUPTED)]
+    ended = JobState.INTERRUPTED
+    assert [(job.id, job.state) for job in found.interrupted] == [("a", ended), ("row", ended)]
     assert "ended" in found.interrupted[0].error.message.en
+    assert "profile" in found.interrupted[1].error.message.en, "an ordinary job it never was"
     assert second.recover().interrupted == ()
     second.close()
 

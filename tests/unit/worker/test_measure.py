@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
+from tests.stand_in_driver import StandInCard, stand_in_driver
 from webui.pipelines.placement import Placement
 from webui.worker import device
 from webui.worker.device import CudaDevice, Device, open_device, read_versions
@@ -137,6 +140,20 @@ def test_the_most_that_other_programs_held_is_kept():
         meter.begin(name)
     meter.end()
     assert meter.measurement(0.0).others_bytes == 7
+
+
+def test_what_the_driver_keeps_for_itself_is_no_other_programs():
+    """And the library is opened once, however often it is asked."""
+    mine = StandInCard(0, used_bytes=3 * MIB, processes=((os.getpid(), 2 * MIB),))
+    device._nvml.cache_clear()
+    try:
+        with stand_in_driver(mine) as driver:
+            card = object.__new__(CudaDevice)
+            card._handle = mine
+            assert [card.others_bytes() for _ in range(3)] == [MIB] * 3
+            assert driver.opened == 1
+    finally:
+        device._nvml.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from torch import nn
 
 from webui.pipelines.placement import Placement, watched
+from webui.service.analysis.events import read_events
 from webui.worker import recording
 from webui.worker.device import Device
 from webui.worker.measure import CpuCounter, Meter
 from webui.worker.recording import FILE, Recorder, stages
-from webui.worker.traces import fitted
+from webui.worker.traces import SNAPSHOT, TRACE, Snapshots, Tracer, fitted
 
 SIDE = 256
 WEIGHTS = SIDE * SIDE * 4
@@ -157,14 +159,64 @@ def test_what_comes_and_goes_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_loading_is_not_held_against_the_job_before(tmp_path: Path) -> None:
+    device = Device()
+    device.cap(WEIGHTS)
+    recorder = Recorder(device)
+    try:
+        place(recorder, model=lambda: Model(2))
+    finally:
+        (component,) = written(recorder, tmp_path)["components"]
+    assert component["increment_bytes"] == 2 * WEIGHTS
+
+
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MAX_EVENTS", 5)
     recorder = Recorder(Device())
     for number in range(20):
         recorder.phase_comes(f"phase-{number}")
         recorder.phase_begins()
+        recorder.step(1, 1)
+        recorder.phase_ends()
     data = written(recorder, tmp_path)
-    assert len(data["events"]) == 5 and data["dropped_events"] == 17
+    kinds = [event["kind"] for event in data["events"]]
+    # What grows with the steps is dropped; the sums of phases need the others.
+    assert kinds.count("phase") == kinds.count("phase_end") == 20 and kinds[-1] == "end"
+    assert kinds.count("step") == 1 and data["dropped_events"] == 19
+    found = read_events(tmp_path / FILE)
+    assert len(found.phases) == 20 and any("19 events" in note.en for note in found.notes)
+
+
+def test_a_trace_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / TRACE).mkdir()  # nothing can be written there
+    tracer = Tracer(tmp_path, cuda=False, phase="encode")
+    tracer.phase_begins("encode", None)
+    torch.zeros(8) + 1
+    tracer.phase_ends()
+    tracer.finish()
+    assert [note.en.partition(" was")[0] for note in tracer.notes] == [TRACE]
+
+
+def test_a_snapshot_that_cannot_be_written_leaves_no_recording_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    state: list[Any] = []
+    memory = torch.cuda.memory
+    monkeypatch.setattr(memory, "_record_memory_history", lambda **given: state.append(given))
+    monkeypatch.setattr(memory, "_dump_snapshot", full)
+    snapshots = Snapshots(tmp_path, lambda: 1)
+    snapshots.phase_begins()
+    snapshots.phase_ends()
+    snapshots.finish(out_of_memory=True)
+    assert state[0]["enabled"] == "all" and state[-1] == {"enabled": None}
+    assert [note.en for note in snapshots.notes] == [
+        f"{SNAPSHOT} was not written: No space left on device."
+    ]
+    assert not (tmp_path / SNAPSHOT).exists()
 
 
 def test_blocks_are_those_of_the_outermost_lists() -> None:

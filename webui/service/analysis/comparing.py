@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
 from webui.service.analysis.events import MemoryProfile
@@ -96,15 +97,16 @@ def _summary(
             f"{second} 的峰值比 {first} 高 {size}（{share:+.1%}）",
         )
     took, takes = format_seconds(two.seconds), format_seconds(one.seconds)
+    took_zh, takes_zh = format_seconds(two.seconds, "zh"), format_seconds(one.seconds, "zh")
     most = max(phases, key=lambda part: abs(part.change_bytes), default=None)
     where, where_zh = "", ""
     if most is not None and most.change_bytes:
-        moved = format_bytes(most.change_bytes)
-        where = f"; the largest change is in {most.name} ({moved})"
-        where_zh = f"；变化最大的是 {most.name}（{moved}）"
+        moved, phase = format_bytes(most.change_bytes), title_of(most.name)
+        where = f"; the largest change is in {phase.en} ({moved})"
+        where_zh = f"；变化最大的是 {phase.zh}（{moved}）"
     return Text(
         f"{words.en}{where}. It took {took}, loading included; {first} took {takes}.",
-        f"{words.zh}{where_zh}。含加载用时 {took}，{first} 用时 {takes}。",
+        f"{words.zh}{where_zh}。含加载用时 {took_zh}，{first} 用时 {takes_zh}。",
     )
 
 

@@ -15,7 +15,7 @@ The file's schema, version 1 (the worker writes it, webui/worker/recording.py):
                         component: increment_bytes, mode; enter, leave: change_bytes;
                         forward, block: before_bytes, peak_bytes, seconds; phase_end: peak_bytes;
                         also start, loaded, phase, step, end
-    dropped_events      events beyond the most that are kept
+    dropped_events      forward, block and step events beyond the most that are kept
 """
 
 from __future__ import annotations
@@ -130,6 +130,8 @@ class MemoryProfile:
     """Bytes of components that stood on the device at the peak."""
     seconds: float
     notes: tuple[Text, ...]
+    loaded_bytes: int | None = None
+    """Allocated when all components had been loaded."""
 
     @property
     def other_at_peak_bytes(self) -> int:
@@ -159,6 +161,7 @@ class MemoryProfile:
                 "other_bytes": self.other_at_peak_bytes,
             },
             "seconds": self.seconds,
+            "loaded_bytes": self.loaded_bytes,
             "notes": [note.to_json() for note in self.notes],
         }
 
@@ -217,6 +220,9 @@ def summed(data: Mapping[str, Any]) -> MemoryProfile:
         weights_at_peak=_weights_at(data["components"], switches, events, float(peak["t_s"])),
         seconds=float(events[-1]["t_s"]) if events else 0.0,
         notes=tuple(_notes(data)),
+        loaded_bytes=next(
+            (int(event["allocated_bytes"]) for event in events if event["kind"] == "loaded"), None
+        ),
     )
 
 
@@ -226,6 +232,15 @@ def _notes(data: Mapping[str, Any]) -> Iterable[Text]:
         yield Text.from_json(data["about"])
     for note in data.get("notes", ()):
         yield Text.from_json(note)
+    dropped = int(data.get("dropped_events", 0))
+    if dropped:
+        yield Text(
+            f"{dropped:,} events of forward passes were dropped, the last ones: activation memory "
+            "by stage is that of the first steps. Peaks and phases are whole; a larger "
+            "log_interval records fewer.",
+            f"前向传播事件过多，丢弃了最后的 {dropped:,} 条：各阶段激活显存只反映最初的步骤。"
+            "峰值与阶段不受影响；增大 log_interval 可减少记录。",
+        )
 
 
 def _bases(components: Iterable[Mapping[str, Any]]) -> Iterable[Base]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import BadInput
+from webui.core.errors import BadInput, StudioError
 from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.core.units import format_bytes
@@ -58,20 +59,36 @@ class Analysis:
         }
 
 
-def analyse(path: Path, against: Path | None = None) -> Analysis:
+def read_peak(path: Path) -> Peak:
+    """The peak of a trace or a snapshot.
+
+    Raises:
+        BadInput: it is neither, or cannot be read.
+    """
+    if path.suffix in (".pickle", ".pkl"):
+        return read_snapshot(path)
+    if is_trace(path):
+        return read_trace(path)
+    raise wrong_file(path, "it is none of a profile's files", "不是性能分析的文件")
+
+
+def analyse(
+    path: Path, against: Path | None = None, read: Callable[[Path], Peak] = read_peak
+) -> Analysis:
     """Analyses a row's folder, or one of its files.
 
     Args:
         path: the folder of a row, `memory_events.json`, a trace or a snapshot.
         against: another one, to compare with.
+        read: reads traces and snapshots; `peak_apart` in an app that has others to answer.
 
     Raises:
         BadInput: there is nothing to analyse, or a file cannot be read.
     """
-    found = _one(path)
+    found = _one(path, read)
     if against is None:
         return found
-    other = _one(against)
+    other = _one(against, read)
     if found.memory is None or other.memory is None:
         which = path if found.memory is None else against
         raise wrong_file(
@@ -88,17 +105,13 @@ def analyse(path: Path, against: Path | None = None) -> Analysis:
     )
 
 
-def _one(path: Path) -> Analysis:
+def _one(path: Path, read: Callable[[Path], Peak]) -> Analysis:
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, read)
     if path.name == EVENTS:
         memory = read_events(path)
         return Analysis(name=path.parent.name, memory=memory, bottleneck=bottleneck(memory))
-    if path.suffix in (".pickle", ".pkl"):
-        return _file(path, read_snapshot(path))
-    if is_trace(path):
-        return _file(path, read_trace(path))
-    raise wrong_file(path, "it is none of a profile's files", "不是性能分析的文件")
+    return _file(path, read(path))
 
 
 def _file(path: Path, peak: Peak) -> Analysis:
@@ -115,7 +128,7 @@ def _file(path: Path, peak: Peak) -> Analysis:
     return Analysis(name=path.name, peak=peak, bottleneck=words)
 
 
-def _folder(folder: Path) -> Analysis:
+def _folder(folder: Path, read: Callable[[Path], Peak]) -> Analysis:
     if not (folder / EVENTS).is_file():
         rows = [path.parent.name for path in sorted(folder.glob(f"*/{EVENTS}"))]
         if rows:
@@ -133,11 +146,11 @@ def _folder(folder: Path) -> Analysis:
         raise wrong_file(folder, "it has no memory_events.json", "其中没有 memory_events.json")
     memory = read_events(folder / EVENTS)
     peak, problems = None, []
-    for name, read in ((SNAPSHOT, read_snapshot), (TRACE, read_trace)):
+    for name in (SNAPSHOT, TRACE):
         if peak is None and (folder / name).is_file():
             try:
                 peak = read(folder / name)
-            except BadInput as error:  # the events are worth showing all the same
+            except StudioError as error:  # the events are worth showing all the same
                 problems.append(error.message)
     return Analysis(
         name=folder.name,

@@ -1,7 +1,8 @@
 """A trace of `torch.profiler`: the live storages at its peak, with the code lines.
 
 The file is read as a stream, twice: once for the memory events, once for the functions around
-those that are alive at the peak. What is kept does not grow with the file.
+those that are alive at the peak. What is kept is bounded: some 100 bytes for each of at most
+`MAX_MEMORY_EVENTS` memory events, and the lines of at most `MAX_LIVE` storages.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +24,11 @@ MAX_BYTES = 1024 * MIB
 """Of the text, unpacked."""
 MAX_LIVE = 4000
 """Storages at the peak that are looked up, the largest; the others are summed."""
+MAX_MEMORY_EVENTS = 1_000_000
 _CHUNK = 1 << 20
 _MAX_EVENT = 1 << 22
 _CUDA = 1
+_ADDRESS = (1 << 63) - 1
 _UNKNOWN = "?"
 
 
@@ -43,6 +47,13 @@ def read_trace(path: Path) -> Peak:
     for event in _events(path):
         if event.get("name") == "[memory]":
             memory.add(event)
+            if memory.count > MAX_MEMORY_EVENTS:
+                raise wrong_file(
+                    path,
+                    f"it has more than {MAX_MEMORY_EVENTS:,} memory events; trace fewer steps "
+                    "(logging.active)",
+                    f"内存事件超过 {MAX_MEMORY_EVENTS:,} 条；请减少跟踪的步数（logging.active）",
+                )
     peak = memory.peak()
     if peak is None:
         raise wrong_file(
@@ -72,38 +83,48 @@ class _MemoryEvents:
     """The allocations of the trace, on the card where there are any, else on the host."""
 
     def __init__(self) -> None:
-        self._found: dict[int, list[tuple[float, int, int, int, int]]] = {}
+        self.count = 0
+        self._found = {kind: (array("d"), array("q")) for kind in (0, _CUDA)}
+        """By kind of device: times, and of each thread, address, bytes, total."""
 
     def add(self, event: dict[str, Any]) -> None:
         try:
             args = event["args"]
-            entry = (
-                float(event["ts"]),
-                int(event["tid"]),
-                int(args["Addr"]),
-                int(args["Bytes"]),
-                int(args.get("Total Allocated", 0)),
+            when = float(event["ts"])
+            values = array(
+                "q",
+                (
+                    int(event["tid"]),
+                    int(args["Addr"]) & _ADDRESS,
+                    int(args["Bytes"]),
+                    int(args.get("Total Allocated", 0)),
+                ),
             )
-            device = int(args.get("Device Type", 0))
-        except (KeyError, TypeError, ValueError):
+            times, others = self._found[int(args.get("Device Type", 0))]
+        except (KeyError, TypeError, ValueError, OverflowError):
             return
-        self._found.setdefault(device, []).append(entry)
+        times.append(when)
+        others.extend(values)
+        self.count += 1
 
     def peak(self) -> tuple[int, float, list[tuple[float, int, int]]] | None:
         """Total bytes, seconds from the first event, and what lives: time, thread, bytes."""
-        events = self._found.get(_CUDA) or self._found.get(0)
-        if not events:
+        times, others = self._found[_CUDA] if self._found[_CUDA][0] else self._found[0]
+        if not times:
             return None
-        events.sort()
-        top = max(range(len(events)), key=lambda index: events[index][4])
+        order = sorted(range(len(times)), key=times.__getitem__)
+        top = max(order, key=lambda index: others[4 * index + 3])
         live: dict[int, tuple[float, int, int]] = {}
-        for when, thread, address, size, _ in events[: top + 1]:
+        for index in order:
+            thread, address, size, _ = others[4 * index : 4 * index + 4]
             if size > 0:
-                live[address] = (when, thread, size)
+                live[address] = (times[index], thread, size)
             else:
                 live.pop(address, None)
-        seconds = (events[top][0] - events[0][0]) / 1e6
-        return events[top][4], seconds, list(live.values())
+            if index == top:
+                break
+        seconds = (times[top] - times[order[0]]) / 1e6
+        return others[4 * top + 3], seconds, list(live.values())
 
 
 class _Lines:

@@ -28,7 +28,7 @@ ON_STAYING = Text("holds if the whole model stayed on the card", "整个模型�
 ON_SAVING = Text("only with settings that save memory", "需用省显存的设置")
 RUNS_SAVING = Text("with settings that save memory it runs", "用省显存的设置可以运行")
 ON_ONE = Text("one at a time", "一次一个")
-_BASIS = {True: Text("measured", "实测"), False: Text("estimated", "估算")}
+_BASIS = {True: Text("measured", "实测"), False: Text("estimated", "预计")}
 
 
 def joined(*parts: Text) -> Text:
@@ -61,7 +61,10 @@ def speed_left(before: float, after: float) -> Text:
 
 def seconds_span(seconds: Sequence[float]) -> Text:
     low, high = format_seconds(min(seconds)), format_seconds(max(seconds))
-    return _same(low) if low == high else Text(f"{low} to {high}", f"{low} 至 {high}")
+    low_zh, high_zh = format_seconds(min(seconds), "zh"), format_seconds(max(seconds), "zh")
+    if low == high:
+        return Text(low, low_zh)
+    return Text(f"{low} to {high}", f"{low_zh} 至 {high_zh}")
 
 
 def values(have: Mapping[str, Any]) -> Text:
@@ -110,7 +113,8 @@ def from_to_seconds(
     each, each_zh = (" a sample", "每个样本") if of_sample else ("", "")
     return Text(
         f"On {title} from {first} to {last}{each}: {percent}, {speed} times the speed ({how.en}).",
-        f"{title} 上{each_zh}由 {first} 到 {last}：{percent}，速度为 {speed} 倍（{how.zh}）。",
+        f"{title} 上{each_zh}由 {_seconds(before, 'zh')} 到 {_seconds(after, 'zh')}：{percent}，"
+        f"速度为 {speed} 倍（{how.zh}）。",
     )
 
 
@@ -119,7 +123,7 @@ def span(seconds: Sequence[float], cards: Sequence[str]) -> Text:
     titles = [find_card(card).title for card in cards]
     return Text(
         f"As planned for {' and '.join(titles)}: {shown.en} (estimated).",
-        f"按 {'、'.join(titles)} 规划：{shown.zh}（估算）。",
+        f"按 {'、'.join(titles)} 规划：{shown.zh}（预计）。",
     )
 
 
@@ -151,7 +155,7 @@ def whole_against(size_bytes: float, limit_bytes: float) -> Text:
     size, limit = format_bytes(size_bytes), format_bytes(limit_bytes)
     return Text(
         f"Loaded whole it takes {size} of the card's {limit} (estimated).",
-        f"整个载入需 {size}，显卡有 {limit}（估算）。",
+        f"整个载入需 {size}，显卡有 {limit}（预计）。",
     )
 
 
@@ -207,9 +211,11 @@ def _percent(before: float, after: float) -> str:
     return f"{shown.replace('-0.0', '+0.0')} %"
 
 
-def _seconds(seconds: float) -> str:
+def _seconds(seconds: float, language: str = "en") -> str:
     """As `format_seconds`, finer where a sample takes less than a second."""
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else format_seconds(seconds)
+    if seconds >= 1:
+        return format_seconds(seconds, language)
+    return f"{1000 * seconds:.0f} {'毫秒' if language == 'zh' else 'ms'}"
 
 
 def _shown(value: Any) -> str:

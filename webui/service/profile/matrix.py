@@ -21,7 +21,7 @@ from webui.core.errors import BadInput, StudioError
 from webui.core.fields import shown
 from webui.core.text import Text
 from webui.service.profile.rows import Row, read_row
-from webui.storage.profiles import folder_name
+from webui.storage.profiles import PROFILE_FILES, folder_name
 from webui.storage.yaml_text import read_yaml
 
 MAX_ROWS = 64
@@ -57,7 +57,8 @@ def read_matrix(text: str, name: str, kind: str) -> list[Row]:
             ),
             Text(f"Use at most {MAX_ROWS}.", f"请不超过 {MAX_ROWS} 行。"),
         )
-    rows, taken = [], set[str]()
+    # A folder of that name would stand where the profile's own files go.
+    rows, taken = [], set[str](PROFILE_FILES)
     for number, item in enumerate(raw, 1):
         row = _read(item, number, kind)
         folder, count = row.folder, 1

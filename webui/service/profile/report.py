@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from webui.core.units import format_bytes, format_seconds
+from webui.service.profile.surroundings import others_lines
+from webui.service.profile.warming import warm_up_line
 
 HEADS = ("row", "state", "base", "activation", "peak", "estimated", "error", "fragmentation",
          "seconds", "held in")  # fmt: skip
@@ -71,18 +73,14 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     around = summary["environment"]
     yield f"- started: {summary['created']}"
     yield f"- card: {around['card']}, {format_bytes(around['card_bytes'])}"
-    for process in around["processes"]:
-        used = f", {format_bytes(process['used_bytes'])}" if process.get("used_bytes") else ""
-        yield f"- also on the card: {process['name'] or '?'} ({process['pid']}){used}"
-    if not around["processes"]:
-        yield "- no other process was on the card"
-    warm = "with a short run that was thrown away" if around["warmed_up"] else "not needed"
-    yield f"- warm-up: {warm}"
+    yield from (f"- {line}" for line in others_lines(around))
+    yield f"- warm-up: {warm_up_line(around)}"
     versions = ", ".join(f"{name} {value}" for name, value in around["versions"].items() if value)
     yield f"- versions: {versions}"
     yield ""
     yield table(summary["rows"])
     yield ""
+    yield from _switches(summary.get("model_switches") or ())
     for result in summary["rows"]:
         yield f"## {result['row']}"
         yield ""
@@ -96,6 +94,20 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         for name in result["files"]:
             yield f"- [{name}]({result['folder']}/{name})"
         yield ""
+
+
+def _switches(switches: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    rows = [
+        f"| {item['from_row']} → {item['to_row']} | {item['from_model']} → {item['to_model']} | "
+        f"{format_bytes(item['before_unload_bytes'])} | "
+        f"{format_bytes(item['after_unload_bytes'])} | {_size(item['after_load_bytes'] or 0)} |"
+        for item in switches
+    ]
+    if rows:
+        yield from ("### Allocated across changes of the model", "")
+        yield "| rows | models | before unloading | after unloading | after loading the next |"
+        yield "|---|---|---|---|---|"
+        yield from (*rows, "")
 
 
 def _size(count_bytes: int) -> str:

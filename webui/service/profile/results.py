@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from webui.catalogue import find_model
-from webui.core.errors import BadInput, Cancelled, StudioError
+from webui.core.errors import BadInput, Cancelled, RunFailed, StudioError
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
 from webui.service.analysis import Analysis, analyse
+from webui.service.analysis.apart import peak_apart
 from webui.service.analysis.text import analysis_text
 from webui.service.profile.architecture import architecture, architecture_lines
 from webui.service.profile.rows import Row
 from webui.storage.profiles import EVENTS, RECEIPT, REPORT, ROW_FILES, write_json, write_text
 
 Result = dict[str, Any]
+_NO_EVENTS = Text(
+    f"There is no {EVENTS}: the disk is full, or the worker ended before it was written.",
+    f"没有 {EVENTS}：磁盘已满，或工作进程在写入之前结束。",
+)
 _FIGURES = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes", "seconds")
 
 
@@ -25,6 +31,25 @@ def refused(row: Row, error: StudioError) -> Result:
     """The result of a row that did not run."""
     state = "cancelled" if isinstance(error, Cancelled) else "refused"
     return {**_head(row), "state": state, "error": error.to_json(), "files": []}
+
+
+def told(error: Exception) -> StudioError:
+    """One sentence about whatever ended a row; the others go on."""
+    if isinstance(error, StudioError):
+        return error
+    traceback.print_exception(error)
+    return own_failure(error)
+
+
+def own_failure(error: Exception) -> StudioError:
+    """What users are told of a mistake of the studio's own."""
+    return RunFailed(
+        Text(
+            f"The studio itself failed: {type(error).__name__}.",
+            f"工作室自身出错：{type(error).__name__}。",
+        ),
+        Text("Its log has the details.", "详细信息见日志。"),
+    )
 
 
 def finished(row: Row, receipt: Receipt, folder: Path) -> Result:
@@ -39,7 +64,7 @@ def finished(row: Row, receipt: Receipt, folder: Path) -> Result:
         NotEnoughDisk: the disk is full.
     """
     write_json(folder / RECEIPT, receipt.to_json())
-    found, problems = _analysed(folder)
+    found, problems = _analysed(folder, row.options.memory)
     planned = receipt.plan
     measured = receipt.measurement
     error = receipt.error
@@ -86,11 +111,11 @@ def _head(row: Row) -> Result:
     }
 
 
-def _analysed(folder: Path) -> tuple[Analysis | None, tuple[Text, ...]]:
+def _analysed(folder: Path, recorded: bool) -> tuple[Analysis | None, tuple[Text, ...]]:
     if not (folder / EVENTS).is_file():
-        return None, ()
+        return None, (_NO_EVENTS,) if recorded else ()
     try:
-        found = analyse(folder)
+        found = analyse(folder, read=peak_apart)
     except BadInput as error:
         return None, (error.message,)
     return found, found.problems

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,20 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import webui
-from webui.core.clip import ClipRequest
-from webui.core.errors import BadInput, Cancelled, NotAllowed, RunFailed, StudioError
+from webui.core.errors import BadInput, Cancelled, NotAllowed, StudioError
 from webui.core.job import JobView
 from webui.core.parse import PATH_KEYS
 from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.core.text import Text
-from webui.hardware import read_devices
-from webui.hardware.nvml import driver_version
 from webui.service.profile.matrix import read_matrix
 from webui.service.profile.report import report
-from webui.service.profile.results import Result, finished, refused
+from webui.service.profile.results import Result, finished, own_failure, refused, told
 from webui.service.profile.rows import Row
+from webui.service.profile.surroundings import surroundings
+from webui.service.profile.switching import model_switches
+from webui.service.profile.warming import warm_up
 from webui.storage.profiles import MATRIX, REPORT, SUMMARY, Profiles, write_json, write_text
 
 if TYPE_CHECKING:
@@ -42,15 +41,19 @@ class ProfileRun:
     name: str
     """Of its folder."""
     folder: Path
+    profiles: Profiles
+    """Where its folder is."""
     rows: Sequence[Row]
     environment: dict[str, Any]
+    """Known before the first row, with the other processes on the cards."""
     created: str
     """UTC, ISO 8601."""
     results: list[Result] = field(default_factory=list)
     receipts: list[Receipt | None] = field(default_factory=list)
     """Beside each result; None for what did not run."""
     view: JobView | None = None
-    """The running row's job."""
+    """The running row's job, or that of a warm-up."""
+    warming: bool = False
     stopping: bool = False
     ended: bool = False
     error: StudioError | None = None
@@ -65,6 +68,7 @@ class ProfileRun:
             "created": self.created,
             "environment": self.environment,
             "rows": self.results,
+            "model_switches": [],
         }
 
     @property
@@ -197,9 +201,16 @@ class Profiler:
         return request.with_changes(settings={**settings, **request.settings})
 
     def profile_of(self, row: Row, request: Request, folder: Path) -> dict[str, Any]:
-        """What the worker is told to record of a row."""
-        phases = self._studio.estimate(request).estimate.phases
-        largest = max(phases, key=lambda phase: phase.allocated_bytes)
+        """What the worker is told to record of a row.
+
+        The phase to trace is, unless the row names one, that which takes the most under the
+        settings that will run: the plan's, or those of a configuration.
+        """
+        if not row.options.trace or row.options.trace_phase:
+            return row.options.to_job(folder, "")
+        studio = self._studio
+        plan = studio.estimate(request) if row.as_written else studio.plan(request)
+        largest = max(plan.estimate.phases, key=lambda phase: phase.allocated_bytes)
         return row.options.to_job(folder, largest.name)
 
     def run_row(
@@ -214,13 +225,44 @@ class Profiler:
         Raises:
             StudioError: it was refused before it ran, or its record is gone.
         """
+        return self.run_timed(request, profile, visitor, on_view)[0]
+
+    def run_timed(
+        self,
+        request: Request,
+        profile: Mapping[str, Any],
+        visitor: str,
+        on_view: Callable[[JobView], None],
+    ) -> tuple[Receipt, float]:
+        """`run_row`, with the seconds from the queue to the end of the job."""
         job_id = self._studio.submit(request, visitor, profile)
+        started = time.perf_counter()
         view = None
         for view in self._studio.watch(job_id, visitor, WATCH_S):
             on_view(view)
         if view is None or view.receipt is None:
             raise (view.error if view else None) or Cancelled()
-        return view.receipt
+        return view.receipt, time.perf_counter() - started
+
+    def forget(self, run_id: str, visitor: str) -> None:
+        """Removes a run that was made to be thrown away."""
+        self._studio.delete(run_id, visitor)
+
+    def delete(self, name: str, visitor: str) -> None:
+        """Deletes a profile with all of its files; the runs of its rows stay.
+
+        Raises:
+            NotAllowed: not the owner, or it is the one that runs.
+            NotFound: there is none.
+        """
+        self._check_owner(visitor)
+        run = self._current
+        if run is not None and not run.ended and run.name == name:
+            raise NotAllowed(
+                Text("This profile is still running.", "该性能分析仍在运行。"),
+                Text("Cancel it first.", "请先取消。"),
+            )
+        self.profiles.delete(name)
 
     def _new(self, rows: Sequence[Row], name: str, text: str, profiles: Profiles) -> ProfileRun:
         folder = profiles.new(name)
@@ -228,8 +270,9 @@ class Profiler:
         run = ProfileRun(
             name=folder.name,
             folder=folder,
+            profiles=profiles,
             rows=rows,
-            environment=self._environment(),
+            environment=surroundings(self._studio),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         # Before anybody can ask for it.
@@ -243,19 +286,18 @@ class Profiler:
             run.error = error
         except Exception as error:
             traceback.print_exc()
-            run.error = RunFailed(
-                Text(
-                    f"The studio itself failed: {type(error).__name__}.",
-                    f"工作室自身出错：{type(error).__name__}。",
-                ),
-                Text("Its log has the details.", "详细信息见日志。"),
-            )
+            run.error = own_failure(error)
         finally:
             run.ended = True
 
     def _run(self, run: ProfileRun, visitor: str, on_change: OnChange) -> dict[str, Any]:
         summary, around = run.summary(), run.environment
-        around["warmed_up"] = self._warm_up(run, visitor)
+        on_change(run)
+        if around["kind"] == "cuda":
+            on_view = self._follower(run, visitor, on_change)
+            run.warming = True
+            around["warm_up"] = warm_up(self, run.rows, visitor, on_view, lambda: run.stopping)
+            run.warming, run.view = False, None
         for row in run.rows:
             result, receipt = self._row(run, row, visitor, on_change)
             if receipt is not None and receipt.versions:
@@ -263,6 +305,7 @@ class Profiler:
             run.view = None
             run.receipts.append(receipt)
             run.results.append(result)
+            summary["model_switches"] = model_switches(run.results, run.receipts)
             # After each row: a long matrix may be stopped half way.
             write_json(run.folder / SUMMARY, summary)
             write_text(run.folder / REPORT, report(summary))
@@ -279,19 +322,30 @@ class Profiler:
             if row.error is not None:
                 raise row.error
             request = self.request_of(row)
+            run.profiles.check_room()
             folder.mkdir(exist_ok=True)
-
-            def on_view(view: JobView) -> None:
-                run.view = view
-                if run.stopping:
-                    self._studio.cancel(view.id, visitor)
-                on_change(run)
-
             profile = self.profile_of(row, request, folder)
+            on_view = self._follower(run, visitor, on_change)
             receipt = self.run_row(request, profile, visitor, on_view)
-        except StudioError as error:
-            return refused(row, error), None
-        return finished(row, receipt, folder), receipt
+        except Exception as error:
+            return refused(row, told(error)), None
+        try:
+            return finished(row, receipt, folder), receipt
+        except Exception as error:  # it ran: its receipt is not lost with its files
+            return {**refused(row, told(error)), "state": "failed"}, receipt
+
+    def _follower(
+        self, run: ProfileRun, visitor: str, on_change: OnChange
+    ) -> Callable[[JobView], None]:
+        """What follows a job of the matrix, and cancels it once the matrix is."""
+
+        def on_view(view: JobView) -> None:
+            run.view = view
+            if run.stopping:
+                self._studio.cancel(view.id, visitor)
+            on_change(run)
+
+        return on_view
 
     def _stop(self, run: ProfileRun, visitor: str) -> None:
         run.stopping = True
@@ -300,55 +354,12 @@ class Profiler:
             with suppress(StudioError):
                 self._studio.cancel(view.id, visitor)
 
-    def _warm_up(self, run: ProfileRun, visitor: str) -> bool:
-        """A run of one step that is thrown away: kernels are loaded, clocks are up.
-
-        A processor has neither; a row that fails here fails again, and says so then.
-        """
-        if self._studio.detected().kind != "cuda":
-            return False
-        for row in run.rows:
-            if row.error is not None:
-                continue
-            with suppress(StudioError):
-                request = self.request_of(row)
-                if not isinstance(request, ClipRequest):
-                    continue
-                profile = {"memory": False, "random_weights": row.options.random_weights}
-                receipt = self.run_row(
-                    request.with_changes(steps=1), profile, visitor, lambda view: None
-                )
-                self._studio.delete(receipt.id, visitor)
-                return True
-        return False
-
-    def _environment(self) -> dict[str, Any]:
-        card = self._studio.detected()
-        devices = read_devices() if card.kind == "cuda" else []
-        worker = self._studio.devices()["worker"]
-        return {
-            "card": card.title,
-            "card_bytes": card.vram_bytes,
-            "used_bytes": devices[0].used_bytes if devices else None,
-            "processes": [
-                process.to_json()
-                for process in (devices[0].processes if devices else ())
-                if worker is None or process.pid != worker["pid"]
-            ],
-            "versions": {
-                "vram-studio": webui.__version__,
-                "python": platform.python_version(),
-                "driver": driver_version(),
-            },
-            "platform": platform.platform(),
-            "warmed_up": False,
-        }
-
     def _check_owner(self, visitor: str) -> None:
         if not self._studio.access.is_owner(visitor):
             raise NotAllowed(
                 Text(
-                    "Only the owner of the machine can profile.", "只有机器的所有者可以做性能分析。"
+                    "Only the owner of this machine can profile.",
+                    "只有本机的所有者可以做性能分析。",
                 )
             )
 

@@ -17,14 +17,17 @@ HEADS = (
     Text("Memory", "显存"),
     Text("Work", "工作量"),
     Text("Settings", "设置"),
-    Text("Planned then", "当时的估算"),
+    Text("Estimated then", "当时的预计"),
     Text("Measured", "实测"),
     Text("Time", "用时"),
     Text("Date", "日期"),
 )
-CAPS = Text("{count} within {caps} GiB", "{caps} GiB 内 {count} 个")
+CAPS_ONE = Text("1 plan, {caps} GiB", "1 个方案，{caps} GiB")
+CAPS = Text("{count} plans, {caps} GiB", "{count} 个方案，{caps} GiB")
+SPREAD = Text("{low} to {high}", "{low} 至 {high}")
 A_STEP = Text("{time} a step", "{time}/步")
 KNOWN = Text("Cards that can be planned for", "可以规划的显卡")
+KNOWN_COUNT = Text("{count} cards", "{count} 种显卡")
 KNOWN_HEADS = (
     Text("Card", "显卡"),
     Text("Memory", "显存"),

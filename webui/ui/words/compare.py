@@ -5,9 +5,9 @@ from __future__ import annotations
 from webui.core.text import Text
 
 TAB = Text("Compare", "比较")
-BASE = Text("What to run", "运行什么")
+BASE = Text("What to run", "基准请求")
 FORM = Text("what the Generate tab holds now", "“生成”页当前的内容")
-SETTING = Text("What differs", "不同之处")
+SETTING = Text("What differs", "对比的设置")
 VALUES = Text("Its values (2 to 4)", "取值（2 到 4 个）")
 VALUES_INFO = Text(
     "One run for each, all with the same seed. The first is what the others are held against.",
@@ -18,11 +18,12 @@ PAST = Text("Finished runs (2 to 4)", "已完成的运行（2 到 4 个）")
 SIDE_BY_SIDE = Text("Put side by side", "并排比较")
 EMPTY = Text(
     "Choose what differs, or runs of the past: results, times, memory and differences appear here.",
-    "选择不同之处，或选择过去的运行：画面、时间、显存和差异会并排显示在这里。",
+    "选择对比的设置，或选择过去的运行：画面、时间、显存和差异会并排显示在这里。",
 )
 PLAY = Text("Play together / pause", "同步播放 / 暂停")
 SAME = Text("the same settings", "设置相同")
 REFERENCE = Text("what the others are held against", "其他结果与它对照")
+PAGES = Text("Pages", "页面")
 TIME = Text("Time", "时间")
 PEAK = Text("Peak", "峰值")
 DIFFERENCE = Text("Difference", "差异")
@@ -35,4 +36,4 @@ BY_FRAME = Text("Frame by frame", "逐帧")
 FRAME = Text("Frame", "帧")
 CHOOSE_RUNS = Text("Choose 2 to 4 runs.", "请选择 2 到 4 次运行。")
 CHOOSE_VALUES = Text("Choose 2 to 4 values.", "请选择 2 到 4 个取值。")
-CHOOSE_SETTING = Text("Choose what differs first.", "请先选择不同之处。")
+CHOOSE_SETTING = Text("Choose what differs first.", "请先选择对比的设置。")

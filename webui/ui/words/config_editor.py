@@ -17,7 +17,7 @@ GROUPS = {
     "deleted": Text("Deleted", "已删除"),
 }
 GIGABYTES = Text("{count} GB", "{count} GB 显存")
-CARD = Text("Estimate on", "在此显卡上估算")
+CARD = Text("Estimate on", "在此显卡上预计")
 OWN_CARD = Text("the card that the preset names", "预设中写明的显卡")
 NAME = Text("Another name", "另存的名称")
 NAME_INFO = Text("Small letters, digits, dots and dashes.", "小写字母、数字、点和横线。")
@@ -43,8 +43,8 @@ UNCHANGED = Text("As it is saved.", "与已保存的版本相同。")
 CHANGED = Text("Not saved yet.", "尚未保存。")
 NEW = Text("There is no such file yet: save to make it.", "还没有这个文件，保存后生成。")
 READ_ONLY = Text(
-    "Only the owner of this studio edits; presets can be read and used.",
-    "只有本站的所有者可以编辑；预设可以查看和使用。",
+    "Only the owner of this machine edits; presets can be read and used.",
+    "只有本机的所有者可以编辑；预设可以查看和使用。",
 )
 SAVED = Text("Saved.", "已保存。")
 IN_EFFECT = Text("Saved, and in effect from now on.", "已保存，立即生效。")
@@ -62,8 +62,8 @@ CHANGES = Text("Changes against the saved version", "与已保存版本的差异
 TOO_LONG = Text("The text has too many lines to compare it here.", "文本行数过多，无法在此比较。")
 THEIRS = Text("From their version to yours", "从对方的版本到你的版本")
 NO_ESTIMATE = Text(
-    "Presets show here what they take before they are used.",
-    "选择预设后，这里会在采用之前显示其用量。",
+    "Correct the mistakes to see the estimate.",
+    "改正有误之处后，这里会显示预计用量。",
 )
 COMMAND = Text(
     "This page makes clips only. From the command line: {command}",

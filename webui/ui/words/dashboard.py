@@ -24,11 +24,11 @@ FREE = Text("{size} free", "空闲 {size}")
 POWER = Text("{watts} of {limit} W", "{watts} / {limit} 瓦")
 POWER_ALONE = Text("{watts} W", "{watts} 瓦")
 DISK = Text("disk: {free} of {total} free", "磁盘：{total} 中空闲 {free}")
-PROCESSES = Text("Programs on this card", "此显卡上的程序")
-NO_PROCESSES = Text("No program holds memory of this card.", "没有程序占用此显卡。")
-OUR_WORKER = Text("this studio's worker", "本工作室的工作进程")
+PROCESSES = Text("Programs on this card", "此显卡上的进程")
+NO_PROCESSES = Text("No program holds memory of this card.", "没有进程占用此显卡。")
+OUR_WORKER = Text("this studio's worker", "本程序的工作进程")
 UNNAMED = Text("process {pid}", "进程 {pid}")
-MEMORY_LINE = Text("memory", "显存")
+MEMORY_LINE = Text("memory", "内存")
 BUSY_LINE = Text("busy", "利用率")
 THRESHOLD = Text("warning from {share}", "{share} 起警告")
 AGO = Text("{time} ago", "{time}前")
@@ -36,27 +36,27 @@ NOW = Text("now", "现在")
 POINT = Text("{when}: {used} ({share}), busy {busy}", "{when}：{used}（{share}），利用率 {busy}")
 PLOT = Text(
     "Memory over the last {span}: now {used}, at most {most}",
-    "最近 {span}的内存：现在 {used}，最高 {most}",
+    "最近 {span}的显存：现在 {used}，最高 {most}",
 )
 SPANS = {
     "5m": Text("5 minutes", "5 分钟"),
     "1h": Text("1 hour", "1 小时"),
     "8h": Text("8 hours", "8 小时"),
 }
-SPAN = Text("History", "历史")
+SPAN = Text("Time span", "时间范围")
 
 # Warnings
 FULL_GPU = Text(
     "GPU {device} is {share} full: {used} of {total}.",
-    "GPU {device} 号已用 {share}：{total} 中的 {used}。",
+    "GPU {device} 号已用 {used} / {total}（{share}）。",
 )
 FULL_HOST = Text(
     "The host's memory is {share} full: {used} of {total}.",
-    "主机内存已用 {share}：{total} 中的 {used}。",
+    "主机内存已用 {used} / {total}（{share}）。",
 )
 FULL_PLAN = Text(
     "The job is planned to take {share} of its limit: {used} of {total}.",
-    "任务预计占用上限的 {share}：{total} 中的 {used}。",
+    "任务预计占用 {used} / {total} 上限（{share}）。",
 )
 WARNING_HINT = Text(
     "The warning comes from {share} on. What would save memory stands beside the job.",
@@ -84,6 +84,7 @@ PLANNED_AND_MEASURED = Text(
 )
 SO_FAR = Text("{figure} so far", "目前 {figure}")
 ALLOCATOR = Text("Allocated against reserved", "已分配与已预留")
+LIVE = Text("Live tensors", "活动张量")
 ALLOCATED_LINE = Text("allocated", "已分配")
 RESERVED_LINE = Text("reserved", "已预留")
 ALLOCATOR_PLOT = Text(
@@ -108,9 +109,9 @@ SAME_TIME = Text("as fast", "用时不变")
 LOSSLESS = Text("The result stays the same", "结果不变")
 WITH_COST = Text("The result changes a little", "结果略有变化")
 NOTHING_TO_SAVE = Text(
-    "These settings are the leanest that keep the result.", "这些设置已是不影响结果时最省的。"
+    "These settings are the leanest that keep the result.",
+    "在不影响结果的前提下，这些设置已最省显存。",
 )
-IN_USE = Text("What is in use already", "已经采用的方法")
 NEARBY = Text("What would fit", "怎样才放得下")
 
 # Buttons

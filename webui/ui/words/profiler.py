@@ -28,7 +28,7 @@ STARTING = Text("Warming up and reading the device ...", "正在预热并读取�
 PAST = Text("Earlier profiles", "以往的性能分析")
 NONE_YET = Text("No profile yet: run the example above.", "还没有性能分析：请运行上面的示例。")
 AROUND = Text(
-    "{created} · {card} · other processes on the card: {processes}",
+    "{created} · {card} · other programs on the card: {processes}",
     "{created} · {card} · 显卡上的其他进程：{processes}",
 )
 NOBODY_ELSE = Text("none", "无")
@@ -46,7 +46,7 @@ HEADS = (
     Text("Peak", "峰值"),
     Text("Estimated", "预计"),
     Text("Fragmentation (swing)", "碎片率（波动）"),
-    Text("Seconds", "秒"),
+    Text("Time", "用时"),
 )
 DETAILS = Text("Details", "详情")
 CLOSE = Text("Close", "关闭")
@@ -101,6 +101,18 @@ SWITCH_HEADS = (
     Text("Change", "变化"),
     Text("Allocated then", "当时已分配"),
 )
+MODEL_SWITCHES = Text("Allocated across changes of the model", "切换模型前后的已分配显存")
+MODEL_SWITCH_HEADS = (
+    Text("Rows", "行"),
+    Text("Models", "模型"),
+    Text("Before unloading", "卸载前"),
+    Text("After unloading", "卸载后"),
+    Text("After loading the next", "加载下一模型后"),
+)
+CONFIRM_DELETE = Text(
+    "Delete this profile with its traces and reports? The runs of its rows stay.",
+    "删除该性能分析及其跟踪文件和报告？各行的运行记录会保留。",
+)
 ARCHITECTURE = Text("Architecture", "模型架构")
 ARCHITECTURE_HEADS = (
     Text("Component", "组件"),
@@ -116,4 +128,4 @@ KINDS = {
     "peak": Text("peak", "峰值"),
     "reserved": Text("reserved", "预留"),
 }
-NO_FRAGMENTATION = Text("none on a processor", "处理器上没有")
+NO_FRAGMENTATION = Text("none on a processor", "不适用（处理器）")

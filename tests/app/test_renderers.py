@@ -1,0 +1,54 @@
+"""What the page shows in words, from its renderers alone: no app runs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from webui.core.job import JobState
+from webui.hardware import load_cards
+from webui.hardware.readings import ProcessReading
+from webui.service.compare import Column
+from webui.ui.cards import render_known
+from webui.ui.compare import CompareTab
+from webui.ui.compare_view import render_comparison
+from webui.ui.device_panels import _process
+from webui.ui.memory_panel import seconds_text
+
+SETTINGS = {"precision": "bf16", "offload": "leaf", "quantization": "none", "vae_tiling": False}
+
+
+def _run(**request: object) -> SimpleNamespace:
+    return SimpleNamespace(
+        id="a", created="2026-11-27T10:20:30", state=JobState.DONE, error=None,
+        receipt=None, outputs=(),
+        request={"model": "demo", "width": 96, "height": 64, "frames": 9, **request},
+    )  # fmt: skip
+
+
+def test_a_run_is_named_by_the_settings_that_are_not_the_default() -> None:
+    title = CompareTab._title(_run(prompt="a circle", settings=SETTINGS), "zh")
+    assert title.startswith("11-27 10:20 · demo · 96x64x9 · ")
+    assert "权重卸载：leaf" in title and title.endswith(" · a circle")
+    assert "量化" not in title and "false" not in title and "none" not in title
+
+
+def test_differences_have_the_labels_of_the_form() -> None:
+    differs = {"height": 64, "width": 96, "steps": 2, "precision": "bf16"}
+    columns = [Column(run=_run(), differs=differs)]  # type: ignore[arg-type]
+    shown = render_comparison(columns, "zh")
+    assert "分辨率：96x64 · 步数：2 · 精度：bf16" in shown
+    assert "Resolution: 96x64 · Steps: 2 · Precision: bf16" in render_comparison(columns, "en")
+
+
+def test_durations_are_in_the_language_of_the_page() -> None:
+    assert seconds_text(0.001, "zh") == "≤ 0.01 秒" and seconds_text(0.001, "en") == "≤ 0.01 s"
+    assert seconds_text(0.25, "zh") == "0.25 秒" and seconds_text(109, "zh") == "1 分 49 秒"
+
+
+def test_a_process_without_a_name_is_named_once() -> None:
+    assert _process(ProcessReading(pid=99, name="", used_bytes=None), None, "en") == "process 99"
+
+
+def test_the_known_cards_are_folded() -> None:
+    shown = render_known(load_cards().values(), "en")
+    assert f"<summary>{len(load_cards())} cards</summary>" in shown
