@@ -73,7 +73,8 @@ def test_large_uploads_are_refused(public_studio: RunningStudio) -> None:
     )
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=10)
-    assert caught.value.code == 404
+    assert caught.value.code == 413
+    assert "32 MiB" in caught.value.read().decode()
 
 
 def call(studio: RunningStudio, endpoint: str, keys: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ def test_the_owner_runs_a_matrix_and_fetches_its_files(
     )
     # The tick of a page that looks at another profile leaves it there.
     ticked = tab.tick("open")
-    assert '"data"' in ticked and "transformer" not in ticked and "row-1" not in ticked
+    assert '"data"' in ticked and "transformer" not in ticked and "data-row" not in ticked
     assert '"active": false' not in tab.tick("hidden").replace('":false', '": false')
     assert '"active": false' in tab.tick("left").replace('":false', '": false')
     deadline = time.monotonic() + 120

@@ -281,7 +281,7 @@ def test_the_cards_tab_shows_what_was_tried(studio: RunningStudio, visit: Visit)
     page.get_by_role("tab", name="Cards").click()
     tables = page.locator("#cards-tables")
     expect(tables).to_contain_text("GeForce RTX 3060 12 GB")
-    tried = tables.locator("details")
+    tried = tables.locator("section").first.locator("details")
     assert tried.locator("tbody tr").count() == len(verified_runs()) >= 60
     svd = tried.filter(has_text="svd-xt")
     expect(svd.locator("table")).not_to_be_visible()

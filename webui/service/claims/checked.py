@@ -114,6 +114,8 @@ def check_shipped() -> tuple[Checked, ...]:
 class BackgroundCheck:
     """Every claim, by the receipts that ship, checked by one thread that makes room for others.
 
+    It begins when somebody asks: it takes seconds and a hundred megabytes that most never need.
+
     Args:
         pause_s: between two claims.
     """
@@ -121,7 +123,7 @@ class BackgroundCheck:
     def __init__(self, pause_s: float = 0.05) -> None:
         self._pause_s = pause_s
         self._found: Future[tuple[Checked, ...]] = Future()
-        threading.Thread(target=self._run, name="claims", daemon=True).start()
+        self._begin = threading.Lock()
 
     def found(self) -> tuple[Checked, ...] | None:
         """The claims, or None as long as they are being checked: nobody waits.
@@ -129,6 +131,8 @@ class BackgroundCheck:
         Raises:
             RunFailed: they cannot be checked.
         """
+        if self._begin.acquire(blocking=False):  # and never released: it begins once
+            threading.Thread(target=self._run, name="claims", daemon=True).start()
         return self._found.result() if self._found.done() else None
 
     def _run(self) -> None:
