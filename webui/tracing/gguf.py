@@ -47,8 +47,9 @@ def restored_at_once(recorder: Recorder) -> Iterator[None]:
         size = round(values * scratch)
         event = Event(SCRATCH, -1, size, mark=place_of(weight))
         recorder.recording.events.append(event)
-        recorder.recording.costs["bytes"] += values * moved
-        recorder.recording.costs["kernels"] += kernels
+        # The empty tensor was counted as an operation that writes it.
+        recorder.recording.costs["bytes"] += values * moved - found.nbytes
+        recorder.recording.costs["kernels"] += kernels - 1
         return found
 
     recorder.mark_of = place_of
