@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 from webui.core.job import JobState
 from webui.hardware import load_cards
@@ -17,7 +18,7 @@ from webui.ui.memory_panel import seconds_text
 SETTINGS = {"precision": "bf16", "offload": "leaf", "quantization": "none", "vae_tiling": False}
 
 
-def _run(**request: object) -> SimpleNamespace:
+def _run(**request: object) -> Any:
     return SimpleNamespace(
         id="a", created="2026-11-27T10:20:30", state=JobState.DONE, error=None,
         receipt=None, outputs=(),

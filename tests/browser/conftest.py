@@ -75,3 +75,13 @@ def load(page: Page, running: RunningStudio) -> None:
 def _check(address: str, running: RunningStudio, problems: list[str]) -> None:
     if not address.startswith((running.address, "data:", "blob:")):
         problems.append(f"foreign request: {address}")
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Opens a tab by its name; on a phone the last ones wait in a menu."""
+    tab = page.get_by_role("tab", name=name)
+    expect(page.get_by_role("tab").first).to_be_visible()
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").click()
+        tab = page.locator(".overflow-dropdown button", has_text=name)
+    tab.click()

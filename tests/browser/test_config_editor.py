@@ -7,14 +7,14 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from tests.app.running import RunningStudio
-from tests.browser.conftest import PHONE
+from tests.browser.conftest import PHONE, open_tab
 
 Visit = Callable[..., Page]
 PRESET = "# A star | 一颗星\nmodel: demo\nprompt: a red star\nframes: 5\n"
 
 
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
+def open_editor(page: Page, name: str) -> None:
+    open_tab(page, name)
     expect(page.locator("#config-panel .vs-summary")).to_be_visible()
 
 
@@ -25,7 +25,7 @@ def test_an_error_is_seen_with_its_line_while_it_is_typed(
     folder.mkdir(exist_ok=True)
     (folder / "a-star.yaml").write_text(PRESET, encoding="utf-8")
     page = visit(studio)
-    open_tab(page, "Presets and settings")
+    open_editor(page, "Presets and settings")
     editor = page.locator("#config-editor .cm-content")
     expect(editor).to_contain_text("a red star")
     expect(page.locator("#config-status")).to_contain_text("As it is saved")
@@ -64,7 +64,7 @@ def test_it_fits_a_phone_in_chinese(studio: RunningStudio, visit: Visit) -> None
     folder.mkdir(exist_ok=True)
     (folder / "a-star.yaml").write_text(PRESET, encoding="utf-8")
     page = visit(studio, "zh-CN", PHONE)
-    open_tab(page, "预设与设置")
+    open_editor(page, "预设与设置")
     text = (
         page.locator("#config-actions").inner_text() + page.locator("#config-status").inner_text()
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from tests.app.running import RunningStudio
-from tests.browser.conftest import PHONE
+from tests.browser.conftest import PHONE, open_tab
 
 Visit = Callable[..., Page]
 
@@ -44,7 +44,7 @@ def test_the_dashboard_asks_only_while_it_is_open(studio: RunningStudio, visit: 
 
 def test_the_dashboard_fits_a_phone_in_both_languages(studio: RunningStudio, visit: Visit) -> None:
     page = visit(studio, locale="zh-CN", size=PHONE)
-    page.get_by_role("tab", name="监控").click()
+    open_tab(page, "监控")
     expect(page.locator("#dashboard-devices [data-device=host]")).to_be_visible()
     page.get_by_role("button", name="随工作室提供").click()
     expect(page.locator("#dashboard-receipts .vs-dot").first).to_be_attached()

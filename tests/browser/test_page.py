@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.app.running import RunningStudio, has_colour
-from tests.browser.conftest import PHONE, load
+from tests.browser.conftest import PHONE, load, open_tab
 from webui.estimator.verified import verified_runs
 from webui.service.claims import check_shipped
 
@@ -293,7 +293,7 @@ def test_the_cards_tab_shows_what_was_tried(studio: RunningStudio, visit: Visit)
 
 def test_the_claims_tab_on_a_phone(studio: RunningStudio, visit: Visit) -> None:
     page = visit(studio, size=PHONE)
-    page.get_by_role("tab", name="Claims").click()
+    open_tab(page, "Claims")
     shown = page.locator("#claims-list")
     # The first time every claim is compared, which takes seconds of the processor.
     expect(shown.locator("details")).to_have_count(5, timeout=90_000)

@@ -130,5 +130,5 @@ def test_the_table_of_receipts_tells_sizes_by_task() -> None:
             )
         )
     table = accuracy_table(rows)
-    for told in ("a 10x20 +5 b4", "b 2x30 +6", "c 5x10x20"):
+    for told in ("a 20x10 +5 b4", "b 2x30 +6", "c 20x10x5"):
         assert told in table
