@@ -14,6 +14,7 @@ from webui.estimator.verified import VerifiedRun
 from webui.ui.memory_panel import format_error, seconds_text
 from webui.ui.page import Page
 from webui.ui.results import say
+from webui.ui.tables import render_table
 from webui.ui.words import cards as words
 
 
@@ -38,7 +39,7 @@ def render_tried(runs: list[VerifiedRun], language: str) -> str:
     parts = [
         f"<details><summary><code>{escape(model)}</code> · "
         f"{_caps(list(its_runs), language)}</summary>"
-        + _table(words.HEADS, [_tried(run, language) for run in its_runs], language)
+        + render_table(words.HEADS, [_tried(run, language) for run in its_runs], language)
         + "</details>"
         for model, its_runs in _by_model(runs).items()
     ]
@@ -91,20 +92,9 @@ def render_known(cards: Iterable[Card], language: str) -> str:
         for card in sorted(cards, key=lambda card: card.vram_bytes)
     ]
     count = say(words.KNOWN_COUNT, language, count=len(rows))
-    table = _table(words.KNOWN_HEADS, rows, language)
+    table = render_table(words.KNOWN_HEADS, rows, language)
     return _section(words.KNOWN, f"<details><summary>{count}</summary>{table}</details>", language)
 
 
 def _section(title: Text, content: str, language: str) -> str:
     return f'<section><h3 class="vs-title">{say(title, language)}</h3>{content}</section>'
-
-
-def _table(heads: Iterable[Text], rows: Iterable[tuple[str, ...]], language: str) -> str:
-    head = "".join(f'<th scope="col">{say(text, language)}</th>' for text in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for cells in rows
-    )
-    return (
-        f'<div class="vs-table"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )

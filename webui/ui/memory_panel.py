@@ -116,11 +116,6 @@ def render_panel(content: PanelContent, language: str) -> str:
     )
 
 
-def render_waiting(language: str) -> str:
-    """Before the first plan."""
-    return f'<section class="vs-panel">{_say(words.PANEL_EMPTY, language)}</section>'
-
-
 def format_error(measured: float, estimated: float) -> str:
     """How far the measured figure is from the estimate, signed: '+1.8 %'."""
     if not estimated:

@@ -15,6 +15,7 @@ from webui.service.profile import ProfileRun
 from webui.service.profile.report import peak_bytes
 from webui.ui.memory_panel import format_error, render_error
 from webui.ui.results import button, say
+from webui.ui.tables import frame_rows, render_table
 from webui.ui.web import profile_address
 from webui.ui.words import common
 from webui.ui.words import profiler as words
@@ -86,7 +87,7 @@ def render_profile(summary: Data, language: str) -> str:
     files = _links(name, "-", ("summary.json", "report.md", "matrix.yaml"))
     return (
         f'<h3 class="vs-title">{escape(name)}</h3><p class="vs-fine">{head}</p>'
-        + _framed(words.HEADS, rows, language)
+        + frame_rows(words.HEADS, rows, language)
         + _table(words.MODEL_SWITCHES, words.MODEL_SWITCH_HEADS, switches, language)
         + f'<p class="vs-fine">{say(words.FILES, language)}: {files}</p>'
         + button(
@@ -310,19 +311,11 @@ def _lines(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _table(title: Text, heads: Sequence[Text], rows: Iterable[Iterable[Any]], language: str) -> str:
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    if not body:
+    cells = [[escape(str(cell)) for cell in row] for row in rows]
+    if not cells:
         return ""
-    return f'<h4 class="vs-title">{say(title, language)}</h4>' + _framed(heads, body, language)
-
-
-def _framed(heads: Sequence[Text], body: str, language: str) -> str:
-    head = "".join(f'<th scope="col">{say(text, language)}</th>' for text in heads)
-    return (
-        f'<div class="vs-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        "</div>"
+    return f'<h4 class="vs-title">{say(title, language)}</h4>' + render_table(
+        heads, cells, language
     )
 
 

@@ -15,6 +15,7 @@ from webui.service.receipt_rows import ReceiptRow, summarised
 from webui.ui.memory_panel import format_error, seconds_text
 from webui.ui.plots import Dot, render_scatter
 from webui.ui.results import button, say
+from webui.ui.tables import render_table
 from webui.ui.words import common
 from webui.ui.words import dashboard as words
 
@@ -103,13 +104,13 @@ def _figures(rows: Sequence[ReceiptRow], choice: Choice, language: str) -> str:
     known = [row for row in rows if row.pair(choice.quantity) is not None]
     if not known:
         return f'<p class="vs-empty vs-low">{say(words.NO_FIGURES, language)}</p>'
-    newest = _table(
+    newest = render_table(
         words.ROW_HEADS, (_row(row, choice.quantity, language) for row in known[:NEWEST]), language
     )
     return (
         f'<div class="vs-receipts">{_scatter(known, choice.quantity, language)}'
         '<div class="vs-errors">'
-        + _table(
+        + render_table(
             words.ERROR_HEADS,
             (
                 (
@@ -213,14 +214,3 @@ def _round_figure(value: float, quantity: str, language: str) -> str:
         (1, "B"),
     )
     return f"{value / unit:g} {name}"
-
-
-def _table(heads: Iterable[Text], rows: Iterable[tuple[str, ...]], language: str) -> str:
-    head = "".join(f'<th scope="col">{say(text, language)}</th>' for text in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for cells in rows
-    )
-    return (
-        f'<div class="vs-table"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )

@@ -51,7 +51,6 @@ BAR = Text(
     "{phase}: {total}, of which resident {resident}, activation {activation}",
     "{phase}：{total}，其中常驻 {resident}、激活 {activation}",
 )
-PANEL_EMPTY = Text("Working out the plan ...", "正在计算方案……")
 
 # Results and runs
 SEED = Text("seed", "种子")
