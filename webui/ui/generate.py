@@ -42,7 +42,6 @@ SAME_WORK = ("model", "frames", "height", "width", "steps", "guidance", "flow_sh
 
 Updates = dict[Any, Any]
 Form = dict[str, Any]
-Handler = Callable[[Form, Visit, dict[str, Any]], Updates]
 
 
 class GenerateTab:

@@ -29,8 +29,6 @@ from webui.ui.page import Page, Visit
 from webui.ui.results import CLICKS, button, say
 from webui.ui.words import generate as words
 
-PREFIX = "generate"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controls:

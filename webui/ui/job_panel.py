@@ -18,6 +18,7 @@ from webui.service.trace import MemorySample
 from webui.ui.memory_panel import format_error, seconds_text
 from webui.ui.plots import Line, hover_places, render_plot
 from webui.ui.results import say
+from webui.ui.tables import render_table
 from webui.ui.words import common
 from webui.ui.words import dashboard as words
 
@@ -90,17 +91,9 @@ def _table(job: JobAtHand, language: str) -> str:
     """A row for each phase: planned, measured, and how far apart they are."""
     reserves = bool(job.plan.get("context_bytes"))
     shown = (words.PHASE_HEAD, *(words.JOB_HEADS if reserves else words.JOB_HEADS[:2]))
-    heads = "".join(f'<th scope="col">{say(head, language)}</th>' for head in shown)
-    rows = "".join(
-        "<tr>"
-        + "".join(f"<td>{cell}</td>" for cell in _cells(row, language)[: len(shown)])
-        + "</tr>"
-        for row in job.phases
-    )
-    return (
-        f'<div class="vs-table"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
-        f'</div><p class="vs-fine">{say(words.PLANNED_AND_MEASURED, language)}</p>'
-    )
+    rows = (_cells(row, language)[: len(shown)] for row in job.phases)
+    about = say(words.PLANNED_AND_MEASURED, language)
+    return f'{render_table(shown, rows, language)}<p class="vs-fine">{about}</p>'
 
 
 def _cells(row: PhaseRow, language: str) -> tuple[str, ...]:

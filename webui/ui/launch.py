@@ -17,7 +17,6 @@ from webui.storage import StudioConfig, load_config
 from webui.ui.identity import LOOPBACK_HOSTS
 
 DEFAULT_PORT = 7860
-PORTS_TRIED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
