@@ -12,7 +12,8 @@ class Family:
     """One entry a family; a new family is a new entry."""
 
     kind: str
-    """Which kind of card its models have: `clip`, `pages`, `scans`, `language` or `training`."""
+    """Which kind of card its models have: `clip`, `upscaling`, `pages`, `scans`, `language` or
+    `training`."""
     components: tuple[str, ...]
     """What its pipelines are made of."""
     optional_components: tuple[str, ...] = ()
@@ -74,6 +75,39 @@ FAMILIES = {
             "image_encoder",
             "vae_precision",
             "decode_chunk",
+            "allocator",
+        ),
+        values={"precision": ("bf16", "fp16", "fp32")},
+    ),
+    "flashvsr": Family(
+        kind="upscaling",
+        components=("projection", "transformer", "decoder", "vae"),
+        settings=(
+            "precision",
+            "offload",
+            "decoder",
+            "sparsity",
+            "tile",
+            "tile_overlap",
+            "tile_batch",
+            "tile_recheck",
+            "tile_reserve_gib",
+            "gpus",
+            "allocator",
+        ),
+        values={"precision": ("bf16", "fp16", "fp32"), "offload": ("none", "model", "leaf")},
+    ),
+    "swin2sr": Family(
+        kind="upscaling",
+        components=("x2", "x4"),
+        settings=(
+            "precision",
+            "tile",
+            "tile_overlap",
+            "tile_batch",
+            "tile_recheck",
+            "tile_reserve_gib",
+            "gpus",
             "allocator",
         ),
         values={"precision": ("bf16", "fp16", "fp32")},

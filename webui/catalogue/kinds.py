@@ -15,6 +15,7 @@ from webui.core.mapping import check_keys
 from webui.core.model import ModelCard
 from webui.core.pages import BOXES, OUTPUTS, PageCard, PageDefaults
 from webui.core.training import TrainCard, TrainDefaults
+from webui.core.upscale import UpscaleCard, UpscaleDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,18 @@ def _read_training(data: dict[str, Any], family: Family, where: str) -> dict[str
     return data | {"defaults": _whole_defaults(TrainDefaults, data["defaults"], where)}
 
 
+def _read_upscaling(data: dict[str, Any], family: Family, where: str) -> dict[str, Any]:
+    require_whole(data, ("tile_multiple",), where)
+    require(isinstance(data["temporal"], bool), where, "temporal", "it is true or false")
+    scales = data["scales"]
+    listed = isinstance(scales, list) and bool(scales)
+    whole = listed and all(type(scale) is int and scale > 0 for scale in scales)
+    require(whole, where, "scales", "it is a list of whole numbers")
+    defaults = _whole_defaults(UpscaleDefaults, data["defaults"], where)
+    require(defaults.scale in scales, where, "defaults.scale", "it is one of its scales")
+    return data | {"scales": tuple(scales), "defaults": defaults}
+
+
 def _whole_defaults(kind: Any, data: Any, where: str) -> Any:
     names = [item.name for item in fields(kind)]
     given = check_keys(data, where=f"{where}, defaults", required=names)
@@ -170,6 +183,7 @@ KINDS: Mapping[str, Kind] = {
     "scans": Kind(ScanCard, _read_scan),
     "language": Kind(TextCard, _read_language),
     "training": Kind(TrainCard, _read_training),
+    "upscaling": Kind(UpscaleCard, _read_upscaling),
 }
 
 

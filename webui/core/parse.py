@@ -25,8 +25,9 @@ from webui.core.request import (
 from webui.core.settings import check_settings
 from webui.core.text import Text
 from webui.core.training import TrainCard, TrainRequest, read_training
+from webui.core.upscale import UpscaleCard, UpscaleRequest, read_upscale
 
-TASKS = ("generate", "parse", "train")
+TASKS = ("generate", "upscale", "parse", "train")
 DEFAULT_MODEL = "demo"
 PATH_KEYS = (*PICTURES, "input", "data")
 """Keys that name files of this machine."""
@@ -50,6 +51,7 @@ _KINDS: dict[type[ModelCard], _Kind] = {
     ScanCard: _Kind(ScanRequest, read_scan),
     TextCard: _Kind(TextRequest, read_language),
     TrainCard: _Kind(TrainRequest, read_training),
+    UpscaleCard: _Kind(UpscaleRequest, read_upscale),
 }
 
 REQUESTS = tuple(kind.request for kind in _KINDS.values())

@@ -11,6 +11,8 @@ PHASES = {
     "denoise_high": Text("Denoise (high noise)", "去噪（高噪声）"),
     "denoise_low": Text("Denoise (low noise)", "去噪（低噪声）"),
     "decode": Text("Decode", "解码"),
+    "project": Text("Look at the input", "读取输入画面"),
+    "upscale": Text("Upscale", "放大"),
     "read": Text("Read the pages", "识别页面"),
     "vision": Text("Look at the pages", "查看页面"),
     "prefill": Text("Read the prompt", "读入提示词"),

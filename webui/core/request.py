@@ -1,7 +1,7 @@
 """A request: what the user wants. Parsing checks every key; nothing is changed silently.
 
 The keys that all tasks have are here; those of a task stand in a module of its own, as a class
-that adds them and a function that reads them: `clip`, `pages`, `language`, `training`.
+that adds them and a function that reads them: `clip`, `upscale`, `pages`, `language`, `training`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from webui.core.gguf import GGUF, GGUF_MIXES
 from webui.core.setting import SettingSpec, SettingValue
 from webui.core.text import Text
+from webui.core.upscale_settings import UPSCALE_SETTINGS
 
 FP8 = "fp8"
 """The precision that stores weights in float8_e4m3fn and computes in bf16."""
@@ -316,6 +317,7 @@ SETTINGS: dict[str, SettingSpec] = {
             ),
             choice_labels={},
         ),
+        *UPSCALE_SETTINGS,
         SettingSpec(
             name="gradient_checkpointing",
             choices=(False, True),
@@ -351,8 +353,8 @@ SETTINGS: dict[str, SettingSpec] = {
             default=1,
             label=Text("GPUs", "GPU 数"),
             info=Text(
-                "How many cards of this kind train together; figures are for each of them.",
-                "同型号显卡一起训练的数量；数字均指单卡。",
+                "How many cards work together; figures of memory are for each of them.",
+                "一起工作的显卡数量；显存数字均指单卡。",
             ),
             choice_labels={},
         ),
