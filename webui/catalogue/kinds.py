@@ -155,9 +155,18 @@ def _read_upscaling(data: dict[str, Any], family: Family, where: str) -> dict[st
     listed = isinstance(scales, list) and bool(scales)
     whole = listed and all(type(scale) is int and scale > 0 for scale in scales)
     require(whole, where, "scales", "it is a list of whole numbers")
-    defaults = _whole_defaults(UpscaleDefaults, data["defaults"], where)
+    files = data["files"]
+    named = isinstance(files, list) and all(isinstance(name, str) for name in files)
+    require(named, where, "files", "it is a list of names")
+    defaults = UpscaleDefaults(
+        **check_keys(
+            data["defaults"],
+            where=f"{where}, defaults",
+            required=[item.name for item in fields(UpscaleDefaults)],
+        )
+    )
     require(defaults.scale in scales, where, "defaults.scale", "it is one of its scales")
-    return data | {"scales": tuple(scales), "defaults": defaults}
+    return data | {"scales": tuple(scales), "files": tuple(files), "defaults": defaults}
 
 
 def _whole_defaults(kind: Any, data: Any, where: str) -> Any:

@@ -42,6 +42,8 @@ class JobView:
     fraction: float = 0.0
     """Done of the whole job, 0 to 1, by predicted time."""
     seconds_left: float | None = None
+    rate: float | None = None
+    """Pages or frames a second, where the job is made of them."""
     preview: bytes | None = None
     """The newest preview as a JPEG."""
     receipt: Receipt | None = None

@@ -217,4 +217,6 @@ def with_defaults(
         # The default overlap is too wide for the smallest tiles.
         half = int(settings["vae_tile"]) // 2
         filled["vae_tile_overlap"] = min(int(filled["vae_tile_overlap"]), half)
+    if settings.get("tile") and "tile_overlap" not in settings:
+        filled["tile_overlap"] = min(int(filled["tile_overlap"]), int(settings["tile"]) // 2)
     return filled

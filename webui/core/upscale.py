@@ -54,6 +54,8 @@ class UpscaleCard(ModelCard):
     """Frames depend on those before them; without, each is upscaled by itself."""
     tile_multiple: int
     """Sides of tiles are multiples of this, in pixels of the input."""
+    files: tuple[str, ...]
+    """What a folder of the model's weights holds; `a|b` where either will do."""
     defaults: UpscaleDefaults
 
 
@@ -201,3 +203,22 @@ def check_tiles(model: UpscaleCard, settings: Settings) -> None:
                 f"重叠请不超过 {tile // 2} 像素，或用更大的块。",
             ),
         )
+
+
+def tiles_of(height: int, width: int, tile: int, overlap: int) -> int:
+    """How many tiles cover a frame.
+
+    Args:
+        height: of the frame, in pixels.
+        width: of the frame.
+        tile: side of a tile, 0 for the whole frame.
+        overlap: what neighbours share.
+    """
+    return _along(height, tile, overlap) * _along(width, tile, overlap)
+
+
+def _along(length: int, tile: int, overlap: int) -> int:
+    """Tiles along one side: the last is moved back to end where the frame does."""
+    if not tile or length <= tile:
+        return 1
+    return -(-(length - overlap) // (tile - overlap))

@@ -14,7 +14,8 @@ UPSCALE_SETTINGS = (
         info=Text(
             "What turns the latent into frames: a small decoder that also looks at the input, or "
             "the whole VAE of Wan2.1, which is slower and needs more memory.",
-            "把潜变量变成画面：小解码器（同时参考输入画面），或完整的 Wan2.1 VAE（更慢，显存更多）。",
+            "把潜变量变成画面：小解码器（同时参考输入画面），"
+            "或完整的 Wan2.1 VAE（更慢，显存更多）。",
         ),
         choice_labels={
             "tiny": Text("tiny: fast and small", "tiny：又快又小"),

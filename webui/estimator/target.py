@@ -27,6 +27,8 @@ class Target:
     """What the process may use in all."""
     host: Card
     """The processor beside it."""
+    gpus: int = 1
+    """Cards of the machine that may share work, this one included."""
     speed: Mapping[str, float] = field(default_factory=dict)
     """Measured over estimated seconds by phase, from receipts of this machine."""
     versions: Mapping[str, str] = field(default_factory=dict)

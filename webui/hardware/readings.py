@@ -134,17 +134,18 @@ def read_devices() -> list[DeviceReading]:
         return [_read_device(nvml, index, handle) for index, handle in handles]
 
 
-def other_devices(needed_bytes: int) -> list[str]:
-    """The cards beside the first that are like it and have room, for CUDA_VISIBLE_DEVICES.
+def other_devices(needed_bytes: int, alike: bool = True) -> list[str]:
+    """The cards beside the first that have room, for CUDA_VISIBLE_DEVICES.
 
     Args:
         needed_bytes: free memory that each must have.
+        alike: only those of the same kind as the first.
     """
     devices = read_devices()
     return [
         str(device.index)
         for device in devices[1:]
-        if device.name == devices[0].name and device.free_bytes >= needed_bytes
+        if device.free_bytes >= needed_bytes and (not alike or device.name == devices[0].name)
     ]
 
 

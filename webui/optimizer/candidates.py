@@ -18,7 +18,9 @@ from webui.core.settings import (
     SettingValue,
     refused_together,
 )
+from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.target import Target
+from webui.optimizer import upscaling
 
 GPU_ONLY = (
     "quantization",
@@ -121,6 +123,8 @@ def open_values(
         "zero_stage": list(ZERO_STAGES if int(request.settings.get("gpus", 1)) > 1 else (0,)),
         "allocator": ["default" if request.platform == "windows" else "expandable"],
     }
+    if isinstance(model, UpscaleCard) and isinstance(request, UpscaleRequest):
+        values |= upscaling.open_values(model, request, target)
     knows_fp8 = FP8 in model.setting_values.get("precision", SETTINGS["precision"].choices)
     if on_gpu and card.bf16 and knows_fp8 and _fp8_can_help(request):
         values["precision"].append(FP8)
@@ -144,7 +148,7 @@ def candidates(model: ModelCard, request: Request, target: Target) -> Iterator[S
     seen: set[tuple[SettingValue, ...]] = set()
     for combination in product(*values.values()):
         settings = dict(zip(names, combination, strict=True))
-        if not _is_sensible(settings, request):
+        if not _is_sensible(settings, model, request):
             continue
         key = tuple(settings.values())
         if key not in seen:
@@ -169,10 +173,12 @@ def _fp8_can_help(request: Request) -> bool:
     return request.settings.get("offload", "leaf") != "leaf"
 
 
-def _is_sensible(settings: Settings, request: Request) -> bool:
+def _is_sensible(settings: Settings, model: ModelCard, request: Request) -> bool:
     """Leaves out combinations that repeat another one, or contradict themselves."""
     if refused_together(settings) is not None:
         return False
+    if isinstance(model, UpscaleCard) and isinstance(request, UpscaleRequest):
+        return upscaling.is_sensible(model, request, settings)
     if "vae_tile" not in settings or not isinstance(request, ClipRequest):
         return True
     fixed = request.settings
@@ -231,4 +237,4 @@ def quality_cost(settings: Settings) -> float:
     if "decode_chunk" in settings:
         # The decoder smooths within a chunk only: fewer frames, more borders.
         cost += 0.5 / int(settings["decode_chunk"])
-    return cost
+    return cost + upscaling.quality_cost(settings)

@@ -19,6 +19,8 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.training import TrainCard, TrainRequest
+from webui.core.upscale import MAX_OUTPUT_SIDE_PX, MIN_SIDE_PX, UpscaleRequest
+from webui.core.upscale import MAX_SIDE_PX as MAX_INPUT_SIDE_PX
 
 Predicate = Callable[[Request], bool]
 
@@ -26,6 +28,7 @@ STEPS_AROUND = 4
 """How far around the bisected place a request is tried: what fits is monotone in live bytes, and
 in reserved bytes but for the allocator's rounding."""
 MAX_PAGE_SIDE_PX = 8192
+INPUT_STEP_PX = 8
 TOKEN_STEP = 64
 """Rungs of lengths in tokens: finer ones are no other answer to anybody."""
 
@@ -110,6 +113,8 @@ def ladders(model: ModelCard, request: Request) -> dict[str, Ladder]:
         found = [_frames(model, request), _clip_size(model, request)]
     elif isinstance(model, PageCard) and isinstance(request, PageRequest):
         found = [_page_size(model, request), _page_tokens(model, request)]
+    elif isinstance(request, UpscaleRequest):
+        found = [_input_size(request)]
     elif isinstance(model, TextCard) and isinstance(request, TextRequest):
         most = model.max_positions - request.prompt_tokens
         tokens = _count("tokens", "new_tokens", request, _multiples(most, TOKEN_STEP))
@@ -151,6 +156,18 @@ def _clip_size(model: ClipCard, request: ClipRequest) -> Ladder:
         if round(height * shape / unit) * unit <= model.max_side
     ]
     return _sizes(request, sizes)
+
+
+def _input_size(request: UpscaleRequest) -> Ladder:
+    """Every height of an input in the request's shape, in steps of 8 px."""
+    shape = request.width / request.height
+    highest = min(MAX_INPUT_SIDE_PX, MAX_OUTPUT_SIDE_PX // request.scale)
+    sizes = [
+        (round(height * shape), height)
+        for height in range(highest // INPUT_STEP_PX * INPUT_STEP_PX, 0, -INPUT_STEP_PX)
+    ]
+    taken = [size for size in sizes if min(size) >= MIN_SIDE_PX and max(size) <= highest]
+    return _sizes(request, taken)
 
 
 def _page_size(model: PageCard, request: PageRequest) -> Ladder:

@@ -21,9 +21,11 @@ from webui.core.settings import (
 from webui.core.text import Text
 from webui.core.training import TrainRequest
 from webui.core.units import SAME_TIME_S, format_bytes, signed_time
+from webui.core.upscale import UpscaleRequest
 from webui.estimator.case import Case
 from webui.estimator.target import Target
 from webui.optimizer.candidates import effective_settings
+from webui.optimizer.upscaling import WORTH_SHARING_FRAMES
 
 _PLAIN: Settings = {
     "precision": "bf16",
@@ -39,6 +41,10 @@ _PLAIN: Settings = {
     "attention": "sdpa",
     "step_cache": "none",
     "page_batch": 1,
+    "decoder": "tiny",
+    "sparsity": "stable",
+    "tile": 0,
+    "tile_batch": 1,
     "gradient_checkpointing": False,
     "optimizer": "adamw-fused",
     "gpus": 1,
@@ -56,12 +62,17 @@ _PHASES_OF = {
     "vae_precision": ("decode", "image_encode"),
     "vae_tiling": ("decode", "image_encode"),
     "channels_last": ("decode", "image_encode"),
-    "offload": ("denoise", "generate"),
+    "offload": ("denoise", "generate", "upscale"),
     "ffn_chunks": ("denoise",),
     "split_guidance": ("denoise",),
-    "precision": ("denoise", "generate"),
+    "precision": ("denoise", "generate", "upscale"),
     "quantization": ("denoise", "generate"),
     "page_batch": ("generate",),
+    "decoder": ("decode",),
+    "sparsity": ("denoise",),
+    "tile": ("denoise", "upscale"),
+    "gpus": ("denoise", "upscale"),
+    "tile_batch": ("denoise", "upscale"),
     "attention": ("prefill",),
     "step_cache": ("denoise",),
     "gradient_checkpointing": _WHOLE,
@@ -116,6 +127,12 @@ def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -
         return Text(f"{value} frame{plural} decoded at a time", f"一次解码 {value} 帧")
     if name == "page_batch":
         return Text(f"{value} pages at a time", f"每批 {value} 页")
+    if name == "tile":
+        return Text(f"tiles of {value} px", f"{value} 像素的分块")
+    if name == "tile_batch":
+        return Text(f"{value} tiles at a time", f"每批 {value} 个分块")
+    if name == "gpus" and isinstance(request, UpscaleRequest):
+        return Text(f"frames shared between {value} cards", f"帧由 {value} 张卡分担")
     if name == "ffn_chunks":
         return Text(f"feed-forward in {value} pieces", f"前馈分 {value} 段")
     return _NAMES.get((name, value))
@@ -133,7 +150,7 @@ def describe(changes: Settings, model: ModelCard, request: Request) -> Text:
     return Text(", ".join(text.en for text in told), "、".join(text.zh for text in told))
 
 
-_SAVE_TIME = {"page_batch", "step_cache"}
+_SAVE_TIME = {"page_batch", "step_cache", "tile_batch", "gpus"}
 """Means that save time and not memory."""
 _NOTHING_RECOMPUTED = Text(
     "A whole step fits: every activation is kept and nothing is computed twice.",
@@ -209,7 +226,10 @@ def _saving(
     if not bytes_difference and abs(time_difference) < SAME_TIME_S:
         return None
     per_en, per_zh = (" a step", "/步") if whole else ("", "")
-    if counted[0].startswith("denoise"):
+    if isinstance(request, UpscaleRequest):
+        time_difference /= request.frames
+        per_en, per_zh = " a frame", "/帧"
+    elif counted[0].startswith("denoise"):
         time_difference /= request.repeats
         per_en, per_zh = " a step", "/步"
     amount = format_bytes(bytes_difference)
@@ -229,6 +249,7 @@ _PHASE_WORDS = {
     "decode": Text("decoding", "解码"),
     "prefill": Text("reading the prompt", "读入提示词"),
     "generate": Text("writing", "写出结果"),
+    "upscale": Text("upscaling", "放大"),
     # All phases of training.
     "": Text("training", "训练"),
 }
@@ -269,6 +290,17 @@ _OWN_REASONS = {
         "One kernel without copies; the same result.", "单个内核，没有临时副本，结果相同。"
     ),
     "gpus": Text("One card, unless you name more.", "一张卡，除非你指定更多。"),
+    "decoder": Text("The fast one; the other is for you to name.", "较快的一个；另一个由你指定。"),
+    "sparsity": Text("The authors' default.", "作者的默认值。"),
+    "tile": Text("Whole frames have no borders inside.", "整帧处理，内部没有接缝。"),
+    "tile_overlap": Text(
+        "What the guide uses, or a quarter of smaller tiles.", "指南的取值；较小的分块取四分之一。"
+    ),
+    "tile_batch": Text(
+        "More at a time do not fit, or are no faster.", "每批更多放不下，或并不更快。"
+    ),
+    "tile_recheck": Text("The guide's interval.", "指南的间隔。"),
+    "tile_reserve_gib": Text("The guide's reserve.", "指南的保留量。"),
 }
 
 
@@ -298,6 +330,11 @@ def _plain_reason(
             Text("Wastes the least memory.", "浪费的显存最少。")
             if value == "expandable"
             else Text("Windows has no expandable segments.", "Windows 没有 expandable segments。")
+        )
+    if name == "gpus" and isinstance(request, UpscaleRequest) and target.gpus > 1:
+        return Text(
+            f"Fewer than {WORTH_SHARING_FRAMES} frames: other cards would hardly help.",
+            f"不足 {WORTH_SHARING_FRAMES} 帧：增加显卡收益很小。",
         )
     if name in _OWN_REASONS:
         return _OWN_REASONS[name]

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from webui.catalogue import find_model
 from webui.core.documents import DocumentCard, DocumentRequest
-from webui.core.errors import BadInput, NotAllowed, NotFound, StudioError, error_from_json
+from webui.core.errors import NotAllowed, NotFound
 from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.documents.blocks import PageResult
 from webui.documents.kept import KeptPages
+from webui.service.apart import ask_apart
 from webui.service.limits import check_pages
 from webui.service.runs import Runs
 from webui.storage import JobRecord, Ledger, Limits, Outputs
 
-COUNT_S = 120.0
-"""How long counting the pages of an input may take."""
 _ENDED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED, JobState.DONE)
 
 
@@ -134,36 +130,17 @@ class Documents:
 
 def _count(path: Path, request: DocumentRequest) -> dict[str, object]:
     """What the counting process says of an input."""
-    command = [
-        *(sys.executable, "-m", "webui.documents", str(path)),
-        *("--dpi", str(request.dpi), "--pages", str(request.pages)),
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COUNT_S,
-            check=False,
-            cwd=Path(__file__).parents[2],
-        )
-        found = json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError):
-        raise BadInput(
-            "input",
-            Text(
-                "The document cannot be used: its pages cannot be counted.",
-                "无法使用这份文档：无法统计页数。",
-            ),
-            Text(
-                "The file may be damaged. Save it anew, or give its pages as pictures.",
-                "文件可能已损坏。请重新保存，或以图片形式提供页面。",
-            ),
-        ) from None
-    if "error" in found:
-        error: StudioError = error_from_json(found["error"])
-        raise error
-    return dict(found)
+    return ask_apart(
+        ["webui.documents", str(path), "--dpi", str(request.dpi), "--pages", str(request.pages)],
+        Text(
+            "The document cannot be used: its pages cannot be counted.",
+            "无法使用这份文档：无法统计页数。",
+        ),
+        Text(
+            "The file may be damaged. Save it anew, or give its pages as pictures.",
+            "文件可能已损坏。请重新保存，或以图片形式提供页面。",
+        ),
+    )
 
 
 def _no_page(number: int) -> NotFound:

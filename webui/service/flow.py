@@ -17,7 +17,8 @@ from webui.core.request import Request
 from webui.core.text import Text
 from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
-from webui.service.page_work import PageWork
+from webui.service.page_work import PagePieces
+from webui.service.piece_work import Pieces, PieceWork
 from webui.service.planner import Planner, does_not_fit
 from webui.storage import JobRecord, Ledger, Outputs
 
@@ -214,10 +215,15 @@ def _runner(
     worker: Callable[[], Worker],
     others: Callable[[], Sequence[Callable[[], Worker]]],
 ) -> Worker:
-    """Who runs the job: a worker, or what hands pages to it."""
-    if isinstance(request, DocumentRequest) and weights["kind"] != "random":
-        return PageWork(request, folder, [worker, *others()])
-    return worker()
+    """Who runs the job: a worker, or what hands its pieces to several."""
+    pieces: Pieces | None = None
+    if weights["kind"] == "random":
+        return worker()
+    if isinstance(request, DocumentRequest):
+        pieces = PagePieces(request, folder)
+    elif isinstance(request, UpscaleRequest):
+        pieces = SegmentPieces(request, folder, 1 + len(others()))
+    return worker() if pieces is None else PieceWork(pieces, [worker, *others()])
 
 
 def _state(error: StudioError | None) -> JobState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.units import MIB
+from webui.core.upscale import UpscaleRequest
 from webui.storage import read_picture, store_picture
 from webui.storage.files import check_free, write_error
 from webui.storage.pictures import INPUT_PREFIX
@@ -37,6 +39,17 @@ def require_inputs(request: Request, model: ModelCard) -> None:
     if isinstance(request, ClipRequest) and isinstance(model, ClipCard):
         require_clip_inputs(request, model)
         return
+    if isinstance(request, UpscaleRequest):
+        if request.input:
+            return
+        raise BadInput(
+            "input",
+            Text("There is nothing to upscale.", "没有要放大的内容。"),
+            Text(
+                "Name a video or a picture as input.",
+                "请在 input 中指定视频或图片。",
+            ),
+        )
     if isinstance(request, DocumentRequest):
         if request.input:
             return
@@ -82,27 +95,35 @@ def store_inputs(request: Request, pictures: Mapping[str, Image], folder: Path) 
     Raises:
         NotEnoughDisk: the disk is full.
     """
-    if isinstance(request, DocumentRequest):
-        return _store_document(request, folder)
+    if isinstance(request, DocumentRequest | UpscaleRequest):
+        return _store_file(request, folder)
     names = {key: store_picture(picture, folder, key) for key, picture in pictures.items()}
     return request.with_changes(**names)
 
 
-def _store_document(request: DocumentRequest, folder: Path) -> Request:
-    """Keeps a copy of the input in the run's folder; a folder of pages stays where it is.
+def _store_file(
+    request: DocumentRequest | UpscaleRequest, folder: Path
+) -> DocumentRequest | UpscaleRequest:
+    """Keeps the input in the run's folder; a folder of pages stays where it is.
+
+    A link where the disk allows one: a film is not written a second time.
 
     Raises:
         NotEnoughDisk: the disk is full.
     """
     if not request.input:
         return request
-    path = Path(request.input)
+    path = Path(request.input).resolve()
     if path.is_dir():
         return request
-    name = f"{INPUT_PREFIX}document{path.suffix.lower()}"
+    kind = "document" if isinstance(request, DocumentRequest) else "video"
+    name = f"{INPUT_PREFIX}{kind}{path.suffix.lower()}"
     try:
-        check_free(folder, path.stat().st_size)
-        shutil.copyfile(path, folder / name)
+        try:
+            os.link(path, folder / name)
+        except OSError:  # another disk, or one without links
+            check_free(folder, path.stat().st_size)
+            shutil.copyfile(path, folder / name)
     except OSError as error:
         raise write_error(folder / name, error) from error
     return request.with_changes(input=name)
@@ -112,6 +133,10 @@ def output_bytes(request: Request) -> int:
     """Room that the outputs need on the disk."""
     if isinstance(request, DocumentRequest):
         return request.repeats * BYTES_PER_PAGE + SPARE_BYTES
+    if isinstance(request, UpscaleRequest):
+        height, width = request.output_size
+        # Twice: the segments, and what is put together of them.
+        return int(2 * request.frames * height * width * BYTES_PER_PIXEL_FRAME) + SPARE_BYTES
     if not isinstance(request, ClipRequest):
         return SPARE_BYTES
     pixels = request.width * request.height * request.frames

@@ -13,6 +13,7 @@ from webui.core.errors import BadInput, NotAllowed
 from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.text import Text
+from webui.core.upscale import UpscaleRequest
 from webui.storage import Ledger, Limits
 
 COSTLY_AT_ONCE = 2
@@ -99,9 +100,10 @@ def check_size(request: Request, limits: Limits) -> None:
     Raises:
         BadInput: larger than a visitor may ask for.
     """
-    if not isinstance(request, ClipRequest):
+    if not isinstance(request, ClipRequest | UpscaleRequest):
         return
-    if request.width * request.height * request.frames > limits.max_pixel_frames:
+    grown = request.scale**2 if isinstance(request, UpscaleRequest) else 1
+    if request.width * request.height * request.frames * grown > limits.max_pixel_frames:
         raise BadInput(
             "frames",
             Text(
@@ -110,6 +112,8 @@ def check_size(request: Request, limits: Limits) -> None:
             ),
             Text("Use fewer frames or a smaller size.", "请减少帧数或缩小尺寸。"),
         )
+    if isinstance(request, UpscaleRequest):
+        return
     if request.steps > limits.max_steps:
         raise BadInput(
             "steps",

@@ -187,6 +187,7 @@ class Planner:
             card=card,
             limit_bytes=limit_bytes,
             host=find_card("cpu"),
+            gpus=max(1, len(devices)),
             speed=known.speed,
             versions=self.versions,
             speed_receipts=known.speed_receipts,
@@ -226,6 +227,17 @@ class Planner:
                     f"要求 {size}，而 {here.title} 只有 {there}。",
                 ),
                 hint,
+            )
+        gpus = int(request.settings.get("gpus", 1)) if request.task == "upscale" else 1
+        there_are = max(1, len(read_devices())) if card.kind == "cuda" else 1
+        if gpus > there_are:
+            raise BadInput(
+                "settings.gpus",
+                Text(
+                    f"{gpus} GPUs were asked for; this machine has {there_are} to use.",
+                    f"要求 {gpus} 张 GPU；本机可用 {there_are} 张。",
+                ),
+                Text("Use fewer, or leave gpus out.", "请减少数量，或不写 gpus。"),
             )
 
     def hard_limit(self, request: Request) -> int | None:

@@ -36,9 +36,9 @@ class Progress:
         """What this run does otherwise than the one before."""
         self._phase_began = time.monotonic()
         self._shown = 0.0
-        self._pages: tuple[int, int] | None = None
-        self._paces: deque[float] = deque(maxlen=20)
-        """When the newest pages came."""
+        self._pieces: tuple[int, int] | None = None
+        self._paces: deque[tuple[float, int]] = deque(maxlen=20)
+        """When the newest pieces came, and how many were done then."""
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Takes in one event of the worker."""
@@ -46,31 +46,31 @@ class Progress:
         kind = event["event"]
         if kind == "phase":
             self.phase = str(event["name"])
-            self.step, self.steps = self._pages or (0, 0)
+            self.step, self.steps = self._pieces or (0, 0)
             self._phase_began = time.monotonic()
         elif kind == "step":
-            if event["phase"] != self.phase or self._pages is not None:
+            if event["phase"] != self.phase or self._pieces is not None:
                 return
             self.step, self.steps = int(event["step"]), int(event["steps"])
-        elif kind == "page":
-            self._pages = int(event["done"]), int(event["pages"])
-            self.step, self.steps = self._pages
-            self._paces.append(time.monotonic())
+        elif "of" in event:  # work in pieces
+            self._pieces = int(event["done"]), int(event["of"])
+            self.step, self.steps = self._pieces
+            self._paces.append((time.monotonic(), self.step))
         elif kind == "preview":
             self.preview = base64.b64decode(event["jpeg"])
 
     def shown(self) -> dict[str, Any]:
         """The fields of a job's view that it decides."""
         names = ("phase", "step", "steps", "fraction", "seconds_left", "preview", "attempt",
-                 "attempts", "changed")  # fmt: skip
+                 "attempts", "changed", "rate")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     @property
     def fraction(self) -> float:
         """Done of the whole job, by predicted time; never goes back, below 1 until it is over."""
-        if self._pages is not None:
-            read, pages = self._pages
-            self._shown = max(self._shown, min(0.99, read / max(1, pages)))
+        if self._pieces is not None:
+            done, pieces = self._pieces
+            self._shown = max(self._shown, min(0.99, done / max(1, pieces)))
             return self._shown
         total = sum(self._seconds.values()) or 1.0
         done = sum(self._seconds[name] for name in self._before())
@@ -81,10 +81,10 @@ class Progress:
     @property
     def seconds_left(self) -> float:
         """Prediction for what is to come; the current phase by its own pace."""
-        if self._pages is not None and len(self._paces) > 1:
-            done, pages = self._pages
-            pace = (self._paces[-1] - self._paces[0]) / (len(self._paces) - 1)
-            return max(0.0, (pages - done) * pace - (time.monotonic() - self._paces[-1]))
+        if self._pieces is not None and len(self._paces) > 1:
+            done, pieces = self._pieces
+            pace = 1 / self.rate if self.rate else 0.0
+            return max(0.0, (pieces - done) * pace - (time.monotonic() - self._paces[-1][0]))
         expected = self._seconds.get(self.phase, 0.0)
         elapsed = time.monotonic() - self._phase_began
         share = self._share()
@@ -94,6 +94,14 @@ class Progress:
             here = max(0.0, expected - elapsed)
         position = self._order.index(self.phase) + 1 if self.phase in self._order else 0
         return here + sum(self._seconds[name] for name in self._order[position:])
+
+    @property
+    def rate(self) -> float | None:
+        """Pieces a second, of the newest; None where the work has none, or only began."""
+        if len(self._paces) < 2:
+            return None
+        (began, before), (ended, now) = self._paces[0], self._paces[-1]
+        return (now - before) / (ended - began) if ended > began and now > before else None
 
     def _before(self) -> list[str]:
         return self._order[: self._order.index(self.phase)] if self.phase in self._order else []

@@ -20,6 +20,7 @@ from webui.core.plan import Plan
 from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.core.text import EMPTY, Text
+from webui.core.upscale import UpscaleRequest
 from webui.hardware.readings import other_devices
 from webui.service import flow
 from webui.service.progress import Progress
@@ -316,13 +317,18 @@ class JobQueue:
             )
 
     def _helpers(self, plan: Plan, job: _Job) -> list[Callable[[], _Cancellable]]:
-        """Workers on the other GPUs, for a document that is long enough to share."""
-        here = self._studio.planner.runs_on_processor(job.request)
-        if here or not isinstance(plan.request, PageRequest) or plan.request.repeats < 2:
+        """Workers on the other GPUs, for a document or a video that is long enough to share."""
+        request = plan.request
+        if self._studio.planner.runs_on_processor(job.request):
             return []
-        allocator = str(plan.settings["allocator"])
         needed_bytes = plan.estimate.peak_device_bytes + plan.estimate.margin_bytes
-        devices = other_devices(needed_bytes)[: plan.request.repeats - 1]
+        if isinstance(request, PageRequest) and request.repeats > 1:
+            devices = other_devices(needed_bytes)[: request.repeats - 1]
+        elif isinstance(request, UpscaleRequest):
+            devices = other_devices(needed_bytes, alike=False)[: int(plan.settings["gpus"]) - 1]
+        else:
+            devices = []
+        allocator = str(plan.settings["allocator"])
         return [partial(self._helper, device, allocator, job) for device in devices]
 
     def _helper(self, device: str, allocator: str, job: _Job) -> _Cancellable:

@@ -39,6 +39,7 @@ from webui.service.queue import JobQueue
 from webui.service.retrace import Retracer
 from webui.service.runs import Runs, RunSummary
 from webui.service.trials import Trial, make_trials
+from webui.service.videos import Videos
 from webui.storage import (
     JobRecord,
     Ledger,
@@ -52,6 +53,8 @@ from webui.storage import (
     missing_weights,
 )
 
+IN_PIECES = ("parse", "upscale")
+"""Tasks whose runs go on where they were when the studio ended."""
 _RANDOM_WEIGHTS = {"kind": "random", "folder": ""}
 
 
@@ -119,6 +122,7 @@ class Studio:
         self.editor = Editor(home, access, self.presets, self._planner, self.apply_config)
         self.downloads = Downloads(lambda: self.config)
         self.documents = Documents(self._runs, self._ledger, self._outputs, self._again)
+        self.videos = Videos(self._runs, self._outputs, self._again)
         self._recording = threading.Lock()
         self.profiler = Profiler(self)
         if resume:
@@ -221,6 +225,7 @@ class Studio:
         if not self._random_weights:
             limits = None if self.access.is_owner(owner) else self.config.limits
             request = self.documents.counted(request, limits)
+            request = self.videos.counted(request, limits)
         plan = self._planner.plan(request)
         if not plan.fits and not self._forced:
             raise does_not_fit(plan)
@@ -371,9 +376,9 @@ class Studio:
         self._queue.add(job, request, weights)
 
     def _requeue(self) -> None:
-        """Goes on with what a former start left in the queue, and with documents that it began."""
+        """Goes on with what a former start left in the queue, and with work in pieces that it began."""
         left = self._ledger.recover(self._presence.is_alive)
-        begun = [job for job in left.interrupted if job.request.get("task") == "parse"]
+        begun = [job for job in left.interrupted if job.request.get("task") in IN_PIECES]
         for job in (*begun, *left.queued):
             try:
                 self._again(job)

@@ -1,8 +1,8 @@
 """Finds the weights of a model on this machine: embedded, a local folder, or the hub's cache.
 
 Only file names and small JSON files are read, so a check takes milliseconds. Known layouts:
-`diffusers` (model_index.json and a folder a component), `transformers` (config.json and one model)
-and `original` (the files as the authors of Wan published them).
+`diffusers` (model_index.json and a folder a component), `transformers` (config.json and one model),
+`original` (the files as the authors of Wan published them), and `files`, which a card lists.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from webui.core.errors import MissingWeights
 from webui.core.model import ModelCard
 from webui.core.text import Text
 from webui.core.units import format_bytes
+from webui.core.upscale import UpscaleCard
 from webui.storage.config import StudioConfig
 
-_EMBEDDED = Path(__file__).parents[1] / "demo" / "checkpoint"
+_DEMO = Path(__file__).parents[1] / "demo"
+_EMBEDDED, _EMBEDDED_UPSCALER = _DEMO / "checkpoint", _DEMO / "upscaler"
 _DIFFUSION, _TRANSFORMERS = "diffusion_pytorch_model", "model"
 """How the two libraries name a component's file of weights."""
 _WEIGHT_STEMS = {
@@ -35,6 +37,8 @@ _MAIN_KEYS = {
     "unet": ("block_out_channels", "in_channels", "layers_per_block"),
 }
 """What tells models apart, in the configuration of their largest component."""
+_FILES = "files"
+"""The layout of a folder with the files that a card lists."""
 _SINGLE = "model"
 """The one component of models in transformers' layout."""
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
@@ -66,12 +70,14 @@ def find_weights(card: ModelCard, config: StudioConfig) -> WeightsSource | None:
     """
     if card.embedded:
         about = Text("comes with the studio", "随工作室附带")
-        return WeightsSource(kind="embedded", folder=str(_EMBEDDED), about=about)
+        folder = _EMBEDDED_UPSCALER if isinstance(card, UpscaleCard) else _EMBEDDED
+        return WeightsSource(kind="embedded", folder=str(folder), about=about)
     if card.name in config.models:
         return _configured(card, config.models[card.name])
     kind = _kind_of(card)
     for snapshot in _snapshots(card.hub, hub_cache(config)):
-        if _layout(snapshot) == kind and not missing_parts(snapshot, card):
+        there = isinstance(card, UpscaleCard) or _layout(snapshot) == kind
+        if there and not missing_parts(snapshot, card):
             about = Text("the hub's cache", "Hub 缓存")
             return WeightsSource(kind=kind, folder=str(snapshot), about=about)
     return None
@@ -115,6 +121,12 @@ def repository_folder(hub: str, cache: Path) -> Path:
 
 def missing_parts(folder: Path, card: ModelCard) -> list[str]:
     """What a folder in its library's layout lacks; empty when it is complete."""
+    if isinstance(card, UpscaleCard):
+        return [
+            names
+            for names in card.files
+            if not any(_has_bytes(folder / name) for name in names.split("|"))
+        ]
     if _SINGLE in card.configs:
         lacking = [] if (folder / "config.json").is_file() else ["config.json"]
         if not any((folder / name).is_file() for name in _TOKENIZERS):
@@ -163,8 +175,8 @@ def _has_gguf(folder: Path) -> bool:
 
 
 def _configured(card: ModelCard, folder: Path) -> WeightsSource:
-    layout = _layout(folder)
-    if layout is None:
+    layout = _FILES if isinstance(card, UpscaleCard) else _layout(folder)
+    if layout is None or not folder.is_dir():
         wrong = "it is not there" if not folder.is_dir() else "it has neither known layout"
         wrong_zh = "文件夹不存在" if not folder.is_dir() else "不是已知的权重布局"
         raise _bad_folder(card, folder, wrong, wrong_zh)
@@ -175,7 +187,7 @@ def _configured(card: ModelCard, folder: Path) -> WeightsSource:
     if lacking:
         shown = ", ".join(lacking[:4]) + (", ..." if len(lacking) > 4 else "")
         raise _bad_folder(card, folder, f"it lacks {shown}", f"缺少 {shown}")
-    if not _same_model(card, folder, layout):
+    if layout != _FILES and not _same_model(card, folder, layout):
         raise _bad_folder(card, folder, "it is another model", "是另一个模型")
     return WeightsSource(
         kind=layout, folder=str(folder), about=Text("a local folder", "本地文件夹")
@@ -194,6 +206,8 @@ def _layout(folder: Path) -> str | None:
 
 def _kind_of(card: ModelCard) -> str:
     """The layout in which the hub has a model."""
+    if isinstance(card, UpscaleCard):
+        return _FILES
     return "transformers" if _SINGLE in card.configs else "diffusers"
 
 

@@ -25,7 +25,8 @@ from webui.core.text import Text
 from webui.documents.blocks import PageResult
 from webui.documents.kept import KeptPages
 from webui.service import Studio
-from webui.service.page_work import PageWork
+from webui.service.page_work import PagePieces
+from webui.service.piece_work import PieceWork
 
 VISITOR = "visitor:a"
 
@@ -143,9 +144,11 @@ def work(folder: Path, workers: list[Hands], pages: str = "1-6", batch: int = 1)
     request = parse_request(keys, find_model)
     assert isinstance(request, PageRequest)
     told: list[tuple[int, int]] = []
-    done = PageWork(request, folder, [partial(next, repeat(hands)) for hands in workers]).run(
+    done = PieceWork(
+        PagePieces(request, folder), [partial(next, repeat(hands)) for hands in workers]
+    ).run(
         {"id": "job", "settings": {"page_batch": batch}},
-        lambda event: told.append((event["done"], event["pages"])),
+        lambda event: told.append((event["done"], event["of"])),
     )
     return done, told
 
@@ -195,7 +198,9 @@ def test_two_real_workers_share_a_document_and_one_may_be_lost(
     job = {"id": "job", "request": request.to_json(), "settings": {}, "output_dir": str(tmp_path)}
     weights = {"kind": "embedded", "folder": ""}
     with first, second:
-        done = PageWork(request, tmp_path, [partial(make, first), partial(make, second)]).run(
+        done = PieceWork(
+            PagePieces(request, tmp_path), [partial(make, first), partial(make, second)]
+        ).run(
             {**job, "weights": weights}, on_event
         )
     assert killed and done["event"] == "result" and done["partial"]

@@ -1,0 +1,93 @@
+"""What the optimizer may choose for upscaling: tiles, how many go together, how many cards."""
+
+from __future__ import annotations
+
+from webui.core.fields import MAX_BATCH
+from webui.core.settings import SETTINGS, Settings, SettingValue
+from webui.core.upscale import UpscaleCard, UpscaleRequest, tiles_of
+from webui.estimator.target import Target
+
+AUTO_TILES = (768, 512, 384, 320, 256, 192, 128, 96, 64)
+"""Sides that are tried, in pixels of the input; the guide's is 256."""
+AUTO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Tiles at a time that are tried: each doubling halves the passes."""
+WORTH_SHARING_FRAMES = 100
+"""Below, starting another worker and reading frames twice costs more than it saves (the guide; our
+own figure is in the README)."""
+TILE_COST = 1.0
+"""A tile does not see beyond its border; smaller ones have more of it."""
+SMALLER_TILE_COST = 0.1
+
+
+def open_values(
+    model: UpscaleCard, request: UpscaleRequest, target: Target
+) -> dict[str, list[SettingValue]]:
+    """The values to try of the settings that only upscaling has, and of `gpus`."""
+    longer = max(request.height, request.width)
+    tiles = [tile for tile in AUTO_TILES if tile < longer and tile % model.tile_multiple == 0]
+    fixed = request.settings.get("tile")
+    sides = [0, *tiles] if fixed is None else [int(fixed)]
+    return {
+        # They change the picture: only who names one gets it.
+        "decoder": ["tiny"],
+        "sparsity": ["stable"],
+        "tile": list(sides),
+        "tile_overlap": list(dict.fromkeys(auto_overlap(side) for side in sides)),
+        "tile_batch": _batches(model, request, sides),
+        "tile_recheck": [SETTINGS["tile_recheck"].default],
+        "tile_reserve_gib": [SETTINGS["tile_reserve_gib"].default],
+        "gpus": [shared_between(request, target.gpus)],
+    }
+
+
+def auto_overlap(tile: int) -> int:
+    """The guide's overlap; a quarter of tiles that are too small for it."""
+    usual = int(SETTINGS["tile_overlap"].default)
+    return usual if not tile or tile >= 4 * usual else tile // 4
+
+
+def shared_between(request: UpscaleRequest, gpus: int) -> int:
+    """On how many of the machine's cards the frames are worth sharing."""
+    if request.frames < WORTH_SHARING_FRAMES:
+        return 1
+    return max(1, min(gpus, request.frames // (WORTH_SHARING_FRAMES // 2)))
+
+
+def is_sensible(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> bool:
+    """Leaves out combinations that repeat another one, or contradict themselves."""
+    fixed = request.settings
+    tile, overlap = int(settings["tile"]), int(settings["tile_overlap"])
+    if "tile_overlap" not in fixed and overlap != auto_overlap(tile):
+        return False
+    if tile and overlap > tile // 2:
+        return False
+    together = most_together(model, request, settings)
+    return "tile_batch" in fixed or int(settings["tile_batch"]) <= together
+
+
+def most_together(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> int:
+    """Most tiles that can go through the model together: those of a frame, and where frames do not
+    depend on each other those of several."""
+    tile, overlap = int(settings["tile"]), int(settings["tile_overlap"])
+    of_frame = tiles_of(request.height, request.width, tile, overlap)
+    if model.temporal:
+        return of_frame
+    return of_frame * min(request.frames, request.segment_frames)
+
+
+def quality_cost(settings: Settings) -> float:
+    """How far the picture may differ because of tiles."""
+    tile = int(settings.get("tile", 0))
+    if not tile:
+        return 0.0
+    return TILE_COST + SMALLER_TILE_COST * sum(tile < other for other in AUTO_TILES)
+
+
+def _batches(model: UpscaleCard, request: UpscaleRequest, sides: list[int]) -> list[SettingValue]:
+    most = max(
+        most_together(model, request, {"tile": side, "tile_overlap": auto_overlap(side)})
+        for side in sides
+    )
+    most = min(most, MAX_BATCH)
+    several = [count for count in AUTO_BATCHES if count < most]
+    return [*several, most] if most <= AUTO_BATCHES[-1] else [*several]

@@ -1,0 +1,295 @@
+"""Work that comes in pieces, handed to one or several workers: pages of a document, segments of a
+video.
+
+What one worker is to the flow, one or several are here: each takes pieces from the same list, and
+the pieces of a worker that is lost go back to it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from webui.core.errors import StudioError, WorkerLost
+from webui.core.receipt import Measurement, PhaseMeasurement
+
+MOST_LOSSES = 2
+"""A piece during which a worker was lost so often is taken to be the cause, and left out."""
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+_End = Mapping[str, Any] | StudioError
+"""How a worker's turn ended: its last event, or what was raised."""
+
+
+class Worker(Protocol):
+    """What is needed of a worker process."""
+
+    def run(self, job: Mapping[str, Any], on_event: OnEvent | None = None) -> Mapping[str, Any]: ...
+
+
+class Pieces(Protocol):
+    """What the pieces of one job are. A piece is known by its number."""
+
+    key: str
+    """Under which a worker's job names its pieces."""
+    event: str
+    """What a worker tells of its progress with them; such an event may have a `count`."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """All of the job's, in order."""
+
+    @property
+    def units(self) -> int:
+        """What progress counts, of the whole job: pages, frames."""
+
+    def units_of(self, number: int) -> int:
+        """The same, of one piece."""
+
+    def done(self) -> set[int]:
+        """Those that are kept."""
+
+    def most(self, waiting: int, workers: int, settings: Mapping[str, Any]) -> int:
+        """How many of those that wait a worker takes at a time."""
+
+    def give_up(self, number: int, lost: WorkerLost) -> None:
+        """A piece cost several workers: it counts as done, and as failed."""
+
+    def put_together(self) -> list[str]:
+        """The job's files, of the pieces that are there: their names in the run's folder."""
+
+    def failed(self) -> StudioError | None:
+        """Why the whole counts as failed, though no worker said so."""
+
+
+class PieceWork:
+    """Runs a job over pieces, as a worker would (`webui.service.flow.Worker`).
+
+    Args:
+        pieces: of the job.
+        workers: makes each worker, or makes it anew when it was lost.
+    """
+
+    def __init__(self, pieces: Pieces, workers: Sequence[Callable[[], Worker]]) -> None:
+        self._pieces = pieces
+        self._workers = workers
+        self._lock = threading.Lock()
+        done = pieces.done()
+        self._waiting = [number for number in pieces.numbers if number not in done]
+        self._partial = len(self._waiting) < len(pieces.numbers)
+        self._losses: Counter[int] = Counter()
+
+    def run(self, job: Mapping[str, Any], on_event: OnEvent | None = None) -> Mapping[str, Any]:
+        """Runs to the end; the last event is that of the worker which ended last.
+
+        Raises:
+            WorkerLost: the only worker died and could not be had again.
+        """
+        told = _Told(on_event, self._pieces)
+        ends: list[list[_End]] = [[] for _ in self._workers]
+        threads = [
+            threading.Thread(target=self._serve, args=(make, job, told, own), daemon=True)
+            for make, own in zip(self._workers, ends, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return self._ended(job, ends)
+
+    def _serve(
+        self,
+        make: Callable[[], Worker],
+        job: Mapping[str, Any],
+        told: _Told,
+        ends: list[_End],
+    ) -> None:
+        """One worker's turn after turn, until no piece is left."""
+        while numbers := self._take(job):
+            try:
+                worker = make()
+            except StudioError as error:  # it cannot be had, or was ended on purpose
+                self._end(ends, error)
+                return
+            turn = told.turn(numbers)
+            try:
+                end = worker.run({**job, self._pieces.key: numbers}, turn)
+            except WorkerLost as lost:
+                self._lost(numbers, lost)
+                self._back(numbers)
+                told.over(turn)
+                continue
+            except StudioError as error:
+                self._end(ends, error)
+                return
+            self._end(ends, end)
+            if end["event"] == "failed":
+                return
+            self._back(numbers)
+            told.over(turn)
+
+    def _end(self, ends: list[_End], end: _End) -> None:
+        """How a turn ended; what failed in one is the end of all."""
+        with self._lock:
+            ends.append(end)
+            if isinstance(end, StudioError) or end["event"] == "failed":
+                self._waiting = []
+
+    def _take(self, job: Mapping[str, Any]) -> list[int]:
+        """The next pieces for a worker."""
+        with self._lock:
+            settings = job.get("settings", {})
+            count = self._pieces.most(len(self._waiting), len(self._workers), settings)
+            taken, self._waiting = self._waiting[:count], self._waiting[count:]
+            return taken
+
+    def _back(self, numbers: list[int]) -> None:
+        """Pieces that were given out and are not there are to be done again."""
+        with self._lock:
+            done = self._pieces.done()
+            self._waiting = sorted({*self._waiting, *(n for n in numbers if n not in done)})
+
+    def _lost(self, numbers: list[int], lost: WorkerLost) -> None:
+        """Notes during which piece a worker was lost."""
+        done = self._pieces.done()
+        number = next((number for number in numbers if number not in done), None)
+        if number is None:
+            return
+        self._losses[number] += 1
+        if self._losses[number] >= MOST_LOSSES:
+            self._pieces.give_up(number, lost)
+
+    def _ended(self, job: Mapping[str, Any], workers: list[list[_End]]) -> Mapping[str, Any]:
+        """The end of the whole: the first that failed, else the last; with the files."""
+        outputs = self._pieces.put_together()
+        ends = [end for own in workers for end in own]
+        raised = next((end for end in ends if isinstance(end, StudioError)), None)
+        told = [end for end in ends if isinstance(end, Mapping)]
+        if raised is not None and not told:
+            raise raised
+        last = next((end for end in told if end["event"] == "failed"), told[-1] if told else {})
+        last = {"event": "result", "id": job["id"], "measurement": None, **last}
+        measured = [
+            _one_after_the_other(turns)
+            for own in workers
+            if (turns := [_measured(end) for end in own if _has_measurement(end)])
+        ]
+        last |= {"measurement": _side_by_side(measured).to_json() if measured else None}
+        # What took another time than was planned teaches nothing.
+        last |= {"partial": self._partial or len(told) != 1 or len(self._workers) > 1}
+        if last["event"] == "result":
+            error = self._pieces.failed()
+            if error is not None:
+                last |= {"event": "failed", "error": error.to_json()}
+        return {**last, "outputs": outputs}
+
+
+def _has_measurement(end: _End) -> bool:
+    return isinstance(end, Mapping) and bool(end.get("measurement"))
+
+
+def _measured(end: _End) -> Measurement:
+    assert isinstance(end, Mapping)
+    return Measurement.from_json(end["measurement"])
+
+
+def _one_after_the_other(parts: Sequence[Measurement]) -> Measurement:
+    """A worker's turns as one: the highest peaks, all seconds."""
+    phases: dict[str, PhaseMeasurement] = {}
+    for phase in (phase for part in parts for phase in part.phases):
+        before = phases.get(phase.name)
+        phases[phase.name] = phase if before is None else _both(before, phase)
+    return replace(
+        _highest(parts), phases=tuple(phases.values()), seconds=sum(part.seconds for part in parts)
+    )
+
+
+def _side_by_side(parts: Sequence[Measurement]) -> Measurement:
+    """Workers as one: the highest peaks of any, and the seconds of the slowest."""
+    slowest = max(parts, key=lambda part: part.seconds)
+    taken = {phase.name: phase.seconds for phase in slowest.phases}
+    phases = {
+        phase.name: replace(phase, seconds=taken.get(phase.name, 0.0))
+        for phase in _one_after_the_other(parts).phases
+    }
+    return replace(_highest(parts), phases=tuple(phases.values()), seconds=slowest.seconds)
+
+
+def _highest(parts: Sequence[Measurement]) -> Measurement:
+    """The last, with the highest peaks of all."""
+    return replace(
+        parts[-1],
+        peak_allocated_bytes=max(part.peak_allocated_bytes for part in parts),
+        peak_reserved_bytes=max(part.peak_reserved_bytes for part in parts),
+        peak_device_bytes=max(part.peak_device_bytes for part in parts),
+        host_bytes=max(part.host_bytes for part in parts),
+        load_seconds=max(part.load_seconds for part in parts),
+        others_bytes=max(part.others_bytes for part in parts),
+    )
+
+
+def _both(one: PhaseMeasurement, other: PhaseMeasurement) -> PhaseMeasurement:
+    return replace(
+        one,
+        resident_bytes=max(one.resident_bytes, other.resident_bytes),
+        allocated_bytes=max(one.allocated_bytes, other.allocated_bytes),
+        reserved_bytes=max(one.reserved_bytes, other.reserved_bytes),
+        seconds=one.seconds + other.seconds,
+    )
+
+
+class _Turn:
+    """Hears what a worker tells during one turn."""
+
+    def __init__(self, told: _Told, numbers: Sequence[int]) -> None:
+        self._told = told
+        self.numbers = frozenset(numbers)
+        self.units = 0
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        self._told.hear(self, event)
+
+
+class _Told:
+    """Passes the workers' events on, with how much of the whole is done."""
+
+    def __init__(self, on_event: OnEvent | None, pieces: Pieces) -> None:
+        self._on_event, self._pieces = on_event, pieces
+        self._lock = threading.Lock()
+        self._turns: list[_Turn] = []
+        self._kept = 0
+        self._count_kept()
+
+    def turn(self, numbers: Sequence[int]) -> _Turn:
+        """What hears a worker's turn on these pieces."""
+        turn = _Turn(self, numbers)
+        with self._lock:
+            self._turns.append(turn)
+            self._count_kept()
+        return turn
+
+    def over(self, turn: _Turn) -> None:
+        """A turn has ended: of it counts what is kept."""
+        with self._lock:
+            self._turns.remove(turn)
+            self._count_kept()
+
+    def hear(self, turn: _Turn, event: Mapping[str, Any]) -> None:
+        if self._on_event is None or event["event"] in ("result", "failed"):
+            return
+        with self._lock:
+            if event["event"] == self._pieces.event:
+                turn.units += int(event.get("count", 1))
+                done = self._kept + sum(each.units for each in self._turns)
+                whole = self._pieces.units
+                event = {**event, "done": min(done, whole), "of": whole}
+            self._on_event(event)
+
+    def _count_kept(self) -> None:
+        """Pieces that are there, without those that a worker is at."""
+        at_work = {number for turn in self._turns for number in turn.numbers}
+        kept = self._pieces.done() - at_work
+        self._kept = sum(self._pieces.units_of(number) for number in kept)

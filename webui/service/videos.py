@@ -1,0 +1,102 @@
+"""Videos in the service: looked at before they are planned, kept in the run's folder, resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from webui.core.errors import NotAllowed
+from webui.core.job import JobState
+from webui.core.request import Request
+from webui.core.text import Text
+from webui.core.upscale import UpscaleRequest, check_output_size
+from webui.service.apart import ask_apart
+from webui.service.limits import check_size
+from webui.service.runs import Runs
+from webui.storage import JobRecord, Limits, Outputs
+
+_ENDED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED, JobState.DONE)
+
+
+class Videos:
+    """What the pages, the API and the command line may do with videos to upscale.
+
+    Args:
+        runs: who may see which run.
+        outputs: their folders.
+        requeue: queues a recorded run again.
+    """
+
+    def __init__(self, runs: Runs, outputs: Outputs, requeue: Callable[[JobRecord], None]) -> None:
+        self._runs, self._outputs, self._requeue = runs, outputs, requeue
+
+    def facts(self, path: Path) -> dict[str, Any]:
+        """What a video or a picture is: `frames`, `height`, `width`, `fps`, ... (`webui.video`).
+
+        Opens the file, in a process of its own: only for paths that the owner named, or that were
+        uploaded.
+
+        Raises:
+            BadInput: it is no video.
+        """
+        return ask_apart(
+            ["webui.video", str(path)],
+            Text(
+                "The video cannot be used: its frames cannot be counted.",
+                "无法使用这个视频：无法统计帧数。",
+            ),
+            Text(
+                "The file may be damaged. Save it anew as MP4.",
+                "文件可能已损坏。请重新保存为 MP4。",
+            ),
+        )
+
+    def counted(self, request: Request, limits: Limits | None = None) -> Request:
+        """The request with the frames and the size that its input has.
+
+        Args:
+            request: of any task; those of others are given back as they are.
+            limits: of a visitor; None for the owner.
+
+        Raises:
+            BadInput: the input cannot be used, or is larger than a visitor may have upscaled.
+        """
+        if not isinstance(request, UpscaleRequest) or not request.input:
+            return request
+        path = Path(request.input).expanduser().absolute()
+        found = self.facts(path)
+        size = {key: int(found[key]) for key in ("frames", "height", "width")}
+        known = request.with_changes(input=str(path), **size)
+        check_output_size(known)
+        if limits is not None:
+            check_size(known, limits)
+        return known
+
+    def pair(self, run_id: str, visitor: str) -> tuple[Path, Path] | None:
+        """The newest frame of a visitor's run before and after, as JPEGs; None before the first.
+
+        Raises:
+            NotFound: the visitor has no such run.
+        """
+        folder = self._outputs.folder(self._runs.record(run_id, visitor).folder)
+        before, after = (folder / name for name in ("before.jpg", "after.jpg"))
+        there = all(path.is_file() and not path.is_symlink() for path in (before, after))
+        return (before, after) if there else None
+
+    def resume(self, run_id: str, visitor: str) -> None:
+        """Goes on with a run that ended before its last frame; segments that are done stay.
+
+        Raises:
+            NotFound: the visitor has no such run.
+            NotAllowed: it upscales nothing, or has not ended.
+        """
+        record = self._runs.record(run_id, visitor)
+        if record.request.get("task") != "upscale" or record.state not in _ENDED:
+            raise NotAllowed(
+                Text("There is nothing to go on with.", "没有可以继续的内容。"),
+                Text(
+                    "Only an upscaling that has ended can be resumed.", "只能继续已结束的放大任务。"
+                ),
+            )
+        self._requeue(record)
