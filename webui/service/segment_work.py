@@ -64,7 +64,7 @@ class SegmentPieces:
         return self._parts.done() | set(self._given_up)
 
     def most(self, waiting: int, workers: int, settings: Mapping[str, Any]) -> int:
-        """All for a single worker; one at a time for several, so that unequal cards end together."""
+        """All for a single worker; one each for several: unequal cards then end together."""
         return waiting if workers == 1 else 1
 
     def give_up(self, number: int, lost: WorkerLost) -> None:
