@@ -114,9 +114,7 @@ class KeyCache:
         self.keys: torch.Tensor | None = None
         self.values: torch.Tensor | None = None
 
-    def joined(
-        self, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def joined(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The remembered and the present ones (B K H E)."""
         if self.keys is None or self.values is None:
             return keys, values

@@ -18,8 +18,6 @@ from torch.nn import functional
 LATENT_FRAMES = 4
 """Frames that a latent frame decodes to."""
 _CELL_PX = 8
-_FIRST_SURPLUS = LATENT_FRAMES - 1
-"""Frames before the first one of a video: its first latent stands for one frame only."""
 
 
 @dataclass(slots=True)
@@ -28,7 +26,6 @@ class DecoderState:
 
     memories: dict[str, torch.Tensor] = field(default_factory=dict)
     """By memory block: its input one step of time ago (B C h w)."""
-    started: bool = False
 
 
 class MemoryBlock(nn.Module):
@@ -99,30 +96,30 @@ class Decoder(nn.Module):
             layers |= {start + number: MemoryBlock(width) for number in range(3)}
         self.decoder = nn.ModuleDict({str(at): layers[at] for at in sorted(layers)})
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return next(self.parameters()).dtype
+
     def forward(
-        self, latents: torch.Tensor, frames: torch.Tensor, state: DecoderState
+        self, latent: torch.Tensor, clip: torch.Tensor, state: DecoderState
     ) -> Iterator[torch.Tensor]:
-        """The frames of the next latents of a video, one by one.
+        """The frames of the next latent of a video, one by one.
 
         Args:
-            latents: B C T h w.
-            frames: the low-quality ones in -1..1 (B 3 T H W): 4 T, or 4 T - 3 at the start.
+            latent: B C h w.
+            clip: the low-quality frames in -1..1 (B 3 T H W): one at the start, then four.
             state: of the video; written.
 
         Yields:
             B 3 H W, about 0..1, not held within.
         """
-        surplus = 0 if state.started else _FIRST_SURPLUS
-        state.started = True
-        if surplus:
-            frames = torch.cat((frames[:, :, :1].expand(-1, -1, surplus, -1, -1), frames), 2)
-        for index in range(latents.shape[2]):
-            clip = frames[:, :, index * LATENT_FRAMES : (index + 1) * LATENT_FRAMES]
-            joined = torch.cat((_to_cells(clip), latents[:, :, index]), 1)
-            joined = torch.tanh(joined / 3) * 3
-            for number, picture in enumerate(self._decode(joined, state)):
-                if index or number >= surplus:
-                    yield picture
+        surplus = LATENT_FRAMES - clip.shape[2]
+        clip = torch.cat((clip[:, :, :1].expand(-1, -1, surplus, -1, -1), clip), 2)
+        joined = torch.tanh(torch.cat((_to_cells(clip), latent), 1) / 3) * 3
+        for number, picture in enumerate(self._decode(joined, state)):
+            if number >= surplus:
+                yield picture
 
     def _decode(self, joined: torch.Tensor, state: DecoderState) -> Iterator[torch.Tensor]:
         layers = self.decoder

@@ -24,6 +24,8 @@ _MOST_SCORES_BYTES = 2**27
 """That the exact way holds at a time, should SDPA not have a kernel that holds none."""
 _MOST_ERROR = 0.02
 """Relative, against the exact way in bf16; a kernel that ignores the choice is far outside."""
+_SLABS = ((3, 3), (1, 4))
+"""Of queries and keys, in the first chunk and in later ones."""
 Kernel = Callable[..., torch.Tensor]
 
 
@@ -53,9 +55,7 @@ def attend(
     return found.transpose(1, 2)
 
 
-def attend_to_all(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-) -> torch.Tensor:
+def attend_to_all(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Dense attention (all B N H E), to compare with."""
     found = functional.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
@@ -151,6 +151,28 @@ def attend_exactly(
 
 
 @cache
+def warm_up(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int]) -> None:
+    """Has the kernel compiled for the two passes of a size: the first, and every later one.
+
+    Args:
+        device: of the run.
+        dtype: of the tokens.
+        shape: batch, tokens of a slab, heads, channels of a head.
+    """
+    batch, slab, heads, channels = shape
+    if not compiled_works(device, dtype):
+        return
+    for queries, keys in _SLABS:
+        query, key, value = (
+            torch.zeros((batch, slabs * slab, heads, channels), dtype=dtype, device=device)
+            for slabs in (queries, keys, keys)
+        )
+        windows = slab // WINDOW_TOKENS
+        kept = torch.eye(queries * windows, keys * windows, dtype=torch.bool, device=device)
+        attend(query, key, value, kept.expand(batch, heads, -1, -1).contiguous())
+
+
+@cache
 def compiled_works(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the compiled kernel runs on the device and gives what the exact way gives.
 
@@ -177,10 +199,10 @@ def compiled_works(device: torch.device, dtype: torch.dtype) -> bool:
         )
         return False
     expected = attend_exactly(query, key, value, kept).float()
-    error = float((found - expected).norm() / expected.norm())
-    if not error < _MOST_ERROR:
+    off_by = float((found - expected).norm() / expected.norm())
+    if not off_by < _MOST_ERROR:
         _LOG.warning(
-            "Compiled sparse attention is off by %.3f on %s, so the exact way is taken", error, device
+            "Compiled sparse attention is off by %.3f on %s: the exact way is taken", off_by, device
         )
         return False
     return True

@@ -141,9 +141,7 @@ class _Rope(nn.Module):
         starts = (state.done, 0, 0)
         axes = []
         for axis, (start, count) in enumerate(zip(starts, state.grid, strict=True)):
-            places = torch.arange(
-                start, start + count, dtype=torch.float64, device=latents.device
-            )
+            places = torch.arange(start, start + count, dtype=torch.float64, device=latents.device)
             steps = torch.arange(
                 0, self._channels[axis], 2, dtype=torch.float64, device=latents.device
             )
@@ -197,7 +195,9 @@ class _SelfAttention:
     ) -> torch.Tensor:
         state = self._shared.now
         heads = (attention.heads, -1)
-        query = _turn(attention.norm_q(attention.to_q(hidden_states)).unflatten(2, heads), rotary_emb)
+        query = _turn(
+            attention.norm_q(attention.to_q(hidden_states)).unflatten(2, heads), rotary_emb
+        )
         key = _turn(attention.norm_k(attention.to_k(hidden_states)).unflatten(2, heads), rotary_emb)
         value = attention.to_v(hidden_states).unflatten(2, heads)
         del hidden_states
