@@ -43,6 +43,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     container = open_container(path)
     with container:
         streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+        if not streams and not container.streams and _has_no_index(path):
+            raise _no_index()
         if not streams:
             raise refused("it has no picture, only sound or text", "其中没有画面，只有声音或文字")
         stream = streams[0]
@@ -55,7 +57,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         check_size(stream.height, stream.width)
         # Decoders refuse larger frames that come later in the file.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        stream.codec_context.thread_type = "AUTO"
+        # Not by frames: a damaged one would then take good ones, decoded beside it, with it.
+        stream.codec_context.thread_type = "SLICE"
         stream.codec_context.thread_count = DECODER_THREADS
         yield container, stream
 
@@ -77,11 +80,7 @@ def open_container(path: Path) -> Any:
         )
     except FAULTS:
         if _has_no_index(path):
-            raise refused(
-                "it is cut off: the list of its frames, which stands at its end, is missing",
-                "文件被截断：缺少位于末尾的帧索引",
-                hint=Text("Copy or download the whole file again.", "请重新复制或下载完整的文件。"),
-            ) from None
+            raise _no_index() from None
         raise refused(
             "it is no video that can be read, or it is damaged", "它不是可读取的视频，或文件已损坏",
             hint=_CONVERT,
@@ -136,6 +135,14 @@ def flushed(stream: Any) -> list[Any]:
         return list(stream.codec_context.decode(None))
     except FAULTS:
         return []
+
+
+def _no_index() -> BadInput:
+    return refused(
+        "it is cut off: the list of its frames is not whole",
+        "文件被截断：帧索引不完整",
+        hint=Text("Copy or download the whole file again.", "请重新复制或下载完整的文件。"),
+    )
 
 
 def _is_cover(stream: Any) -> bool:
