@@ -29,6 +29,7 @@ _LIMITS = {
     "protocol_whitelist": "file",
     "max_streams": str(MAX_STREAMS),
 }
+_DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS)}
 FAULTS = (OSError, ValueError, EOFError, IndexError)
 """What PyAV raises on files that are no whole videos; its own errors are among them."""
 
@@ -56,7 +57,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
             )
         check_size(stream.height, stream.width)
         # Decoders refuse larger frames that come later in the file.
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.options = dict(_DECODER_LIMITS)
         # Not by frames: a damaged one would then take good ones, decoded beside it, with it.
         stream.codec_context.thread_type = "SLICE"
         stream.codec_context.thread_count = DECODER_THREADS
@@ -76,7 +77,10 @@ def open_container(path: Path) -> Any:
     try:
         # `file:` keeps a name from being read as an address.
         return av.open(
-            f"file:{path.absolute()}", container_options=_LIMITS, metadata_errors="ignore"
+            f"file:{path.absolute()}",
+            options=_DECODER_LIMITS,
+            container_options=_LIMITS,
+            metadata_errors="ignore",
         )
     except FAULTS:
         if _has_no_index(path):

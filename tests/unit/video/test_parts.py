@@ -15,6 +15,7 @@ import pytest
 from tests.unit.video.clips import clip, number_of, numbered, numbers_of, sound_of
 from webui.core.errors import RunFailed
 from webui.video.assembly import assemble, clear
+from webui.video.colours import Colours
 from webui.video.facts import examine
 from webui.video.footage import AFTER, BEFORE, Footage
 from webui.video.parts import Parts, mixed
@@ -191,7 +192,8 @@ def another_process(folder: Path, *indexes: int) -> subprocess.Popen:
 def test_two_processes_and_ten_bits(tmp_path: Path) -> None:
     source = clip(
         tmp_path / "a.mkv", 64, codec="libx265", pixel_format="yuv420p10le", audio="aac",
-        options={"x265-params": "log-level=none"},
+        options={"x265-params": "log-level=none:sar=2:colorprim=bt2020:transfer=smpte2084"
+                                ":colormatrix=bt2020nc"},
     )  # fmt: skip
     project = start(tmp_path, source)
     # One is done by both, as when a worker that was given up comes back: that changes nothing.
@@ -205,6 +207,8 @@ def test_two_processes_and_ten_bits(tmp_path: Path) -> None:
     }  # fmt: skip
     facts, timeline = examine(tmp_path / "out.mp4")
     assert (facts.bits, facts.codec, facts.frames) == (10, "av1", 64)
+    assert facts.aspect == project.facts.aspect == Fraction(12, 11)
+    assert facts.colours == Colours(primaries=9, transfer=16, matrix=9)
     deep = Reader(tmp_path / "out.mp4", timeline).frames(bits=10)
     assert numbers_of(deep, SCALE) == list(range(64))
 
@@ -221,13 +225,14 @@ def test_the_newest_frame_is_shown(tmp_path: Path) -> None:
 
 def test_frames_have_to_come_in_order_and_size(tmp_path: Path) -> None:
     project = start(tmp_path, clip(tmp_path / "a.mp4", 30))
-    with Footage(project, project.segments) as footage:
-        first = project.segments[0]
-        with pytest.raises(ValueError, match="a frame of"):
-            footage.write(first, 0, numbered(0))
-        footage.write(first, 0, larger(numbered(0)))
-        with pytest.raises(ValueError, match="instead of 1"):
-            footage.write(first, 2, larger(numbered(2)))
-        with pytest.raises(ValueError, match="15 frames are missing"):
-            footage.finish(first)
-    assert Parts(project).done() == set()
+    first = project.segments[0]
+    for place, pixels, why in (
+        (0, numbered(0), "a frame of"),
+        (1, larger(numbered(1)), "instead of 0"),
+        (0, larger(numbered(0)), "15 frames are missing"),
+    ):
+        with Footage(project, project.segments) as footage:
+            footage.write(first, place, pixels)
+            with pytest.raises(ValueError, match=why):
+                footage.finish(first)
+    assert Parts(project).done() == set() and not list(project.folder.glob(".*"))
