@@ -81,8 +81,8 @@ class UpscaleRequest(Request):
 
     @property
     def shape(self) -> tuple[Hashable, ...]:
-        # Of what memory depends on the frames, the longest piece is the most.
-        return (self.scale, self.height, self.width, self.frames, self.overlap, self.segment_frames)
+        size = (self.scale, self.height, self.width, self.frames)
+        return (*size, self.overlap, self.segment_frames, self.colour)
 
     @property
     def repeats(self) -> int:

@@ -18,7 +18,7 @@ from webui.estimator.families import components_of, find_family
 from webui.estimator.replay import Replay
 from webui.estimator.rules import Rules
 from webui.estimator.target import Target, margin_bytes
-from webui.estimator.templates import find_template, stored_part, weights_name, width_of
+from webui.estimator.templates import find_template, parts_of, stored_part, weights_name, width_of
 from webui.estimator.told import SecondsTerm, how_of, noting_terms
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
@@ -79,7 +79,7 @@ def estimate_case(case: Case) -> Estimate:
         margin_bytes=margin,
         limit_bytes=target.limit_bytes,
         host_bytes=host_bytes(model, settings, case.rules)
-        + find_family(model).host(model, case.request),
+        + find_family(model).host(model, case.request, settings),
         seconds=total,
         seconds_range=(
             least * low,
@@ -127,6 +127,8 @@ def weights_bytes(model: ModelCard, settings: Settings) -> dict[str, int]:
     """Bytes of each component's weights at the chosen precisions."""
     sizes = {}
     for name, component in components_of(model).items():
+        if component.only is not None and settings[component.only[0]] != component.only[1]:
+            continue
         precision = str(settings[component.precision])
         part = stored_part(component.part, settings)
         template = find_template(model, part, width_of(precision))
@@ -163,10 +165,13 @@ DISK_BYTES_S = 1.0e9
 
 
 def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
-    if not find_family(model).main:
+    main = find_family(model).main
+    if not main:
         return {}
+    # A model for one scale may lack the usual part.
+    part = main if main in parts_of(model) else parts_of(model)[0]
     width = width_of(str(settings["precision"]))
-    return find_template(model, stored_part(find_family(model).main, settings), width).versions
+    return find_template(model, stored_part(part, settings), width).versions
 
 
 def _notes(

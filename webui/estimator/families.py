@@ -12,6 +12,8 @@ from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.estimator import (
+    flashvsr,
+    flashvsr_seconds,
     language,
     language_seconds,
     ocr,
@@ -21,6 +23,8 @@ from webui.estimator import (
     qwen_vl_training_seconds,
     svd,
     svd_seconds,
+    swin2sr,
+    swin2sr_seconds,
     wan,
     wan_seconds,
 )
@@ -52,6 +56,8 @@ class Component:
     """The setting that says where it computes, for what encodes a prompt or a picture."""
     always: str | None = None
     """The number format that its weights have whatever the setting says."""
+    only: tuple[str, str] | None = None
+    """The setting, and its value, that it is loaded with; None: always."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +81,8 @@ class Family:
     """What it says about settings that make its figures less sure."""
     least: Callable[[str, Any, int], float] = lambda *_: 1.0
     """Phase, memory, the request's repeats -> the share of its seconds that it takes at least."""
-    host: Callable[[Any, Request], int] = lambda *_: 0
-    """Card, request -> bytes of host memory that no component's weights are."""
+    host: Callable[[Any, Any, Settings], int] = lambda *_: 0
+    """Card, request, settings -> bytes of host memory that no component's weights are."""
     starts: bool = True
     """A phase pays for its start: not where what is measured comes after a warm-up."""
 
@@ -107,6 +113,27 @@ _FAMILIES = {
             "vae": Component("vae_precision", "vae", "vae"),
         },
         main="unet",
+    ),
+    "flashvsr": Family(
+        memory=flashvsr.FlashVsrMemory,
+        seconds=flashvsr_seconds.phase_seconds,
+        relevant=flashvsr.relevant,
+        components={
+            "projection": Component("precision", "projection", "projection"),
+            "transformer": Component("precision", "transformer", "streaming"),
+            "decoder": Component("precision", "decoder", "decoder", only=("decoder", "tiny")),
+            "vae": Component("precision", "vae", "vae", only=("decoder", "full")),
+        },
+        main="streaming",
+        host=flashvsr.host_bytes,
+    ),
+    "swin2sr": Family(
+        memory=swin2sr.Swin2srMemory,
+        seconds=swin2sr_seconds.phase_seconds,
+        relevant=swin2sr.relevant,
+        components={name: Component("precision", name, name) for name in ("x2", "x4")},
+        main="x2",
+        host=swin2sr.host_bytes,
     ),
     "qwen_vl": Family(
         memory=qwen_vl.PagesMemory,

@@ -51,7 +51,7 @@ def phase_seconds(name: str, memory: ScanMemory, pages: int, card: Card, host: C
     return pages * memory.pixels * OPERATIONS_PER_PIXEL / host.fp32_flops
 
 
-def host_bytes(model: ScanCard, request: Request) -> int:
+def host_bytes(model: ScanCard, request: Request, settings: Settings) -> int:
     """Host memory above that of the process."""
     assert isinstance(request, ScanRequest)
     memory = ScanMemory(model, request, {}, Rules("cpu", (), False, True, True))

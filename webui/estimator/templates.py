@@ -216,6 +216,11 @@ _CONFIGS_OF = {
     "conditions": ("transformer", "vae"),
     "image": ("image_encoder",),
     "unet": ("unet", "scheduler"),
+    "projection": ("projection",),
+    "streaming": ("transformer",),
+    "decoder": ("decoder",),
+    "x2": ("x2",),
+    "x4": ("x4",),
     "model": ("model",),
 }
 """Component configurations that a part's template depends on."""
@@ -229,6 +234,8 @@ _VALUES = ("latents_mean", "latents_std", "flow_shift")
 _PARTS_OF = {
     "wan": ("text", "image", "transformer", "vae", "conditions"),
     "svd": ("image", "unet", "vae"),
+    "flashvsr": ("projection", "streaming", "decoder", "vae"),
+    "swin2sr": ("x2", "x4"),
     "qwen_vl": ("model",),
     "language": ("model",),
     "qwen_vl_training": ("model",),

@@ -28,6 +28,8 @@ from webui.estimator.templates import (
 FAMILIES = {
     "wan": "webui.tracing.wan",
     "svd": "webui.tracing.svd",
+    "flashvsr": "webui.tracing.flashvsr",
+    "swin2sr": "webui.tracing.swin2sr",
     "qwen_vl": "webui.tracing.qwen_vl",
     "qwen_vl_training": "webui.tracing.qwen_vl_training",
     "language": "webui.tracing.language",

@@ -1,0 +1,111 @@
+"""FlashVSR's templates against fresh traces of its real loop, at shapes they were not made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from webui.catalogue import find_model
+from webui.core.parse import parse_request
+from webui.core.settings import with_defaults
+from webui.estimator import flashvsr
+from webui.estimator.events import rounded
+from webui.estimator.flashvsr import FlashVsrMemory
+from webui.estimator.rules import Rules
+from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
+from webui.tracing.flashvsr_run import JOINED, Recorded, record_join, record_segments
+from webui.tracing.recorder import MARK
+
+EXACT = 0.005
+BARE = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)
+"""A GPU without a matrix library: the meta device has none either."""
+CARD = find_model("flashvsr-v1.1")
+SCALE = 4
+GIVEN = (*flashvsr.PHASE_OF, "prompt")
+"""What is there before a recording begins."""
+
+
+def live_peaks(recorded: Recorded) -> dict[str, int]:
+    """Most bytes alive at once in each phase above what was there, counted anew."""
+    sizes: dict[int, int] = {}
+    peaks: dict[str, int] = {}
+    live, phase = 0, "begin"
+    for event in recorded.recording.events:
+        size = rounded(event.size_bytes)
+        if event.kind == MARK and event.mark in flashvsr.PHASES:
+            phase = event.mark
+        elif event.kind in (ALLOCATE, LOAD):
+            sizes[event.slot] = size
+            live += size
+        elif event.kind == RELEASE:
+            live -= sizes.pop(event.slot, 0)
+        passing = size if event.kind == SCRATCH else 0
+        peaks[phase] = max(peaks.get(phase, 0), live + passing)
+    return peaks
+
+
+def memory_of(shape: dict[str, int], frames: int, **changes: Any) -> FlashVsrMemory:
+    """The estimator's, for frames whose result has this shape; several tiles if `b` says so."""
+    colour = changes.pop("colour", "adain")
+    segment = changes.pop("segment_frames", 480)
+    height, width = shape["y"] // SCALE, shape["x"] // SCALE
+    if shape["b"] > 1:
+        # Tiles of the shape, side by side.
+        changes |= {"tile_batch": shape["b"], "tile": max(height, width), "tile_overlap": 0}
+        width *= shape["b"]
+        assert shape["y"] == shape["x"]
+    request = parse_request(
+        {
+            "task": "upscale",
+            "model": "flashvsr-v1.1",
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "colour": colour,
+            "segment_frames": segment,
+            "overlap": 0,
+        },
+        find_model,
+    )
+    return FlashVsrMemory(CARD, request, with_defaults(changes, CARD.settings, {}), BARE)
+
+
+def composed_peak(memory: FlashVsrMemory, phase: str) -> int:
+    events = memory.phase(phase)
+    given = sum(int(part.sizes.sum()) for part in events.parts if part.name in GIVEN)
+    return events.peak_live_bytes() - given
+
+
+@pytest.mark.parametrize(
+    ("shape", "frames", "changes"),
+    [
+        ({"b": 1, "y": 200, "x": 400}, 25, {}),
+        ({"b": 1, "y": 300, "x": 200}, 53, {"offload": "leaf"}),
+        ({"b": 1, "y": 256, "x": 144}, 53, {"decoder": "full", "colour": "wavelet"}),
+        ({"b": 3, "y": 128, "x": 128}, 37, {"offload": "model"}),
+        ({"b": 2, "y": 256, "x": 256}, 37, {"decoder": "full", "precision": "fp32"}),
+        ({"b": 1, "y": 136, "x": 264}, 21, {"precision": "fp32", "colour": "none"}),
+    ],
+)
+def test_every_phase_of_every_block(
+    shape: dict[str, int],
+    frames: int,
+    changes: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks of two chunks, so that a short video has several."""
+    monkeypatch.setattr(flashvsr, "BLOCK_CHUNKS", 2)
+    memory = memory_of(shape, frames, **changes)
+    assert (memory.shape["b"], memory.tiles) == (shape["b"], shape["b"])
+    way = JOINED if shape["b"] > 1 else str(changes.get("colour", "adain"))
+    chunks = flashvsr.count_chunks(frames)
+    settings = memory.settings
+    mode = "leaf" if settings["offload"] == "leaf" else "resident"
+    recorded = record_segments(CARD, settings, shape, mode, way, chunks, block_frames=16)
+    fresh = live_peaks(recorded)
+    for phase in flashvsr.PHASES:
+        if phase == "decode" and shape["b"] > 1:
+            # Joining tiles is another recording.
+            monkeypatch.setattr(FlashVsrMemory, "_join", lambda self: self._decode(self.blocks[0]))
+        assert composed_peak(memory, phase) == pytest.approx(fresh[phase], rel=EXACT), phase

@@ -1,0 +1,53 @@
+"""Seconds of Swin2SR's phase."""
+
+from __future__ import annotations
+
+from webui.core.card import Card
+from webui.estimator.seconds import compute_seconds
+from webui.estimator.swin2sr import Swin2srMemory
+from webui.estimator.tape import term_values
+from webui.estimator.told import longest
+from webui.estimator.upscaling import (
+    BLEND_PX_S,
+    ENCODE_PX_S,
+    ENCODE_THREADS,
+    cores_of,
+    gpus_of,
+    longest_share,
+    segment_counts,
+)
+
+
+def phase_seconds(name: str, memory: Swin2srMemory, frames: int, card: Card, host: Card) -> float:
+    """Seconds for all frames.
+
+    Args:
+        name: upscale.
+        memory: the same request's memory, but for the number of frames.
+        frames: of the video.
+        card: where it runs.
+        host: the processor, which puts frames together and encodes them.
+    """
+    request = memory.request.with_changes(frames=frames)
+    counts = segment_counts(request, memory.settings)
+    pieces = [(_segment(memory, made, card, host), count) for made, count in counts]
+    return longest_share(pieces, gpus_of(memory.settings))
+
+
+def _segment(memory: Swin2srMemory, frames: int, card: Card, host: Card) -> float:
+    tiles = frames * memory.tiles
+    batch = memory.shape["b"]
+    tape = memory.template.tape(memory.way)
+    coefficients = memory.template.array(f"{memory.way}.costs")
+    seconds = 0.0
+    for size, batches in ((batch, tiles // batch), (tiles % batch, 1)):
+        if size and batches:
+            costs = coefficients @ term_values({**memory.shape, "b": size}, tape.products)
+            seconds += batches * compute_seconds(costs, card, memory.width == "half")
+    height, width = memory.request.output_size
+    encoding = frames * height * width / (ENCODE_PX_S * min(ENCODE_THREADS, cores_of(host)))
+    if memory.tiles > 1:
+        # A batch waits on the host until the one before has been put into its frames.
+        pixels = memory.shape["y"] * memory.shape["x"] * memory.request.scale**2
+        seconds += tiles * pixels / BLEND_PX_S
+    return longest(seconds, encoding)

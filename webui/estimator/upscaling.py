@@ -1,0 +1,94 @@
+"""What upscalers share: tiles as the runs cut them, segments, and the host's part of the work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+from webui.core.card import Card
+from webui.core.settings import Settings
+from webui.core.upscale import UpscaleCard, UpscaleRequest, tiles_of
+from webui.estimator.templates import width_of
+from webui.video.segments import split
+
+RESIZE_PX_S = 60e6
+ENCODE_PX_S = 40e6
+BLEND_PX_S = 60e6
+JOIN_PX_S = 40e6
+"""What one core of a server processor does in a second, in pixels of the result: enlarging by Pillow
+(64 measured for x4, 60 for x2), encoding by libx264 at the usual quality (41), putting a frame
+together from tiles (64 of tiles' pixels), and a clip (68 of tiles' pixels and 91 of frames').
+Measured on the development machine, 2026-11-27; receipts of the machine correct them."""
+CORE_FLOPS = 80e9
+"""The share of one core of what a card says of the machine's processor (hardware/detect.py)."""
+RESIZE_THREADS = 4
+ENCODE_THREADS = 16
+
+
+def cores_of(host: Card) -> float:
+    """The processor's cores."""
+    return max(1.0, host.fp32_flops / CORE_FLOPS)
+
+
+def segment_counts(request: UpscaleRequest, settings: Settings) -> tuple[tuple[int, int], ...]:
+    """Frames that segments are made from, and how many segments have so many."""
+    workers = gpus_of(settings)
+    return _counts(request.frames, request.segment_frames, request.overlap, workers)
+
+
+@lru_cache(maxsize=256)
+def _counts(frames: int, most: int, overlap: int, workers: int) -> tuple[tuple[int, int], ...]:
+    found = Counter(segment.count for segment in split(frames, most, overlap, workers))
+    return tuple(sorted(found.items(), reverse=True))
+
+
+def gpus_of(settings: Settings) -> int:
+    """How many cards share the work."""
+    return max(1, int(settings.get("gpus", 1)))
+
+
+def longest_share(seconds: Sequence[tuple[float, int]], workers: int) -> float:
+    """What the busiest worker does, where each takes the next piece when it is free.
+
+    Args:
+        seconds: of a piece, and how many such pieces there are.
+        workers: that share them.
+    """
+    if workers == 1:
+        return sum(one * count for one, count in seconds)
+    busy = [0.0] * workers
+    for one, count in seconds:
+        whole, rest = divmod(count, workers)
+        busy = sorted(load + one * (whole + (place < rest)) for place, load in enumerate(busy))
+    return busy[-1]
+
+
+def tile_size(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> tuple[int, int]:
+    """Height and width of a tile, in pixels of the input (`webui.pipelines.tiles`, TileGrid)."""
+    tile = int(settings.get("tile", 0))
+    sides = (request.height, request.width)
+    unit = model.tile_multiple
+    side = tile // unit * unit
+    height, width = (length if side == 0 or side >= length else side for length in sides)
+    return height, width
+
+
+def tile_count(request: UpscaleRequest, settings: Settings) -> int:
+    """Tiles of a frame."""
+    tile, overlap = int(settings.get("tile", 0)), int(settings.get("tile_overlap", 0))
+    return tiles_of(request.height, request.width, tile, overlap)
+
+
+def normal_settings(settings: Settings) -> Settings:
+    """With fixed values for what neither memory nor time depend on."""
+    settings = dict(settings) | {"tile_recheck": 0, "tile_reserve_gib": 0}
+    if width_of(str(settings["precision"])) == "half":
+        settings["precision"] = "bf16"
+    return settings
+
+
+def normal_request(request: UpscaleRequest, settings: Settings) -> UpscaleRequest:
+    """With as few frames as need as much memory: segments are then of their full length."""
+    enough = 2 * request.segment_frames * gpus_of(settings)
+    return request.with_changes(frames=min(request.frames, enough))
