@@ -1,8 +1,8 @@
 """The phases of FlashVSR, put together from its templates for a request and settings.
 
-The schedule of chunks and blocks is that of `webui.pipelines.flashvsr`; tests compare what comes out
-with fresh traces of the real loop. Memory does not grow with the length of the video: the second
-block of a segment stands for all later ones.
+The schedule of chunks and blocks is that of `webui.pipelines.flashvsr`; tests compare what comes
+out with fresh traces of the real loop. Memory does not grow with the length of the video: the
+second block of a segment stands for all later ones.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class FlashVsrMemory:
 
     @property
     def _prompt_key_bytes(self) -> int:
-        """Of a layer's keys of the prompt, which stay from segment to segment; values are as many."""
+        """Of a layer's keys of the prompt, which stay from segment to segment; values alike."""
         return PROMPT_TOKENS * self._dim * self.value_bytes
 
     def _resident(self, phase: str, block: Block) -> list[Part]:

@@ -16,10 +16,10 @@ RESIZE_PX_S = 60e6
 ENCODE_PX_S = 40e6
 BLEND_PX_S = 60e6
 JOIN_PX_S = 40e6
-"""What one core of a server processor does in a second, in pixels of the result: enlarging by Pillow
-(64 measured for x4, 60 for x2), encoding by libx264 at the usual quality (41), putting a frame
-together from tiles (64 of tiles' pixels), and a clip (68 of tiles' pixels and 91 of frames').
-Measured on the development machine, 2026-11-27; receipts of the machine correct them."""
+"""What one core of a server processor does in a second, in pixels of the result: enlarging by
+Pillow (measured: 64 million for x4, 60 for x2), encoding by libx264 at the usual quality (41),
+putting a frame together from tiles (64), and a clip (of its tiles' pixels 68, of its frames' 91).
+On the development machine, 2026-11-27; receipts of the machine correct them."""
 CORE_FLOPS = 80e9
 """The share of one core of what a card says of the machine's processor (hardware/detect.py)."""
 RESIZE_THREADS = 4

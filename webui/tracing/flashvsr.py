@@ -1,7 +1,7 @@
 """What is traced of FlashVSR: each phase's calls, for every way of doing them.
 
-Variables: b tiles at a time; y rows and x columns of pixels of a tile's result; h and w of its tokens,
-which are of whole windows.
+Variables: b tiles at a time; y rows and x columns of pixels of a tile's result; h and w of its
+tokens, which are of whole windows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from webui.tracing.flashvsr_run import (
     LAYERS,
     Phase,
     phases_of,
+    record_decode,
     record_join,
     record_segments,
     settings_of,
@@ -45,11 +46,11 @@ _TERMS: dict[str, Terms] = {
     "join": products("", "h", "w", "hw", "y", "x", "xy"),
 }
 _SEVERAL = (2, 3)
-"""Tiles at a time. Where a single one is not copied and several are, the copies are traced: they are
-small and gone before the peak."""
+"""Tiles at a time. Where several are copied and a single one is not, the copies are traced: they
+are small and gone before the peak."""
 _SIDES = ((128, 256), (256, 128), (256, 256), (384, 256), (256, 640), (384, 384))
 _MORE_SIDES = ((384, 128), (128, 640), (512, 256))
-_CUT_SIDES = ((100, 256), (256, 200), (200, 140), (120, 380), (376, 132), (260, 520))
+_CUT_SIDES = ((100, 256), (256, 200), (200, 140), (120, 380), (376, 132))
 """Not of whole windows."""
 
 
@@ -103,7 +104,7 @@ def trace_decoder(card: UpscaleCard, precision: str, kind: str = "tiny") -> Arra
     for way in (*COLOURS, JOINED):
         runs = []
         for shape in shapes:
-            recorded = record_segments(short, settings, shape, chunks=1, way=way)
+            recorded = record_decode(short, settings, shape, way)
             runs.append((shape, phases_of(recorded, 1)["decode"][0]))
         arrays |= _arrays(f"decode.{way}", runs, _TERMS["decode"])
     for colour in COLOURS[:2]:

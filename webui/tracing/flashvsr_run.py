@@ -21,10 +21,10 @@ from webui.core.upscale import UpscaleCard
 from webui.estimator.tape import COSTS, RELEASE, SCRATCH
 from webui.pipelines import flashvsr
 from webui.pipelines.flashvsr import blocks as blocks_module
-from webui.pipelines.flashvsr.blocks import Blocks
+from webui.pipelines.flashvsr.blocks import Blocks, _Video
 from webui.pipelines.flashvsr.frames import Reader
 from webui.pipelines.flashvsr.run import _join
-from webui.pipelines.flashvsr.stream import Stream
+from webui.pipelines.flashvsr.stream import LATENT_CHANNELS, Stream
 from webui.pipelines.modules import owned_tensors
 from webui.pipelines.tiles import Tile
 from webui.tracing.cutting import FIRST_LAYERS, LAST_LAYERS, LAYER, Piece, cut_pieces
@@ -33,8 +33,10 @@ from webui.tracing.recorder import MARK, Event, Recorder, Recording
 from webui.tracing.recording import record_run
 
 SCALE = 4
-TOKEN_PX, WINDOW_PX = 16, 128
-"""Pixels of the result along a token, and along a window of tokens."""
+TOKEN_PX, WINDOW_PX, LATENT_PX = 16, 128, 8
+"""Pixels of the result along a token, a window of tokens, and a latent."""
+DECODED = 4
+"""Latent frames that are decoded for a tape: the third is like all later ones."""
 CALLS = {"project": "clip", "denoise": "chunk", "decode": "latent"}
 """What each phase repeats."""
 FIRST_FRAMES, CHUNK_FRAMES = 21, 8
@@ -126,6 +128,9 @@ class _Report:
         if self._phase == "denoise":
             self._begin_chunk()
 
+    def latent_step(self, done: int, total: int, latents: torch.Tensor) -> None:
+        """There is nothing to show."""
+
 
 def record_segments(
     card: UpscaleCard,
@@ -172,6 +177,33 @@ def record_segments(
         return blocks
 
     return Recorded(_record(pipe, mode, run), outputs)
+
+
+def record_decode(card: UpscaleCard, settings: Settings, shape: Shape, way: str) -> Recorded:
+    """The first latent frames of a segment through the decoder alone."""
+    pipe = flashvsr.build_meta(card, settings)
+    tile = Tile(0, 0, shape["y"] // SCALE, shape["x"] // SCALE)
+    tiles = (tile,) * shape["b"]
+    area = [shape[side] * TOKEN_PX // LATENT_PX for side in ("h", "w")]
+    latents = torch.empty((shape["b"], LATENT_CHANNELS, DECODED, *area), device="meta")
+    chunk: Any = SimpleNamespace(latents=range(DECODED))
+    colour = None if way == JOINED else way
+
+    def run(recorder: Recorder) -> Any:
+        report = _Report(recorder)
+        blocks = Blocks(pipe, _request_of(tile), settings, report, FIRST_FRAMES)
+        recorder.mark("begin")
+        with Reader(_frames(tile, FIRST_FRAMES), tiles, SCALE) as reader:
+            segment = SimpleNamespace(count=FIRST_FRAMES)
+            video = _Video(blocks, reader, segment, tiles, 1.0)
+            report.begin("decode")
+            for clip in video.decode([chunk], [latents], colour):
+                del clip  # on a card it leaves before the next one is made
+            recorder.mark(_END)
+            recorder.mark(_END)
+        return video
+
+    return Recorded(_record(pipe, "resident", run), set())
 
 
 def record_join(card: UpscaleCard, settings: Settings, shape: Shape, colour: str) -> Recorded:

@@ -43,12 +43,21 @@ def _convolution(args: tuple[Any, ...], result: torch.Tensor) -> int:
     channels, it copies the input whatever its layout is.
     """
     image, weight = args[0], args[1]
+    if _is_plain_depthwise(image, args[8]):
+        return 0
     if is_channels_last(image):
         few = image.dtype is torch.float32 and weight.shape[0] < _FEW_CHANNELS
         return int(image.nbytes) if few else 0
     if is_channels_last(weight):
         return int(image.nbytes)
     return int(image.nbytes + result.nbytes)
+
+
+def _is_plain_depthwise(image: torch.Tensor, groups: int) -> bool:
+    """A filter for each channel, which PyTorch computes itself in fp32, without copies
+    (aten/native/Convolution.cpp, `use_cudnn_depthwise`)."""
+    single = image.dtype is torch.float32 and groups == image.shape[1] > 1
+    return single and not is_channels_last(image)
 
 
 def _flash_backward(args: tuple[Any, ...], result: Any) -> int:

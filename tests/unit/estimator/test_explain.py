@@ -45,6 +45,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         "rtx-4060",
         {"task": "parse", "model": "logics-parsing-v1", "pages": 7, "settings": {"page_batch": 2}},
     ),
+    ("h200", {"task": "upscale", "model": "flashvsr-v1.1", "frames": 300}),
+    ("rtx-3060-12gb", {"task": "upscale", "model": "flashvsr-v1.1", "vram_gib": 6}),
+    ("cpu", {"task": "upscale", "model": "swin2sr-demo"}),
 ]
 
 

@@ -14,7 +14,7 @@ from webui.estimator.events import rounded
 from webui.estimator.flashvsr import FlashVsrMemory
 from webui.estimator.rules import Rules
 from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
-from webui.tracing.flashvsr_run import JOINED, Recorded, record_join, record_segments
+from webui.tracing.flashvsr_run import JOINED, Recorded, record_segments
 from webui.tracing.recorder import MARK
 
 EXACT = 0.005
