@@ -13,6 +13,8 @@ from webui.pipelines.flashvsr.decoding import FullDecoding
 from webui.pipelines.flashvsr.frames import Chunk, frames_of_latent
 from webui.pipelines.flashvsr.projection import Projection, ProjectionState
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
 def _no_grad() -> object:

@@ -27,6 +27,7 @@ from webui.pipelines.flashvsr.transformer import (
 )
 from webui.pipelines.flashvsr.windows import from_windows, local_mask, to_windows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CHUNKS = range(3)
 
 
