@@ -1,8 +1,8 @@
-"""Figures of upscaling that need a GPU: `python -m tests.flashvsr_figures attention|clip|compare`.
+"""Figures of upscaling on a GPU: `python -m tests.flashvsr_figures attention|clip|compare`.
 
-`attention`: sparse against dense attention, alone and within the whole run, with the mask's density.
-`clip`: writes a moving clip for `verify` files that name an input. `compare`: PSNR of every frame of
-two files.
+`attention`: sparse against dense attention, alone and within the whole run, with the density of the
+mask. `clip`: writes a moving clip for `verify` files that name an input. `compare`: PSNR of every
+frame of two files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def attention() -> None:
         )
         kept = select_windows(query, key, rule)
         attend(query, key, value, kept)  # compiles
-        choosing = _ms(lambda: select_windows(query, key, rule))
-        sparse = _ms(lambda: attend(query, key, value, kept))
-        dense = _ms(lambda: attend_to_all(query, key, value))
+        choosing = _ms(partial(select_windows, query, key, rule))
+        sparse = _ms(partial(attend, query, key, value, kept))
+        dense = _ms(partial(attend_to_all, query, key, value))
         density = float(kept.float().mean())
         print(
             f"| {width}x{height} | {density:.1%} | {choosing:.2f} | {sparse:.2f} | {dense:.2f} "
