@@ -49,7 +49,7 @@ def attention() -> None:
                 generator=generator,
                 device=device,
                 dtype=torch.bfloat16,
-            )  # fmt: skip
+            )
             for slabs in (1, 4, 4)
         )
         kept = select_windows(query, key, rule)
