@@ -26,7 +26,8 @@ SEED = 3
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("context", [None, 0, 12])
 def test_weights_add_up_to_one_and_the_frame_comes_back(shape, context) -> None:
-    grid = TileGrid(*shape, context)
+    height, width, tile, overlap, multiple = shape
+    grid = TileGrid(height, width, tile, overlap, multiple, context)
     frame = np.random.default_rng(SEED).integers(0, 256, (*shape[:2], 3), np.uint8)
     total = np.zeros(shape[:2])
     one, clip = FrameBlend(grid), ClipBlend(grid, 2)
