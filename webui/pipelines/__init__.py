@@ -12,6 +12,8 @@ from types import ModuleType
 FAMILIES = {
     "wan": "webui.pipelines.wan",
     "svd": "webui.pipelines.svd",
+    "flashvsr": "webui.pipelines.flashvsr",
+    "swin2sr": "webui.pipelines.swin2sr",
     "qwen_vl": "webui.pipelines.qwen_vl",
     "qwen_vl_training": "webui.pipelines.qwen_vl_training",
     "language": "webui.pipelines.language",

@@ -17,13 +17,16 @@ ANSWER_S = 120.0
 """How long an answer may take."""
 
 
-def ask_apart(module: Sequence[str], failed: Text, hint: Text) -> dict[str, Any]:
+def ask_apart(
+    module: Sequence[str], failed: Text, hint: Text, within_s: float = ANSWER_S
+) -> dict[str, Any]:
     """What `python -m MODULE ...` prints: one JSON object.
 
     Args:
         module: its name and its arguments.
         failed: said where no answer comes.
         hint: what to do then.
+        within_s: how long an answer may take.
 
     Raises:
         BadInput: about `input`; the process's own error, or `failed`.
@@ -33,7 +36,7 @@ def ask_apart(module: Sequence[str], failed: Text, hint: Text) -> dict[str, Any]
             [sys.executable, "-m", *module],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=ANSWER_S,
+            timeout=within_s,
             check=False,
             cwd=Path(__file__).parents[2],
         )

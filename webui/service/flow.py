@@ -15,11 +15,13 @@ from webui.core.plan import Plan
 from webui.core.receipt import Attempt, Measurement, Receipt
 from webui.core.request import Request
 from webui.core.text import Text
+from webui.core.upscale import UpscaleRequest
 from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
 from webui.service.page_work import PagePieces
 from webui.service.piece_work import Pieces, PieceWork
 from webui.service.planner import Planner, does_not_fit
+from webui.service.segment_work import SegmentPieces
 from webui.storage import JobRecord, Ledger, Outputs
 
 EMBEDDINGS = "embeddings"
@@ -216,14 +218,15 @@ def _runner(
     others: Callable[[], Sequence[Callable[[], Worker]]],
 ) -> Worker:
     """Who runs the job: a worker, or what hands its pieces to several."""
-    pieces: Pieces | None = None
     if weights["kind"] == "random":
         return worker()
+    pieces: Pieces | None = None
+    also = others()
     if isinstance(request, DocumentRequest):
         pieces = PagePieces(request, folder)
     elif isinstance(request, UpscaleRequest):
-        pieces = SegmentPieces(request, folder, 1 + len(others()))
-    return worker() if pieces is None else PieceWork(pieces, [worker, *others()])
+        pieces = SegmentPieces(request, folder, 1 + len(also))
+    return worker() if pieces is None else PieceWork(pieces, [worker, *also])
 
 
 def _state(error: StudioError | None) -> JobState:

@@ -376,7 +376,7 @@ class Studio:
         self._queue.add(job, request, weights)
 
     def _requeue(self) -> None:
-        """Goes on with what a former start left in the queue, and with work in pieces that it began."""
+        """Goes on with what a former start left in the queue, and with pieces that it began."""
         left = self._ledger.recover(self._presence.is_alive)
         begun = [job for job in left.interrupted if job.request.get("task") in IN_PIECES]
         for job in (*begun, *left.queued):

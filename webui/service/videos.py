@@ -15,6 +15,8 @@ from webui.service.apart import ask_apart
 from webui.service.limits import check_size
 from webui.service.runs import Runs
 from webui.storage import JobRecord, Limits, Outputs
+from webui.video.footage import AFTER, BEFORE
+from webui.video.project import FOLDER
 
 _ENDED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED, JobState.DONE)
 
@@ -80,7 +82,7 @@ class Videos:
             NotFound: the visitor has no such run.
         """
         folder = self._outputs.folder(self._runs.record(run_id, visitor).folder)
-        before, after = (folder / name for name in ("before.jpg", "after.jpg"))
+        before, after = (folder / FOLDER / name for name in (BEFORE, AFTER))
         there = all(path.is_file() and not path.is_symlink() for path in (before, after))
         return (before, after) if there else None
 

@@ -94,6 +94,18 @@ class JobReport:
         told = error.to_json() if error else None
         self._channel.emit("page", id=self.id, number=number, error=told)
 
+    def frames(self, count: int) -> None:
+        """So many more frames are made."""
+        if count:
+            self._channel.emit("frames", id=self.id, count=count)
+
+    def picture(self, jpeg: bytes) -> None:
+        """The newest picture of the result."""
+        late = time.monotonic() - self._shown >= PREVIEW_EVERY_S
+        if self._preview and late:
+            self._shown = time.monotonic()
+            self._channel.emit("preview", id=self.id, jpeg=base64.b64encode(jpeg).decode())
+
     def latent_step(self, done: int, total: int, latents: torch.Tensor) -> None:
         self._emit_step(done, total)
         late = time.monotonic() - self._shown >= PREVIEW_EVERY_S

@@ -24,6 +24,7 @@ from webui.core.parse import parse_request
 from webui.core.receipt import Measurement
 from webui.core.request import Request
 from webui.core.units import MIB
+from webui.core.upscale import UpscaleRequest
 from webui.pipelines import load_family
 from webui.worker.device import Device, read_versions
 from webui.worker.failures import (
@@ -32,6 +33,7 @@ from webui.worker.failures import (
     shortage_of,
     to_studio_error,
 )
+from webui.worker.footage import BlankFootage, JobFootage
 from webui.worker.pages import BlankPages, JobPages
 from webui.worker.profiling import new_report
 from webui.worker.protocol import Channel
@@ -47,6 +49,7 @@ LOAD_SETTINGS = (
     "vae_precision",
     "channels_last",
     "attention",
+    "decoder",
 )
 """Settings that are part of the loaded pipeline; the others change between runs for nothing."""
 LEFT_BYTES = 16 * MIB
@@ -143,14 +146,18 @@ class Runner:
         parts = [part for part in vars(self._pipe).values() if isinstance(part, torch.nn.Module)]
         report.attach(card, self._pipe.placement, parts)
         random = job["weights"]["kind"] == "random"
+        pieces: JobPages | BlankPages | JobFootage | BlankFootage | None = None
         if isinstance(request, DocumentRequest):
-            pages = BlankPages(request) if random else JobPages(job, request, folder, report)
+            pieces = BlankPages(request) if random else JobPages(job, request, folder, report)
+        elif isinstance(request, UpscaleRequest):
+            pieces = BlankFootage(request) if random else JobFootage(job, folder, report)
+        if pieces is not None:
             try:
-                family.run(self._pipe, request, settings, report, pages)
+                family.run(self._pipe, request, settings, report, pieces)
             finally:
                 report.end()
-                pages.close()
-            return []  # the service puts the pages' files together
+                pieces.close()
+            return []  # the service puts the pieces' files together
         try:
             made = family.run(self._pipe, request, settings, report)
         finally:
@@ -202,7 +209,7 @@ class Runner:
         if self._device.kind == "cpu":  # offloading means nothing there
             encoder = settings.get("text_encoder")
             absent = encoder if encoder in ("absent", "cached") else ""
-            names = ("precision", "quantization", "vae_precision", "attention")
+            names = ("precision", "quantization", "vae_precision", "attention", "decoder")
             return (*(settings.get(name) for name in names), absent)
         return tuple(settings.get(name) for name in LOAD_SETTINGS)
 

@@ -6,18 +6,14 @@ import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
-import av
 import numpy as np
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
-from webui.core.errors import MissingDependency
-from webui.core.text import Text
+from webui.video.encoders import find_encoder
+from webui.video.writing import Encoding, Writer
 
-ENCODERS = ("libx264", "libopenh264", "h264_nvenc", "h264_mf", "h264_videotoolbox")
 THUMBNAIL_SIDE_PX = 320
 
 
@@ -47,46 +43,18 @@ def save_outputs(frames: NDArray[np.uint8], fps: int, folder: Path) -> list[str]
     return [name]
 
 
-def find_encoder() -> str:
-    """The first H.264 encoder that this build of PyAV has.
-
-    Raises:
-        MissingDependency: there is none.
-    """
-    for name in ENCODERS:
-        try:
-            av.Codec(name, "w")
-        except ValueError:  # av.codec.codec.UnknownCodecError
-            continue
-        return name
-    raise MissingDependency(
-        Text(
-            "This installation of PyAV has no H.264 encoder, so no clip can be written.",
-            "当前安装的 PyAV 没有 H.264 编码器，无法写出视频。",
-        ),
-        Text("Install the official wheel: pip install av", "请安装官方版本：pip install av"),
-    )
-
-
 def _encode(frames: NDArray[np.uint8], fps: int, path: Path, encoder: str) -> None:
     _, height, width, _ = frames.shape
-    # The header in front (faststart) lets a browser play before it has the whole file.
-    options = {"movflags": "+faststart"}
-    with av.open(str(path), "w", format="mp4", options=options) as container:
-        stream = cast(VideoStream, container.add_stream(encoder, rate=Fraction(fps)))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        if encoder == "libx264":
-            stream.options = {"crf": "17", "preset": "medium"}
-        else:
-            stream.bit_rate = max(2_000_000, width * height * fps // 4)
-        # Written down in the file, so that players do not guess the colours by the size.
-        context = stream.codec_context
-        context.color_primaries = context.color_trc = context.colorspace = 1
-        context.color_range = 1
-        for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
-        container.mux(stream.encode())
+    encoding = Encoding(
+        height=height,
+        width=width,
+        rate=Fraction(fps),
+        time_base=Fraction(1, fps),
+        encoder=encoder,
+    )
+    with Writer(path, encoding) as writer:
+        for number, pixels in enumerate(frames):
+            writer.write(pixels, number)
 
 
 def _thumbnail(frames: NDArray[np.uint8], path: Path) -> None:

@@ -44,7 +44,7 @@ def test_one_frame_is_a_picture(frames: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_no_encoder(frames: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "ENCODERS", ("nothing264",))
+    monkeypatch.setattr("webui.video.encoders.H264", ("nothing264",))
     with pytest.raises(MissingDependency, match="encoder"):
         video.save_outputs(frames, 12, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,154 @@
+"""Frames on their way in: enlarged, padded to whole windows, and as many as chunks take.
+
+Frames are numpy arrays (H W 3, uint8) in host memory, so that on a processor they do not count as
+one of the model's tensors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from webui.pipelines.flashvsr.windows import WINDOW_TOKENS
+
+Frame = NDArray[np.uint8]
+SIDE_MULTIPLE = WINDOW_TOKENS
+"""Sides of the enlarged frames are multiples of this many pixels: 8 tokens of 16."""
+FIRST_LATENTS, CHUNK_LATENTS = 6, 2
+_FIRST_FRAMES, _CHUNK_FRAMES = 21, 8
+_MOST_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One pass of the transformer, in numbers of latents and frames of a video."""
+
+    index: int
+
+    @property
+    def latents(self) -> range:
+        """That the pass makes."""
+        if self.index == 0:
+            return range(FIRST_LATENTS)
+        start = FIRST_LATENTS + CHUNK_LATENTS * (self.index - 1)
+        return range(start, start + CHUNK_LATENTS)
+
+    @property
+    def frames(self) -> range:
+        """That the latents decode to."""
+        end = _FIRST_FRAMES + _CHUNK_FRAMES * self.index
+        return range(end - _CHUNK_FRAMES if self.index else 0, end)
+
+    @property
+    def clips(self) -> tuple[range, ...]:
+        """Frames of each call of the projection; the very first is of one frame."""
+        clips = tuple(range(4 * latent + 1, 4 * latent + 5) for latent in self.latents)
+        return clips if self.index else (range(1), *clips)
+
+
+def frames_of_latent(latent: int) -> range:
+    """The frames that a latent frame decodes to."""
+    return range(4 * latent - 3, 4 * latent + 1) if latent else range(1)
+
+
+def count_chunks(frames: int) -> int:
+    """Chunks for so many frames, at least one; no frame is left out.
+
+    The chunks give 8 k + 13 frames; the last frame stands for those that are not there.
+    """
+    return 1 + max(0, -(-(frames - _FIRST_FRAMES) // _CHUNK_FRAMES))
+
+
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """Of enlarged frames: the next multiples of 128."""
+    return (-(-height // SIDE_MULTIPLE) * SIDE_MULTIPLE, -(-width // SIDE_MULTIPLE) * SIDE_MULTIPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rectangle of the input in pixels: a tile, or all of it."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def enlarge(frame: Frame, part: Part, scale: int) -> Frame:
+    """A part of a frame, enlarged by PIL's bicubic filter as the authors do, and padded.
+
+    A part has the same pixels as if the whole frame were enlarged. Borders are repeated to the
+    right and below.
+    """
+    box = (part.left, part.top, part.left + part.width, part.top + part.height)
+    size = (part.width * scale, part.height * scale)
+    large = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC, box=box))
+    height, width = padded_size(*large.shape[:2])
+    below, right = height - large.shape[0], width - large.shape[1]
+    return np.pad(large, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else large
+
+
+class Reader:
+    """The enlarged frames of a video in order, a few ahead of who takes them.
+
+    After the last frame it goes on with that frame. What was read stays until it is let go:
+    frames are first projected and, when their latents are there, looked at again.
+
+    Args:
+        frames: of the input.
+        parts: of each frame, which are stacked.
+        scale: how many times larger each side becomes.
+
+    Raises:
+        ValueError: there are no frames (when the first is asked for).
+    """
+
+    def __init__(self, frames: Iterator[Frame], parts: Sequence[Part], scale: int) -> None:
+        self._frames = frames
+        self._parts = tuple(parts)
+        self._scale = scale
+        self._threads = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
+        self._coming: deque[list[Future[Frame]]] = deque()
+        self._kept: deque[Frame] = deque()
+        self._first = 0
+        self._ended = False
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def take(self, numbers: range) -> NDArray[np.uint8]:
+        """Frames by their numbers (B T H W 3); none that was let go."""
+        while self._first + len(self._kept) < numbers.stop:
+            self._kept.append(self._next())
+        chosen = [self._kept[number - self._first] for number in numbers]
+        return np.stack(chosen, 1)
+
+    def let_go(self, number: int) -> None:
+        """Frames before this one are not asked for again."""
+        while self._kept and self._first < number:
+            self._kept.popleft()
+            self._first += 1
+
+    def _next(self) -> Frame:
+        """The next frame's parts (B H W 3)."""
+        while not self._ended and len(self._coming) < 2 * _MOST_THREADS:
+            frame = next(self._frames, None)
+            if frame is None:
+                self._ended = True
+                break
+            self._coming.append(
+                [self._threads.submit(enlarge, frame, part, self._scale) for part in self._parts]
+            )
+        if self._coming:
+            return np.stack([part.result() for part in self._coming.popleft()])
+        if not self._kept:
+            raise ValueError("a video without frames")
+        return self._kept[-1]

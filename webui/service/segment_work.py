@@ -1,0 +1,129 @@
+"""The segments of a video as pieces of work, and the video when they are made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from webui.core.errors import StudioError, WorkerLost
+from webui.core.text import Text
+from webui.core.upscale import UpscaleRequest
+from webui.service.apart import ask_apart
+from webui.storage.files import write_error
+from webui.storage.outputs import THUMBNAIL, write_thumbnail
+from webui.video.facts import Facts
+from webui.video.footage import AFTER
+from webui.video.parts import Parts
+from webui.video.project import FOLDER, Project
+from webui.video.timeline import Timeline
+
+RESULT = "upscaled.mp4"
+"""A single frame is `upscaled.png`."""
+JOIN_S = 3600.0
+"""How long putting a film together may take."""
+
+
+class SegmentPieces:
+    """Segments (`webui.service.piece_work.Pieces`).
+
+    Args:
+        request: of the run.
+        folder: the run's; holds the input.
+        workers: that will share the segments; a project that has begun keeps its segments.
+
+    Raises:
+        BadInput: the input cannot be used.
+        MissingDependency: there is no encoder.
+        StudioError: the folder cannot be written.
+    """
+
+    key, event = "segments", "frames"
+
+    def __init__(self, request: UpscaleRequest, folder: Path, workers: int) -> None:
+        self._folder = folder
+        self._project = _project(request, folder, workers)
+        self._parts = Parts(self._project)
+        self._given_up: dict[int, WorkerLost] = {}
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        return [segment.index for segment in self._project.segments]
+
+    @property
+    def units(self) -> int:
+        return self._project.frames
+
+    def units_of(self, number: int) -> int:
+        segment = self._project.segments[number]
+        return segment.stop - segment.start
+
+    def done(self) -> set[int]:
+        return self._parts.done() | set(self._given_up)
+
+    def most(self, waiting: int, workers: int, settings: Mapping[str, Any]) -> int:
+        """All for a single worker; one each for several: unequal cards then end together."""
+        return waiting if workers == 1 else 1
+
+    def give_up(self, number: int, lost: WorkerLost) -> None:
+        self._given_up[number] = lost
+
+    def put_together(self) -> list[str]:
+        """The frames from the first on that are made, as one file with their sound."""
+        if not self._parts.done() and not self._parts.partial():
+            return []
+        target = self._folder / RESULT
+        answer = ask_apart(
+            ["webui.video", str(self._project.folder), "--assemble", str(target)],
+            Text("The segments could not be joined.", "无法合并片段。"),
+            Text("They are kept: resume the run.", "片段仍然保留，可继续任务。"),
+            within_s=JOIN_S,
+        )
+        newest = self._project.folder / AFTER
+        if newest.is_file():
+            with suppress(StudioError):
+                write_thumbnail(newest, self._folder / THUMBNAIL)
+        if answer["frames"] == answer["of"]:
+            self._clear()
+        return [str(answer["output"])]
+
+    def failed(self) -> StudioError | None:
+        return next(iter(self._given_up.values()), None)
+
+    def _clear(self) -> None:
+        """The parts are in the result; what shows the run stays."""
+        for path in self._project.folder.iterdir():
+            if path.suffix in (".mp4", ".npy", ".png"):
+                path.unlink(missing_ok=True)
+
+
+def _project(request: UpscaleRequest, folder: Path, workers: int) -> Project:
+    place = folder / FOLDER
+    given = Path(request.input)
+    source = given if given.is_absolute() else folder / given.name
+    try:
+        with suppress(OSError, ValueError, KeyError):
+            return Project.load(place)
+        place.mkdir(exist_ok=True)
+        timeline = place / "input.npz"
+        facts = ask_apart(
+            ["webui.video", str(source), "--timeline", str(timeline)],
+            Text("The video cannot be read.", "无法读取视频。"),
+            Text("Save it anew as MP4.", "请重新保存为 MP4。"),
+        )
+        return Project.start(
+            place,
+            source,
+            Facts.from_json(facts),
+            Timeline.load(timeline),
+            scale=request.scale,
+            quality=request.quality,
+            segment_frames=request.segment_frames,
+            overlap=request.overlap,
+            gpus=workers,
+        )
+    except OSError as error:
+        shutil.rmtree(place, ignore_errors=True)
+        raise write_error(place, error) from error

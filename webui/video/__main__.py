@@ -1,0 +1,61 @@
+"""`python -m webui.video INPUT`: what a video is; `--assemble FOLDER`: joins its parts. JSON.
+
+A process of its own, because it opens files of strangers: whatever a decoder does, the studio goes
+on. It may use little memory and little time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from webui.core.errors import StudioError
+from webui.core.units import GIB
+from webui.video.assembly import assemble
+from webui.video.facts import examine
+from webui.video.project import Project
+
+MEMORY_BYTES = 8 * GIB
+"""Of addresses, which libraries reserve more of than they use."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m webui.video")
+    parser.add_argument("input", type=Path)
+    parser.add_argument("--timeline", type=Path, help="where to keep the times of its frames")
+    parser.add_argument("--assemble", type=Path, metavar="TARGET", help="the input is a project")
+    given = parser.parse_args(arguments)
+    _limit_memory()
+    try:
+        answer = _join(given) if given.assemble else _facts(given)
+    except StudioError as error:
+        print(json.dumps({"error": error.to_json()}))
+        return 1
+    print(json.dumps(answer))
+    return 0
+
+
+def _facts(given: argparse.Namespace) -> dict[str, Any]:
+    facts, timeline = examine(given.input)
+    if given.timeline:
+        timeline.save(given.timeline)
+    return facts.to_json()
+
+
+def _join(given: argparse.Namespace) -> dict[str, Any]:
+    return assemble(Project.load(given.input), given.assemble).to_json()
+
+
+def _limit_memory() -> None:
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What a worker is given of a video: segments to read, and a place for the frames it makes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from webui.video.parts import Parts, PartWriter
+from webui.video.project import Project
+from webui.video.reading import Pixels, Reader
+from webui.video.segments import Segment
+
+BEFORE, AFTER = "newest_before.jpg", "newest.jpg"
+"""The newest frame as it was and as it became, in the project's folder."""
+_EVERY = 12
+"""Frames of which one is shown."""
+_SIDE_PX = 960
+
+
+class Footage:
+    """Frames in, frames out. Closing it leaves nothing of segments that are not finished.
+
+    Args:
+        project: of the video.
+        segments: those to do; more can be claimed later, since each is named in every call.
+        bits: of the frames that are read, 8 or 10.
+        threads: of the encoder; 0 for as many as are sensible.
+    """
+
+    def __init__(
+        self, project: Project, segments: Sequence[Segment], *, bits: int = 8, threads: int = 0
+    ) -> None:
+        self.project, self.segments = project, tuple(segments)
+        self._bits, self._threads = bits, threads
+        self._parts = Parts(project)
+        self._reader = Reader(project.source, project.timeline)
+        self._writers: dict[int, PartWriter] = {}
+        self._small: dict[int, Image.Image] = {}
+
+    def __enter__(self) -> Footage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def repeated(self) -> int:
+        """Frames that could not be decoded; the one before stands for each."""
+        return self._reader.repeated
+
+    def read(self, segment: Segment) -> Iterator[Pixels]:
+        """The frames that a segment is made from, `segment.count` of them.
+
+        Raises:
+            BadInput: the file cannot be read any more.
+        """
+        frames = self._reader.frames(segment.read_start, segment.stop, bits=self._bits)
+        for number, pixels in enumerate(frames, segment.read_start):
+            if number >= segment.start and number % _EVERY == 0:
+                self._small[number] = _small(pixels)
+            yield pixels
+
+    def write(self, segment: Segment, index: int, frame: Pixels) -> None:
+        """Takes a frame that was made.
+
+        Args:
+            segment: of which.
+            index: among those that were read, from 0; in order.
+            frame: H W 3 of the result, RGB; uint8, or uint16 from 0 to 65535.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        writer = self._writers.get(segment.index)
+        if writer is None:
+            writer = PartWriter(self._parts, segment, threads=self._threads)
+            self._writers[segment.index] = writer
+        writer.write(index, frame)
+        before = self._small.pop(segment.read_start + index, None)
+        if before is not None:
+            _save(before, self.project.folder / BEFORE)
+            _save(_small(frame), self.project.folder / AFTER)
+
+    def finish(self, segment: Segment) -> None:
+        """Makes the segment's part; from now on it is never made again.
+
+        Raises:
+            ValueError: frames are missing.
+            OSError: the disk is full.
+        """
+        self._writers.pop(segment.index).finish()
+        self._small.clear()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.abort()
+        self._writers.clear()
+
+
+def _small(pixels: Pixels) -> Image.Image:
+    shown = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+    picture = Image.fromarray(shown)
+    picture.thumbnail((_SIDE_PX, _SIDE_PX))
+    return picture
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        picture.save(part, "JPEG", quality=85)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

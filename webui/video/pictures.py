@@ -1,0 +1,103 @@
+"""Pictures as videos: a still one is one frame, an animated GIF, WebP or PNG has several."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from webui.video.opening import MAX_FRAMES, check_size, refused
+from webui.video.timeline import DEFAULT_RATE, Timeline
+
+FORMATS = ("GIF", "WEBP", "PNG", "JPEG", "BMP", "TIFF")
+_LEAST_MS = 20
+_USUAL_MS = 100
+"""How long a frame of an animation stays that asks for less than `_LEAST_MS`: as browsers do."""
+_BAD = (OSError, ValueError, SyntaxError, EOFError, OverflowError, Image.DecompressionBombError)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether it begins as a picture does, whatever its name."""
+    try:
+        with _opened(path):
+            return True
+    except (UnidentifiedImageError, *_BAD):
+        return False
+
+
+def scan_picture(path: Path) -> tuple[Timeline, int, int, str]:
+    """The timeline, height, width and format of a picture, turned as its camera was held.
+
+    Raises:
+        BadInput: it is larger than what is read, or broken.
+    """
+    with _opened(path) as picture:
+        kind = picture.format or ""
+        check_size(picture.height, picture.width)
+        frames = getattr(picture, "n_frames", 1) if kind != "TIFF" else 1
+        if frames > MAX_FRAMES:
+            raise refused(f"it has more than {MAX_FRAMES} frames", f"帧数超过 {MAX_FRAMES}")
+        times, clock = [], 0
+        try:
+            for index in range(frames):
+                picture.seek(index)
+                if not index:
+                    first = ImageOps.exif_transpose(picture)
+                    first.load()
+                if kind == "WEBP":
+                    picture.load()  # says only then how long it stays
+                times.append(clock)
+                clock += _stays_ms(picture)
+        except _BAD:
+            if not times:
+                raise refused("the picture is not whole", "图片不完整") from None
+    if len(times) == 1:
+        times, clock = [0], round(1000 / DEFAULT_RATE)
+    timeline = Timeline(
+        times=np.array(times, np.int64),
+        keys=np.empty(0, np.int64),
+        time_base=Fraction(1, 1000),
+        end=clock,
+    )
+    return timeline, first.height, first.width, kind.lower()
+
+
+def picture_frames(path: Path, start: int, stop: int) -> Iterator[NDArray[np.uint8] | None]:
+    """Frames [start, stop), H W 3, RGB; None for one that is damaged."""
+    with _opened(path) as picture:
+        for index in range(start, stop):
+            try:
+                picture.seek(index)
+                shown = ImageOps.exif_transpose(picture) if not index else picture
+                yield np.asarray(_on_black(shown))
+            except _BAD:
+                yield None
+
+
+def _on_black(picture: Image.Image) -> Image.Image:
+    """Without transparency."""
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _stays_ms(picture: Image.Image) -> int:
+    stays = round(float(picture.info.get("duration", 0) or 0))
+    return stays if stays >= _LEAST_MS else _USUAL_MS
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` decides
+        picture = Image.open(path, formats=FORMATS)
+    with picture:
+        yield picture
