@@ -19,7 +19,13 @@ from webui.ui.page import Page
 from webui.ui.results import say
 from webui.ui.theme import STYLESHEET, UPSCALE_STYLESHEET, build_theme
 from webui.ui.uploading import MAX_UPLOAD_BYTES
-from webui.ui.web import DoorMiddleware, build_file_route, build_page_route, build_profile_route
+from webui.ui.web import (
+    DoorMiddleware,
+    build_file_route,
+    build_frame_route,
+    build_page_route,
+    build_profile_route,
+)
 from webui.ui.words import cards as cards_words
 from webui.ui.words import claims as claims_words
 from webui.ui.words import common as words
@@ -149,6 +155,7 @@ def _launch_options(page: Page) -> dict[str, Any]:
             "routes": [
                 build_file_route(page),
                 build_page_route(page),
+                build_frame_route(page),
                 build_profile_route(page),
                 *build_monitor_routes(page),
             ],

@@ -81,6 +81,7 @@ class UpscaleTab:
         fields["model"].input(self._event(self._on_model), **quiet)
         controls.file.change(self._event(self._on_input), trigger_mode="always_last", **quiet)
         controls.run.click(self._event(self._on_run), trigger_mode="multiple", **quiet)
+        controls.frame.release(self._event(self._on_frame), **quiet)
         controls.timer.tick(self._event(self._poll), **quiet)
         for clickable in (controls.weights, controls.panel, controls.jobs, controls.result,
                           controls.recent):  # fmt: skip
@@ -280,8 +281,15 @@ class UpscaleTab:
                 self.controls.message: memory_panel.render_error(error, visit.language),
                 self.controls.memory: form,
             }
-        updates = self._poll(form, visit, {**state, "following": job})
+        updates = self._poll(form, visit, {**state, "following": job, "shown": None})
         return {**updates, self.controls.message: "", self.controls.memory: form}
+
+    def _on_frame(self, form: Form, visit: Visit, state: State) -> Updates:
+        try:
+            number = int(forms.number(state["frame"], 1))
+            return self.output.choose(str(state["shown"] or ""), number, visit)
+        except StudioError as error:
+            return {self.controls.message: memory_panel.render_error(error, visit.language)}
 
     def _poll(self, form: Form | None, visit: Visit, state: State) -> Updates:
         """How the visitor's jobs stand, the newest frame, and the result once there is one."""
@@ -301,7 +309,7 @@ class UpscaleTab:
             updates |= self.output.show(following, visit)
             updates[controls.recent] = self.output.recent(visit)
             following = jobs[0].id if jobs else None
-        elif following:
+        elif following and state.get("shown") in (None, following):  # else another is looked at
             updates |= self.output.newest(following, visit, str(state.get("seen") or ""))
         updates[controls.following] = following
         return updates
@@ -322,8 +330,8 @@ class UpscaleTab:
                 return self._poll(form, visit, state)
             case "resume":
                 studio.videos.resume(run_id, visit.visitor)
-                updates = self._poll(form, visit, {**state, "following": run_id})
-                return {**updates, self.controls.message: ""}
+                again = {**state, "following": run_id, "shown": None}
+                return {**self._poll(form, visit, again), self.controls.message: ""}
             case "show":
                 return self.output.show(run_id, visit)
             case "again":

@@ -50,13 +50,38 @@ class UpscaleOutput:
             run = self.page.studio.run(run_id, visit.visitor)
         except StudioError as error:
             return {controls.result: memory_panel.render_error(error, visit.language)}
+        frames = int(run.request.get("frames") or 1)
+        pair = self._pair(run_id, visit, "")
+        if pair and frames > 1 and results.made_by(run):
+            pair[controls.frame] = gr.update(visible=True, maximum=frames, value=frames)
         return {
             **self.no_pair(),
-            **self._pair(run_id, visit, ""),
+            **pair,
             **self.replan(),
             controls.result: results.render_result(run, visit.language),
             controls.shown: run_id,
         }
+
+    def choose(self, run_id: str, number: int, visit: Visit) -> Updates:
+        """Another frame of the shown run, before and after.
+
+        Args:
+            run_id: the shown run.
+            number: of the frame, from 1.
+            visit: who asks.
+
+        Raises:
+            StudioError: the run is not the visitor's, or the frame cannot be read.
+        """
+        shown = 1 + self.page.studio.videos.compared(run_id, visit.visitor, number - 1)
+        version = f"{shown}-{secrets.token_hex(4)}"
+        return {
+            self.controls.pair: gr.update(
+                value=upscale_view.pair_addresses(run_id, "chosen", version), visible=True,
+                label=visit.say(words.COMPARED_FRAME, number=shown),
+            ),
+            self.controls.frame: gr.update() if shown == number else gr.update(value=shown),
+        }  # fmt: skip
 
     def forget(self, run_id: str, shown: str | None, visit: Visit) -> Updates:
         """A run was deleted."""
@@ -99,7 +124,7 @@ class UpscaleOutput:
             return {}
         return {
             self.controls.pair: gr.update(
-                value=upscale_view.pair_addresses(run_id, version), visible=True,
+                value=upscale_view.pair_addresses(run_id, "newest", version), visible=True,
                 label=visit.say(words.NEWEST_FRAME),
             ),
             self.controls.seen: now,

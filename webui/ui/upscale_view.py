@@ -10,11 +10,8 @@ from typing import Any
 from webui.core.text import Text
 from webui.ui.memory_panel import seconds_text
 from webui.ui.results import say
-from webui.ui.web import file_address
+from webui.ui.web import frame_address
 from webui.ui.words import upscale as words
-
-BEFORE, AFTER = "before.jpg", "after.jpg"
-"""Names of a run's newest frame (`Studio.videos.pair`)."""
 
 
 def render_facts(facts: Mapping[str, Any], language: str) -> str:
@@ -66,12 +63,12 @@ def render_size(height: int, width: int, segments: int, language: str) -> str:
     return "".join(f'<p class="vs-hint">{line}</p>' for line in lines)
 
 
-def pair_addresses(run_id: str, version: object) -> tuple[str, str]:
-    """Where the page finds a run's newest frame before and after.
+def pair_addresses(run_id: str, name: str, version: object) -> tuple[str, str]:
+    """Where the page finds a frame before and after.
 
     Args:
         run_id: the run.
-        version: changes with the pictures, which a browser would otherwise keep.
+        name: `newest` or `chosen`.
+        version: changes with the pictures.
     """
-    before, after = (f"{file_address(run_id, name)}?v={version}" for name in (BEFORE, AFTER))
-    return before, after
+    return frame_address(run_id, f"{name}-before", version), frame_address(run_id, name, version)

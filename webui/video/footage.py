@@ -82,8 +82,8 @@ class Footage:
         writer.write(index, frame)
         before = self._small.pop(segment.read_start + index, None)
         if before is not None:
-            _save(before, self.project.folder / BEFORE)
-            _save(_small(frame), self.project.folder / AFTER)
+            save_picture(before, self.project.folder / BEFORE)
+            save_picture(_small(frame), self.project.folder / AFTER)
 
     def finish(self, segment: Segment) -> None:
         """Makes the segment's part; from now on it is never made again.
@@ -108,7 +108,12 @@ def _small(pixels: Pixels) -> Image.Image:
     return picture
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a JPEG so that it is there whole or not at all.
+
+    Raises:
+        OSError: the disk is full.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         picture.save(part, "JPEG", quality=85)
