@@ -196,7 +196,7 @@ def render_strip(runs: Iterable[RunSummary], language: str, title: Text) -> str:
         f'<button type="button" class="vs-thumb" data-action="show" data-run="{escape(run.id)}" '
         f'title="{_prompt(run.request, language)}">{_thumbnail(run, language)}</button>'
         for run in runs
-        if run.state is JobState.DONE
+        if run.state is JobState.DONE or may_resume(run)
     )
     if not buttons:
         return ""
