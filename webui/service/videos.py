@@ -13,7 +13,7 @@ from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.upscale import UpscaleRequest, check_output_size
 from webui.service.apart import ask_apart
-from webui.service.limits import check_size
+from webui.service.limits import VisitorTurns, check_size
 from webui.service.runs import Runs
 from webui.service.segment_work import RESULT
 from webui.storage import JobRecord, Limits, Outputs
@@ -44,6 +44,7 @@ class Videos:
 
     def __init__(self, runs: Runs, outputs: Outputs, requeue: Callable[[JobRecord], None]) -> None:
         self._runs, self._outputs, self._requeue = runs, outputs, requeue
+        self._turns = VisitorTurns()
         self._comparing = threading.Lock()
 
     def facts(self, path: Path) -> dict[str, Any]:
@@ -66,6 +67,16 @@ class Videos:
                 "文件可能已损坏。请重新保存为 MP4。",
             ),
         )
+
+    def look(self, path: Path, owner: bool, visitor: str) -> dict[str, Any]:
+        """What somebody's upload is: `facts`, a few visitors' at a time.
+
+        Raises:
+            BadInput: it is no video.
+            NotAllowed: too many visitors ask.
+        """
+        with self._turns.turn(owner, visitor):
+            return self.facts(path)
 
     def counted(self, request: Request, limits: Limits | None = None) -> Request:
         """The request with the frames and the size that its input has.
@@ -99,13 +110,14 @@ class Videos:
         there = all(path.is_file() and not path.is_symlink() for path in (before, after))
         return (before, after) if there else None
 
-    def compared(self, run_id: str, visitor: str, number: int) -> int:
+    def compared(self, run_id: str, visitor: str, number: int, owner: bool = False) -> int:
         """Makes a frame of a visitor's run ready to be looked at, as it was and as it became.
 
         Args:
             run_id: a run that has made a video.
             visitor: whose run it is.
             number: of the frame, from 0.
+            owner: whether the owner asks, who waits for no visitors.
 
         Returns:
             The number of the frame, which is the last one where there are fewer.
@@ -113,10 +125,11 @@ class Videos:
         Raises:
             NotFound: the visitor has no such run, or it has made nothing.
             BadInput: the input or the result cannot be read any more.
+            NotAllowed: too many visitors ask.
         """
         folder = self._outputs.folder(self._runs.record(run_id, visitor).folder)
         result = self._outputs.file(folder.name, RESULT)
-        with self._comparing:  # each keeps a core busy, and the pair is one
+        with self._turns.turn(owner, visitor), self._comparing:  # there is one pair of pictures
             answer = ask_apart(
                 ["webui.video", str(folder / FOLDER), "--frame", str(number),
                  "--result", str(result)],

@@ -75,7 +75,7 @@ def _job(job: JobView, language: str) -> str:
             status = (
                 say(words.ATTEMPT, language, number=job.attempt, most=job.attempts) + f" · {status}"
             )
-        if request.get("task") == "upscale" and job.steps:
+        if request.get("task") == "upscale" and job.steps == request.get("frames"):
             status += " · " + say(words.FRAME_OF, language, frame=job.step, frames=job.steps)
             if job.rate:
                 status += " · " + say(words.FRAME_RATE, language, rate=f"{job.rate:.3g}")
@@ -87,7 +87,8 @@ def _job(job: JobView, language: str) -> str:
             )
         fraction = min(1.0, max(0.0, job.fraction))
     preview = ""
-    if job.preview:
+    # The tab that upscales shows the newest frame larger, beside what it was.
+    if job.preview and request.get("task") != "upscale":
         data = base64.b64encode(job.preview).decode()
         preview = (
             f'<img class="vs-preview" alt="{say(words.PREVIEW, language)}" '

@@ -254,7 +254,8 @@ class UpscaleTab:
         try:
             path = received_file(state["file"], "input")
             if path:
-                facts = self.page.studio.videos.facts(Path(path))
+                look = self.page.studio.videos.look
+                facts = look(Path(path), visit.owner, visit.visitor)
         except StudioError as error:
             message = memory_panel.render_error(error, visit.language)
         # Planned by the revision alone, so that an older plan cannot come in later.

@@ -73,7 +73,8 @@ class UpscaleOutput:
         Raises:
             StudioError: the run is not the visitor's, or the frame cannot be read.
         """
-        shown = 1 + self.page.studio.videos.compared(run_id, visit.visitor, number - 1)
+        compared = self.page.studio.videos.compared
+        shown = 1 + compared(run_id, visit.visitor, number - 1, visit.owner)
         version = f"{shown}-{secrets.token_hex(4)}"
         return {
             self.controls.pair: gr.update(
