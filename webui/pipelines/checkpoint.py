@@ -12,8 +12,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from webui.core.clip import ClipCard
 from webui.core.errors import BadInput, MissingWeights, StudioError
+from webui.core.model import ModelCard
 from webui.core.text import Text
 
 
@@ -38,8 +38,27 @@ def reading(what: str, read: Callable[[], Any]) -> Any:
         raise damaged(f"{what}: {(lines or [type(error).__name__])[0][:200]}") from error
 
 
-def check_config(folder: Path, component: str, card: ClipCard, shape_keys: tuple[str, ...]) -> None:
-    path = folder / component / "config.json"
+def check_config(
+    folder: Path,
+    component: str,
+    card: ModelCard,
+    shape_keys: tuple[str, ...],
+    own: Path | None = None,
+) -> None:
+    """Checks that a component's `config.json` is that of the card.
+
+    Args:
+        folder: of the model.
+        component: its name.
+        card: what is expected.
+        shape_keys: the keys that tell models apart.
+        own: the component's folder, if it is not that of its name.
+
+    Raises:
+        MissingWeights: there is no such file.
+        BadInput: it is damaged, or of another model.
+    """
+    path = (own or folder / component) / "config.json"
     if not path.is_file():
         raise missing_file(path)
     try:

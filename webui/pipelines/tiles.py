@@ -160,7 +160,8 @@ class FrameBlend:
         shape = (grid.height * scale, grid.width * scale, channels)
         self.frame: NDArray[Any] = np.empty(shape, dtype)
         """The result (H W C); complete once `done`."""
-        self._band = np.zeros((grid.tile_height * scale, grid.width * scale, channels), np.float32)
+        band = (grid.tile_height * scale, grid.width * scale, channels)
+        self._band = np.zeros(band if len(grid) > 1 else (0, 0, channels), np.float32)
         self._next = 0
 
     @property
@@ -168,9 +169,13 @@ class FrameBlend:
         """Whether every tile was added."""
         return self._next == len(self._grid)
 
-    def add(self, pixels: NDArray[np.float32]) -> None:
-        """Takes the next tile's result (h w C)."""
+    def add(self, pixels: NDArray[Any]) -> None:
+        """Takes the next tile's result (h w C), 0 to 255."""
         grid, scale = self._grid, self._scale
+        if len(grid) == 1:
+            self.frame[...] = self._in_levels(pixels)
+            self._next = 1
+            return
         tile = grid.tiles[self._next]
         columns = tile.area(scale)[1]
         self._band[:, columns] += pixels * grid.weights(self._next, scale)[..., None]
@@ -184,13 +189,17 @@ class FrameBlend:
         row = self._next // len(grid.lefts)
         until = grid.height if self.done else grid.tops[row]
         count = (until - top) * scale
-        finished = self._band[:count]
-        if np.issubdtype(self.frame.dtype, np.integer):
-            finished = np.rint(finished).clip(0, 255)
-        self.frame[top * scale : until * scale] = finished
+        self.frame[top * scale : until * scale] = self._in_levels(self._band[:count])
         kept = self._band[count:].copy()
         self._band[: len(kept)] = kept
         self._band[len(kept) :] = 0
+
+    def _in_levels(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Rounded and held within 0..255 where the result is of whole numbers."""
+        whole = np.issubdtype(self.frame.dtype, np.integer)
+        if not whole or np.issubdtype(pixels.dtype, np.integer):
+            return pixels
+        return np.rint(pixels).clip(0, 255)
 
 
 class ClipBlend:
@@ -222,7 +231,7 @@ class ClipBlend:
         self._file.truncate(2 * int(np.prod(shape, dtype=np.int64)))
         self._pixels = np.memmap(self._file, np.uint16, "r+", shape=shape)
 
-    def add(self, index: int, first: int, pixels: NDArray[np.float32]) -> None:
+    def add(self, index: int, first: int, pixels: NDArray[Any]) -> None:
         """Takes frames of one tile.
 
         Args:

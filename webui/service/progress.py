@@ -69,8 +69,8 @@ class Progress:
     def fraction(self) -> float:
         """Done of the whole job, by predicted time; never goes back, below 1 until it is over."""
         if self._pieces is not None:
-            done, pieces = self._pieces
-            self._shown = max(self._shown, min(0.99, done / max(1, pieces)))
+            made, pieces = self._pieces
+            self._shown = max(self._shown, min(0.99, made / max(1, pieces)))
             return self._shown
         total = sum(self._seconds.values()) or 1.0
         done = sum(self._seconds[name] for name in self._before())

@@ -75,6 +75,9 @@ class SegmentPieces:
         if not self._parts.done() and not self._parts.partial():
             return []
         target = self._folder / RESULT
+        made = target.with_suffix(".png") if self._project.is_picture else target
+        if made.is_file() and not self._made:  # it was complete before
+            return [made.name]
         answer = ask_apart(
             ["webui.video", str(self._project.folder), "--assemble", str(target)],
             Text("The segments could not be joined.", "无法合并片段。"),

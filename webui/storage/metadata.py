@@ -65,14 +65,26 @@ def _embed_mp4(source: Path, target: Path, text: str) -> None:
     """Copies the packets into a new container (no decoding, so no loss)."""
     import av
 
-    with av.open(str(source)) as old, av.open(str(target), "w", format="mp4") as new:
+    options = {"movflags": "+faststart"}  # as it was: a browser plays before it has all
+    with (
+        av.open(str(source)) as old,
+        av.open(str(target), "w", format="mp4", options=options) as new,
+    ):
         new.metadata.update(old.metadata)
         new.metadata[_MP4_KEY] = text
         streams = {
-            stream.index: new.add_stream_from_template(stream)
+            # Opaque: as it is stored, also where the decoder's name is no encoder's (AV1).
+            stream.index: new.add_stream_from_template(stream, opaque=True)
             for stream in old.streams
             if stream.type in ("video", "audio")
         }
+        for stream in old.streams.video:
+            context = streams[stream.index].codec_context
+            # AV1 keeps the shape of a pixel only in the container.
+            if stream.sample_aspect_ratio:
+                context.sample_aspect_ratio = stream.sample_aspect_ratio
+            if stream.codec_context.codec_tag == "hvc1":  # the one that Apple's players take
+                context.codec_tag = "hvc1"
         for packet in old.demux():
             if packet.dts is None or packet.stream.index not in streams:
                 continue

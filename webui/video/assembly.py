@@ -200,6 +200,8 @@ def _join(project: Project, pieces: list[_Piece], frames: int, delay: int, targe
     ):
         template = first.streams.video[0]
         stream = output.add_stream_from_template(template, opaque=True)
+        # AV1 keeps the shape of a pixel only in the container.
+        stream.codec_context.sample_aspect_ratio = project.encoding.aspect
         if template.codec_context.codec.canonical_name == "hevc":
             stream.codec_context.codec_tag = "hvc1"
         audio = sound.add_to(output)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,14 @@ _EVERY = 12
 _SIDE_PX = 960
 
 
+_WAITING = 8
+"""Frames that wait for the encoder at most."""
+
+
 class Footage:
     """Frames in, frames out. Closing it leaves nothing of segments that are not finished.
+
+    Frames are encoded in a thread of its own, so that the device does not wait for the encoder.
 
     Args:
         project: of the video.
@@ -39,6 +47,8 @@ class Footage:
         self._parts = Parts(project)
         self._reader = Reader(project.source, project.timeline)
         self._writers: dict[int, PartWriter] = {}
+        self._encoder = ThreadPoolExecutor(1, "encoder")
+        self._waiting: deque[Future[None]] = deque()
         self._small: dict[int, Image.Image] = {}
 
     def __enter__(self) -> Footage:
@@ -70,17 +80,26 @@ class Footage:
         Args:
             segment: of which.
             index: among those that were read, from 0; in order.
-            frame: H W 3 of the result, RGB; uint8, or uint16 from 0 to 65535.
+            frame: H W 3 of the result, RGB; uint8, or uint16 from 0 to 65535. It is encoded later:
+                its memory is not to be used again.
 
         Raises:
+            ValueError: one of the frames so far was left out, or is not of the result's size.
             OSError: the disk is full.
         """
+        while len(self._waiting) >= _WAITING or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
         writer = self._writers.get(segment.index)
         if writer is None:
             writer = PartWriter(self._parts, segment, threads=self._threads)
             self._writers[segment.index] = writer
-        writer.write(index, frame)
         before = self._small.pop(segment.read_start + index, None)
+        self._waiting.append(self._encoder.submit(self._write, writer, index, frame, before))
+
+    def _write(
+        self, writer: PartWriter, index: int, frame: Pixels, before: Image.Image | None
+    ) -> None:
+        writer.write(index, frame)
         if before is not None:
             save_picture(before, self.project.folder / BEFORE)
             save_picture(_small(frame), self.project.folder / AFTER)
@@ -92,10 +111,14 @@ class Footage:
             ValueError: frames are missing.
             OSError: the disk is full.
         """
-        self._writers.pop(segment.index).finish()
+        while self._waiting:
+            self._waiting.popleft().result()
+        self._writers[segment.index].finish()
+        del self._writers[segment.index]
         self._small.clear()
 
     def close(self) -> None:
+        self._encoder.shutdown(cancel_futures=True)
         for writer in self._writers.values():
             writer.abort()
         self._writers.clear()

@@ -29,6 +29,7 @@ _LIMITS = {
     "protocol_whitelist": "file",
     "max_streams": str(MAX_STREAMS),
 }
+_DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS)}
 FAULTS = (OSError, ValueError, EOFError, IndexError)
 """What PyAV raises on files that are no whole videos; its own errors are among them."""
 
@@ -43,6 +44,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     container = open_container(path)
     with container:
         streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+        if not streams and not container.streams and _has_no_index(path):
+            raise _no_index()
         if not streams:
             raise refused("it has no picture, only sound or text", "其中没有画面，只有声音或文字")
         stream = streams[0]
@@ -54,8 +57,9 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
             )
         check_size(stream.height, stream.width)
         # Decoders refuse larger frames that come later in the file.
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        stream.codec_context.thread_type = "AUTO"
+        stream.codec_context.options = dict(_DECODER_LIMITS)
+        # Not by frames: a damaged one would then take good ones, decoded beside it, with it.
+        stream.codec_context.thread_type = "SLICE"
         stream.codec_context.thread_count = DECODER_THREADS
         yield container, stream
 
@@ -73,15 +77,14 @@ def open_container(path: Path) -> Any:
     try:
         # `file:` keeps a name from being read as an address.
         return av.open(
-            f"file:{path.absolute()}", container_options=_LIMITS, metadata_errors="ignore"
+            f"file:{path.absolute()}",
+            options=_DECODER_LIMITS,
+            container_options=_LIMITS,
+            metadata_errors="ignore",
         )
     except FAULTS:
         if _has_no_index(path):
-            raise refused(
-                "it is cut off: the list of its frames, which stands at its end, is missing",
-                "文件被截断：缺少位于末尾的帧索引",
-                hint=Text("Copy or download the whole file again.", "请重新复制或下载完整的文件。"),
-            ) from None
+            raise _no_index() from None
         raise refused(
             "it is no video that can be read, or it is damaged", "它不是可读取的视频，或文件已损坏",
             hint=_CONVERT,
@@ -136,6 +139,14 @@ def flushed(stream: Any) -> list[Any]:
         return list(stream.codec_context.decode(None))
     except FAULTS:
         return []
+
+
+def _no_index() -> BadInput:
+    return refused(
+        "it is cut off: the list of its frames is not whole",
+        "文件被截断：帧索引不完整",
+        hint=Text("Copy or download the whole file again.", "请重新复制或下载完整的文件。"),
+    )
 
 
 def _is_cover(stream: Any) -> bool:

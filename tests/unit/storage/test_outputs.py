@@ -160,3 +160,34 @@ def test_the_system_says_full_as_we_expect():
 def test_the_sidecar_is_json_that_people_can_read(outputs, finished):
     text = (finished[0] / "receipt.json").read_text(encoding="utf-8")
     assert json.loads(text)["id"] == "run-1" and "红色" in text
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "libsvtav1", "libx265"])
+def test_embedding_keeps_what_a_clip_is(encoder, tmp_path):
+    from fractions import Fraction
+
+    import av
+    import numpy as np
+
+    from webui.video.writing import Encoding, Writer
+
+    clip, base = tmp_path / "clip.mp4", Fraction(1, 1000)
+    bits = 8 if encoder == "libx264" else 10
+    how = Encoding(height=64, width=64, rate=Fraction(25), time_base=base, bits=bits,
+                   encoder=encoder, aspect=Fraction(4, 3))  # fmt: skip
+    with Writer(clip, how) as writer:
+        for number in range(12):
+            writer.write(np.full((64, 64, 3), number * 20, np.uint8), number * 40 + number % 3)
+
+    def facts():
+        with av.open(str(clip)) as container:
+            stream = container.streams.video[0]
+            times = [frame.time for frame in container.decode(stream)]
+            tag, shape = stream.codec_context.codec_tag, stream.sample_aspect_ratio
+            return tag, shape, stream.color_primaries, times
+
+    before = facts()
+    assert embed_metadata(clip, {"a": 1}) and read_metadata(clip) == {"a": 1}
+    assert facts() == before
+    content = clip.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")  # plays before all of it is there

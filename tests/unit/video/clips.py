@@ -101,6 +101,16 @@ def tone(length_s: float, sample_format: str) -> Iterable[av.AudioFrame]:
         yield from resampler.resample(frame)
 
 
+def sound_alone(path: Path) -> Path:
+    """A file with nothing to see."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=48000, layout="stereo")
+        for frame in tone(0.5, stream.codec_context.format.name):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def sound_of(path: Path) -> tuple[float, float]:
     """When the tone in a file begins, and when its sound ends, in seconds."""
     begins, ends = -1.0, 0.0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from webui.pipelines.flashvsr.windows import WINDOW_TOKENS
+from webui.pipelines.tiles import Tile
 
 Frame = NDArray[np.uint8]
 SIDE_MULTIPLE = WINDOW_TOKENS
@@ -71,17 +72,7 @@ def padded_size(height: int, width: int) -> tuple[int, int]:
     return (-(-height // SIDE_MULTIPLE) * SIDE_MULTIPLE, -(-width // SIDE_MULTIPLE) * SIDE_MULTIPLE)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A rectangle of the input in pixels: a tile, or all of it."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-def enlarge(frame: Frame, part: Part, scale: int) -> Frame:
+def enlarge(frame: Frame, part: Tile, scale: int) -> Frame:
     """A part of a frame, enlarged by PIL's bicubic filter as the authors do, and padded.
 
     A part has the same pixels as if the whole frame were enlarged. Borders are repeated to the
@@ -110,8 +101,8 @@ class Reader:
         ValueError: there are no frames (when the first is asked for).
     """
 
-    def __init__(self, frames: Iterator[Frame], parts: Sequence[Part], scale: int) -> None:
-        self._frames = frames
+    def __init__(self, frames: Iterator[Frame], parts: Sequence[Tile], scale: int) -> None:
+        self._frames = iter(frames)
         self._parts = tuple(parts)
         self._scale = scale
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
@@ -120,8 +111,10 @@ class Reader:
         self._first = 0
         self._ended = False
 
-    def close(self) -> None:
-        """Ends the threads."""
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def take(self, numbers: range) -> NDArray[np.uint8]:

@@ -1,8 +1,4 @@
-"""A run: the frames of a video through the model, block by block, whole or in tiles.
-
-A block is some chunks, about a hundred frames. In each block the phases `project`, `denoise` and
-`decode` follow one another, so that a component can leave the card between them; what the model
-remembers goes on to the next block, and memory does not depend on the length of the video.
+"""A run: the frames of a video, whole or in tiles, from where they are read to where they go.
 
 Shapes: B batch (tiles), T frames, H height, W width in pixels.
 """
@@ -10,42 +6,20 @@ Shapes: B batch (tiles), T frames, H height, W width in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from webui.pipelines.flashvsr.attention import SPARSE_RATIOS, make_rule
+from webui.pipelines.flashvsr.blocks import Blocks
 from webui.pipelines.flashvsr.colour import fix_colour
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
-from webui.pipelines.flashvsr.frames import (
-    Chunk,
-    Frame,
-    Part,
-    Reader,
-    count_chunks,
-    frames_of_latent,
-    padded_size,
-)
-from webui.pipelines.flashvsr.kernels import warm_up
-from webui.pipelines.flashvsr.projection import CELL_PX
-from webui.pipelines.flashvsr.stream import Noise, Stream, Tokens, to_bytes, to_pixels
-from webui.pipelines.flashvsr.transformer import TextKeys
-from webui.pipelines.running import Report, check_finite, checked
+from webui.pipelines.flashvsr.frames import SIDE_MULTIPLE, Frame, Reader
+from webui.pipelines.flashvsr.stream import to_bytes, to_pixels
+from webui.pipelines.running import Report
+from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
 
-BLOCK_FRAMES = 96
-"""Frames that pass one phase before the next phase follows."""
-_LATENT_PX = 8
-
-
-class Segment(Protocol):
-    """Frames that follow one another."""
-
-    @property
-    def count(self) -> int:
-        """Of frames to read, and to write."""
+NO_COLOUR = "none"
 
 
 class Footage(Protocol):
@@ -53,10 +27,10 @@ class Footage(Protocol):
 
     @property
     def segments(self) -> Sequence[Any]:
-        """What is to be done, piece by piece."""
+        """What is to be done, piece by piece: frames that follow one another, `count` of them."""
 
     def read(self, segment: Any) -> Iterator[Frame]:
-        """The frames of a segment (H W 3)."""
+        """The frames of a segment (H W 3); in tiles, a segment is read more than once."""
 
     def write(self, segment: Any, index: int, frame: Frame) -> None:
         """Takes a frame of the result; `index` counts in the segment."""
@@ -78,225 +52,96 @@ def run(
         pipe: the model.
         request: `scale`, `height`, `width` (of the input), `seed`, and `colour`: adain, wavelet or
             none.
-        settings: `sparsity` among them.
+        settings: `sparsity`, `tile` (a side in pixels of the input; 0: the whole frame),
+            `tile_overlap` and `tile_batch`.
         report: told of phases and steps.
         footage: frames in and out.
 
     Raises:
+        BadInput: a tile is not larger than the overlap.
         Cancelled: the report says so, at the next transformer block.
         RunFailed: the numbers overflowed.
     """
-    work = Work(pipe, request, settings, report, sum(item.count for item in footage.segments))
-    whole = (Part(0, 0, request.height, request.width),)
-    size = (request.height * request.scale, request.width * request.scale)
-    work.warm_up(whole)
+    grid = make_grid(request, settings)
+    total = sum(segment.count for segment in footage.segments)
+    blocks = Blocks(pipe, request, settings, report, total)
+    batch = min(len(grid), max(1, int(settings.get("tile_batch", 1))))
+    blocks.warm_up(grid.tiles[:batch])
     for segment in footage.segments:
-        reader = Reader(iter(footage.read(segment)), whole, request.scale)
-        try:
-            for number, clip in work.restore(reader, segment, whole, request.colour):
-                for index in range(clip.shape[1]):
-                    frame = clip[0, index, : size[0], : size[1]]
-                    footage.write(segment, number + index, frame)
-        finally:
-            reader.close()
+        if len(grid) == 1:
+            _whole(blocks, grid.tiles, request.colour, footage, segment)
+        else:
+            _tiled(blocks, grid, batch, request.colour, footage, segment)
         footage.finish(segment)
 
 
-@dataclass(slots=True)
-class _Progress:
-    """Frames that each phase has seen."""
+def make_grid(request: Any, settings: Mapping[str, Any]) -> TileGrid:
+    """The tiles of a frame; one, where it is done whole.
 
-    report: Report
-    total: int
-    done: dict[str, int]
-
-    def add(self, phase: str, frames: int) -> None:
-        self.done[phase] = min(self.total, self.done.get(phase, 0) + frames)
-        self.report.step(self.done[phase], self.total)
-
-
-class Work:
-    """What the pieces of a run share.
-
-    Args:
-        pipe: the model.
-        request: see `run`.
-        settings: see `run`.
-        report: told of phases and steps.
-        frames: that pass the model in all; those of a batch of tiles count once.
+    Raises:
+        BadInput: a tile is not larger than the overlap.
     """
-
-    def __init__(
-        self,
-        pipe: FlashVsrPipeline,
-        request: Any,
-        settings: Mapping[str, Any],
-        report: Report,
-        frames: int,
-    ) -> None:
-        self._pipe, self._request, self._report = pipe, request, report
-        self._ratio = SPARSE_RATIOS[str(settings.get("sparsity", "stable"))]
-        self._dense = bool(settings.get("dense"))
-        self._text = TextKeys()
-        self._progress = _Progress(report, frames, {})
-        scale = request.scale
-        sides = padded_size(request.height * scale, request.width * scale)
-        self._noise = Noise(request.seed, *(side // _LATENT_PX for side in sides))
-
-    def _size(self, parts: Sequence[Part]) -> tuple[int, int]:
-        """Of the enlarged parts, in pixels."""
-        scale = self._request.scale
-        return padded_size(parts[0].height * scale, parts[0].width * scale)
-
-    def warm_up(self, parts: Sequence[Part]) -> None:
-        """Has the attention compiled for the parts' size, where it is and was not yet."""
-        pipe, (height, width) = self._pipe, self._size(parts)
-        if self._dense or pipe.run_device.type != "cuda":
-            return
-        config = pipe.transformer.config
-        tokens = 2 * (height // CELL_PX) * (width // CELL_PX)
-        self._report.begin("denoise")
-        warm_up(
-            pipe.run_device,
-            pipe.dtype,
-            (len(parts), tokens, config.num_attention_heads, config.attention_head_dim),
-        )
-        self._report.warmed_up()
-
-    def restore(
-        self, reader: Reader, segment: Segment, parts: Sequence[Part], colour: str
-    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """The parts of a segment's frames, in order.
-
-        Args:
-            reader: of the segment's frames.
-            segment: says how many there are; `start`, where it has one, is the number of its
-                first frame in the video.
-            parts: of each frame; all of one size.
-            colour: how colours are brought back; `none` also rounds, for tiles to be joined.
-
-        Yields:
-            The number of the first, and some frames (B T H W 3, uint8).
-        """
-        pipe, report = self._pipe, self._report
-        size = self._size(parts)
-        rule = make_rule(*size, pipe.run_device, sparse_ratio=self._ratio, dense=self._dense)
-        stream = Stream(pipe, rule, self._text)
-        chunks = [Chunk(index) for index in range(count_chunks(segment.count))]
-        step = BLOCK_FRAMES // len(Chunk(1).frames)
-        # Latents are made four frames at a time.
-        offset = getattr(segment, "start", 0) // 4
-        for first in range(0, len(chunks), step):
-            block = chunks[first : first + step]
-            report.begin("project")
-            tokens = self._project(stream, reader, block, (len(parts), *size))
-            report.begin("denoise")
-            with checked(pipe.transformer.blocks, report.check):
-                latents = [
-                    self._denoise(stream, tokens, chunk, block[0], parts, size, offset)
-                    for chunk in block
-                ]
-            del tokens
-            for made in latents:
-                check_finite(made)
-            report.begin("decode")
-            last = segment.count
-            frames = self._decode(stream, reader, block, latents, last, colour)
-            del latents
-            yield from handed_over(frames)
-
-    def _project(
-        self, stream: Stream, reader: Reader, block: Sequence[Chunk], shape: tuple[int, int, int]
-    ) -> Tokens:
-        pipe, (batch, height, width) = self._pipe, shape
-        count = sum(len(chunk.latents) for chunk in block)
-        dim = (
-            pipe.transformer.config.num_attention_heads * pipe.transformer.config.attention_head_dim
-        )
-        cells = (height // CELL_PX) * (width // CELL_PX)
-        held = Tokens(count, (batch, cells, dim), pipe.dtype, pipe.run_device)
-        for chunk in block:
-            for numbers in chunk.clips:
-                self._report.check()
-                tokens = stream.project(to_pixels(reader.take(numbers), pipe.run_device))
-                if tokens is not None:
-                    held.put(tokens)
-            self._progress.add("project", len(chunk.frames))
-        return held
-
-    def _denoise(
-        self,
-        stream: Stream,
-        tokens: Tokens,
-        chunk: Chunk,
-        first: Chunk,
-        parts: Sequence[Part],
-        size: tuple[int, int],
-        offset: int,
-    ) -> torch.Tensor:
-        scale = self._request.scale
-        corners = [
-            (part.top * scale // _LATENT_PX, part.left * scale // _LATENT_PX) for part in parts
-        ]
-        side = (size[0] // _LATENT_PX, size[1] // _LATENT_PX)
-        noise = torch.cat(
-            [self._noise.of(latent + offset, corners, side) for latent in chunk.latents], 2
-        ).to(self._pipe.run_device)
-        start = chunk.latents.start - first.latents.start
-        latents = stream.denoise(noise, tokens.get(start, len(chunk.latents)))
-        self._progress.add("denoise", len(chunk.frames))
-        return latents
-
-    def _decode(
-        self,
-        stream: Stream,
-        reader: Reader,
-        block: Sequence[Chunk],
-        latents: list[torch.Tensor],
-        last: int,
-        colour: str,
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """The number of the first, and the frames of each latent (B T H W 3, uint8)."""
-        latents = latents[::-1]
-        for chunk in block:
-            made = latents.pop()
-            for index, latent in enumerate(chunk.latents):
-                numbers = frames_of_latent(latent)
-                self._report.check()
-                clip = to_pixels(reader.take(numbers), self._pipe.run_device)
-                reader.let_go(numbers.stop)
-                pictures = stream.decode(made[:, :, index], clip)
-                found = [
-                    to_bytes(fix_colour(picture, clip[:, :, at], colour), colour == "none")
-                    for at, picture in enumerate(pictures)
-                ]
-                wanted = min(len(found), last - numbers.start)
-                if wanted > 0:
-                    yield numbers.start, torch.stack(found[:wanted], 1)
-                    self._progress.add("decode", wanted)
+    return TileGrid(
+        request.height,
+        request.width,
+        int(settings.get("tile", 0)),
+        int(settings.get("tile_overlap", 24)),
+        multiple=SIDE_MULTIPLE // request.scale,
+    )
 
 
-def handed_over(
-    clips: Iterator[tuple[int, torch.Tensor]],
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Clips in host memory; each is copied while the next one is computed."""
-    waiting: tuple[int, torch.Tensor, Any] | None = None
-    for number, clip in clips:
-        done = None
-        if clip.device.type == "cuda":
-            host = torch.empty(clip.shape, dtype=clip.dtype, pin_memory=True)
-            host.copy_(clip, non_blocking=True)
-            done = torch.cuda.Event()
-            done.record()
-            clip = host
-        if waiting is not None:
-            yield _arrived(*waiting)
-        waiting = (number, clip, done)
-    if waiting is not None:
-        yield _arrived(*waiting)
+def _whole(
+    blocks: Blocks, whole: Sequence[Tile], colour: str, footage: Footage, segment: Any
+) -> None:
+    with Reader(footage.read(segment), whole, blocks.scale) as reader:
+        for first, clip in blocks.restore(reader, segment, whole, colour):
+            for index, frame in enumerate(clip[0], first):
+                footage.write(segment, index, frame)
 
 
-def _arrived(number: int, clip: torch.Tensor, done: Any) -> tuple[int, NDArray[np.uint8]]:
-    if done is not None:
-        done.synchronize()
-    return number, clip.numpy()
+def _tiled(
+    blocks: Blocks, grid: TileGrid, batch: int, colour: str, footage: Footage, segment: Any
+) -> None:
+    """Some tiles at a time over the whole segment; then its frames are joined."""
+    blend = ClipBlend(grid, segment.count, blocks.scale)
+    try:
+        for start in range(0, len(grid), batch):
+            tiles = grid.tiles[start : start + batch]
+            share = len(tiles) / len(grid)
+            with Reader(footage.read(segment), tiles, blocks.scale) as reader:
+                for first, clip in blocks.restore(reader, segment, tiles, None, share):
+                    for at, part in enumerate(clip):
+                        blend.add(start + at, first, part)
+        _join(blocks, blend, (grid.height, grid.width), colour, footage, segment)
+    finally:
+        blend.close()
+
+
+@torch.no_grad()
+def _join(
+    blocks: Blocks,
+    blend: ClipBlend,
+    size: tuple[int, int],
+    colour: str,
+    footage: Footage,
+    segment: Any,
+) -> None:
+    """Colours are those of whole frames, or tiles would differ where they meet."""
+    if colour == NO_COLOUR:
+        for index in range(segment.count):
+            footage.write(segment, index, blend.frame(index))
+        return
+    device, scale = blocks.pipe.run_device, blocks.scale
+    whole = (Tile(0, 0, *size),)
+    with Reader(footage.read(segment), whole, scale) as reader:
+        for index in range(segment.count):
+            blocks.report.check()
+            frame = blend.frame(index)
+            reference = reader.take(range(index, index + 1))
+            reader.let_go(index + 1)
+            pictures = [
+                to_pixels(pixels, device)[:, :, 0, : frame.shape[0], : frame.shape[1]]
+                for pixels in (frame[None, None], reference)
+            ]
+            fixed = to_bytes(fix_colour(pictures[0], pictures[1], colour))
+            footage.write(segment, index, np.asarray(fixed[0].cpu()))
