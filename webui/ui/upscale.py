@@ -161,7 +161,7 @@ class UpscaleTab:
             updates[controls.panel] = memory_panel.render_error(error, visit.language)
             return updates
         if facts:
-            plan = replace(plan, alternatives=tuple(map(_for_this_input, plan.alternatives)))
+            plan = replace(plan, alternatives=tuple(map(for_this_input, plan.alternatives)))
         receipt = self._receipt_for(plan, visit, state)
         updates[controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
         return updates | setting_updates(controls.columns, controls.notes, plan, visit)
@@ -350,7 +350,7 @@ class UpscaleTab:
         return {}
 
 
-def _for_this_input(offer: Alternative) -> Alternative:
+def for_this_input(offer: Alternative) -> Alternative:
     """An offer of another size cannot be applied to an input: it is only told."""
     if not set(offer.changes) & set(SIZE_KEYS):
         return offer
