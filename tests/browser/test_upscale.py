@@ -14,13 +14,13 @@ from tests.browser.conftest import PHONE, open_tab
 from tests.unit.video.clips import clip
 
 Visit = Callable[..., Page]
-FRAMES = 24
+FRAMES, HEIGHT, WIDTH = 12, 24, 96
 RUN_MS = 90_000
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES)
+    return clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, size=(HEIGHT, WIDTH))
 
 
 def test_a_video_is_planned_upscaled_and_compared(
@@ -31,7 +31,7 @@ def test_a_video_is_planned_upscaled_and_compared(
     expect(page.locator("#upscale-panel .vs-verdict")).to_contain_text("Fits")
     before = page.locator("#upscale-panel .vs-phases").inner_text()
     page.locator("#upscale-input input[type=file]").set_input_files(video)
-    expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} frames of 96 x 48 px")
+    expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} frames of 96 x 24 px")
     expect(page.locator("#upscale-width input")).to_have_value("96")
     expect(page.locator("#upscale-width input")).to_be_disabled()
     expect(page.locator("#upscale-panel .vs-phases")).not_to_have_text(before)
@@ -40,7 +40,7 @@ def test_a_video_is_planned_upscaled_and_compared(
     expect(page.locator("#upscale-jobs .vs-job")).to_be_visible()
     expect(page.locator("#upscale-result video")).to_be_visible(timeout=RUN_MS)
     expect(page.locator("#upscale-jobs .vs-job")).to_have_count(0)
-    expect(page.locator("#upscale-result .vs-prompt")).to_have_text("96 x 48 px → 192 x 96 px")
+    expect(page.locator("#upscale-result .vs-prompt")).to_have_text("96 x 24 px → 192 x 48 px")
     expect(page.locator("#upscale-panel .vs-measured-text").first).to_be_visible()
     sides = page.locator("#upscale-pair img")
     expect(sides).to_have_count(2)
@@ -54,7 +54,7 @@ def test_a_video_is_planned_upscaled_and_compared(
 
     page.get_by_role("tab", name="History").click()
     card = page.locator("#history-cards .vs-card").first
-    expect(card.locator(".vs-prompt")).to_have_text("96 x 48 px → 192 x 96 px")
+    expect(card.locator(".vs-prompt")).to_have_text("96 x 24 px → 192 x 48 px")
     expect(card.locator("img")).to_be_visible()
     card.get_by_text("Use these settings again").click()
     expect(page.locator("#upscale-result video")).to_be_visible()
