@@ -21,8 +21,8 @@ from webui.video.compare import compare
 from webui.video.facts import examine
 from webui.video.project import Project
 
-MEMORY_BYTES = 8 * GIB
-"""Of addresses, which libraries reserve more of than they use."""
+LOOKING_BYTES, JOINING_BYTES = 8 * GIB, 24 * GIB
+"""Of addresses, which libraries reserve more of than they use: encoders for each thread."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frame", type=int, help="the input is a project; needs --result")
     parser.add_argument("--result", type=Path, help="what was made of it")
     given = parser.parse_args(arguments)
-    _limit_memory()
+    _limit_memory(JOINING_BYTES if given.assemble else LOOKING_BYTES)
     try:
         if given.assemble:
             answer = _join(given)
@@ -59,11 +59,11 @@ def _join(given: argparse.Namespace) -> dict[str, Any]:
     return assemble(Project.load(given.input), given.assemble).to_json()
 
 
-def _limit_memory() -> None:
+def _limit_memory(most_bytes: int) -> None:
     with suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
 
 
 if __name__ == "__main__":

@@ -21,14 +21,12 @@ BEFORE, AFTER = "newest_before.jpg", "newest.jpg"
 _EVERY = 12
 """Frames of which one is shown."""
 _SIDE_PX = 960
-
-
 _WAITING = 8
 """Frames that wait for the encoder at most."""
 
 
 class Footage:
-    """Frames in, frames out. Closing it leaves nothing of segments that are not finished.
+    """Frames in, frames out. Closing it keeps the first frames of segments that are not finished.
 
     Frames are encoded in a thread of its own, so that the device does not wait for the encoder.
 
@@ -118,9 +116,12 @@ class Footage:
         self._small.clear()
 
     def close(self) -> None:
-        self._encoder.shutdown(cancel_futures=True)
+        self._encoder.shutdown()  # frames that were handed over are written
         for writer in self._writers.values():
-            writer.abort()
+            try:
+                writer.leave()
+            except (OSError, ValueError, RuntimeError):
+                writer.abort()
         self._writers.clear()
 
 
