@@ -146,6 +146,8 @@ class Runner:
         parts = [part for part in vars(self._pipe).values() if isinstance(part, torch.nn.Module)]
         report.attach(card, self._pipe.placement, parts)
         random = job["weights"]["kind"] == "random"
+        if isinstance(request, UpscaleRequest) and request.input:
+            random = False  # a real video through random weights: all but what it looks like
         pieces: JobPages | BlankPages | JobFootage | BlankFootage | None = None
         if isinstance(request, DocumentRequest):
             pieces = BlankPages(request) if random else JobPages(job, request, folder, report)

@@ -132,8 +132,15 @@ class Decoder(nn.Module):
             for third in self._grow(15, second):
                 third = self._remember(17, third, state)
                 for last in self._grow(21, third):
-                    last = functional.relu_(layers["24"](functional.relu_(last)))
-                    yield layers["26"](last)
+                    picture = self._finish(last)
+                    # At the frames' size: not one more than is needed.
+                    del last
+                    yield picture
+
+    def _finish(self, picture: torch.Tensor) -> torch.Tensor:
+        picture = self.decoder["24"](functional.relu_(picture))
+        found: torch.Tensor = self.decoder["26"](functional.relu_(picture))
+        return found
 
     def _remember(self, first: int, picture: torch.Tensor, state: DecoderState) -> torch.Tensor:
         for at in range(first, first + 3):
@@ -149,8 +156,9 @@ class Decoder(nn.Module):
         """To twice the size. Growth looks at single positions, so it goes before the copies that
         enlarging makes: the same values for a quarter of the work."""
         for grown in self.decoder[str(at)](picture):
-            large = functional.interpolate(grown, scale_factor=2.0, mode="nearest")
-            yield self.decoder[str(at + 1)](large)
+            yield self.decoder[str(at + 1)](
+                functional.interpolate(grown, scale_factor=2.0, mode="nearest")
+            )
 
 
 def _to_cells(clip: torch.Tensor) -> torch.Tensor:
