@@ -14,7 +14,7 @@ from tests.browser.conftest import PHONE, open_tab
 from tests.unit.video.clips import clip
 
 Visit = Callable[..., Page]
-FRAMES, HEIGHT, WIDTH = 12, 24, 96
+FRAMES, HEIGHT, WIDTH = 12, 16, 32
 RUN_MS = 90_000
 
 
@@ -31,8 +31,8 @@ def test_a_video_is_planned_upscaled_and_compared(
     expect(page.locator("#upscale-panel .vs-verdict")).to_contain_text("Fits")
     before = page.locator("#upscale-panel .vs-phases").inner_text()
     page.locator("#upscale-input input[type=file]").set_input_files(video)
-    expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} frames of 96 x 24 px")
-    expect(page.locator("#upscale-width input")).to_have_value("96")
+    expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} frames of 32 x 16 px")
+    expect(page.locator("#upscale-width input")).to_have_value("32")
     expect(page.locator("#upscale-width input")).to_be_disabled()
     expect(page.locator("#upscale-panel .vs-phases")).not_to_have_text(before)
 
@@ -40,7 +40,7 @@ def test_a_video_is_planned_upscaled_and_compared(
     expect(page.locator("#upscale-jobs .vs-job")).to_be_visible()
     expect(page.locator("#upscale-result video")).to_be_visible(timeout=RUN_MS)
     expect(page.locator("#upscale-jobs .vs-job")).to_have_count(0)
-    expect(page.locator("#upscale-result .vs-prompt")).to_have_text("96 x 24 px → 192 x 48 px")
+    expect(page.locator("#upscale-result .vs-prompt")).to_have_text("32 x 16 px → 64 x 32 px")
     expect(page.locator("#upscale-panel .vs-measured-text").first).to_be_visible()
     sides = page.locator("#upscale-pair img")
     expect(sides).to_have_count(2)
@@ -49,12 +49,12 @@ def test_a_video_is_planned_upscaled_and_compared(
     number.press("Tab")
     expect(page.locator("#upscale-pair")).to_contain_text("Frame 5, before and after")
     page.wait_for_function(
-        "[...document.querySelectorAll('#upscale-pair img')].every(one => one.naturalWidth == 192)"
+        "[...document.querySelectorAll('#upscale-pair img')].every(one => one.naturalWidth == 64)"
     )
 
     page.get_by_role("tab", name="History").click()
     card = page.locator("#history-cards .vs-card").first
-    expect(card.locator(".vs-prompt")).to_have_text("96 x 24 px → 192 x 48 px")
+    expect(card.locator(".vs-prompt")).to_have_text("32 x 16 px → 64 x 32 px")
     expect(card.locator("img")).to_be_visible()
     card.get_by_text("Use these settings again").click()
     expect(page.locator("#upscale-result video")).to_be_visible()
