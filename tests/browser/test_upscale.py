@@ -14,7 +14,7 @@ from tests.browser.conftest import PHONE, open_tab
 from tests.unit.video.clips import clip
 
 Visit = Callable[..., Page]
-FRAMES, HEIGHT, WIDTH = 12, 16, 32
+FRAMES, HEIGHT, WIDTH = 6, 16, 32
 RUN_MS = 90_000
 
 
