@@ -158,6 +158,32 @@ def test_tiles_cover_the_frame_and_do_not_depend_on_their_batch(
         assert np.abs(frame.mean((0, 1)) - large.mean((0, 1))).max() < 2.5
 
 
+def test_tiles_that_ran_out_of_memory_are_done_again(
+    pipe: Any, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once fail in the middle of the clip; what they had given counts once."""
+    wide = np.concatenate((frames, frames[:, :, ::-1]), 2)[:6, :, :56]
+    settings = {"tile": 32, "tile_overlap": 8, "tile_batch": 1}
+    expected = run(pipe, Memory(wide, [6]), settings, width=56).written
+    decode = Stream.decode
+    sentences: list[Any] = []
+    pairs: list[bool] = []
+
+    def fails(stream: Stream, latent: torch.Tensor, clip: torch.Tensor) -> Any:
+        pairs.append(len(latent) == 2)
+        if pairs[-1] and sum(pairs) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        yield from decode(stream, latent, clip)
+
+    monkeypatch.setattr(Stream, "decode", fails)
+    footage = Memory(wide, [6])
+    footage.tell = sentences.append  # type: ignore[attr-defined]
+    found = run(pipe, footage, settings | {"tile_batch": 2}, width=56).written
+    assert "1 from now on" in sentences[0].en
+    for key, frame in expected.items():
+        assert np.abs(frame.astype(int) - found[key]).max() <= 4
+
+
 def test_tile_as_small_as_its_overlap_is_refused(pipe: Any, frames: np.ndarray) -> None:
     with pytest.raises(BadInput, match="not larger than its overlap"):
         run(pipe, Memory(frames, [5]), {"tile": 32, "tile_overlap": 40})

@@ -121,8 +121,8 @@ class Blocks:
 
         Args:
             reader: of the segment's frames, with the same parts.
-            segment: `count` says how many there are; `start`, where it has one, is the number of
-                its first frame in the video.
+            segment: `count` says how many there are; `read_start`, where it has one, is the number
+                of the first in the video.
             parts: of each frame; all of one size.
             colour: how colours are brought back: adain, wavelet or none; None where the parts are
                 yet to be joined.
@@ -154,7 +154,7 @@ class _Video:
         self._device = blocks.pipe.run_device
         self._count = int(segment.count)
         # Latents are made four frames at a time.
-        self._first_latent = int(getattr(segment, "start", 0)) // 4
+        self._first_latent = int(getattr(segment, "read_start", 0)) // 4
         self._stream = Stream(blocks.pipe, blocks.rule(parts), blocks.text)
 
     def _passed(self, phase: str, frames: range) -> None:

@@ -21,7 +21,7 @@ PROMPT_TOKENS = 512
 """Of the authors' `posi_prompt.pth`."""
 
 
-@dataclass(slots=True)
+@dataclass
 class FlashVsrPipeline:
     """The placed parts of the model."""
 

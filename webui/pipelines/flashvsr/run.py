@@ -17,6 +17,7 @@ from webui.pipelines.flashvsr.components import FlashVsrPipeline
 from webui.pipelines.flashvsr.frames import SIDE_MULTIPLE, Frame, Reader
 from webui.pipelines.flashvsr.stream import to_bytes, to_pixels
 from webui.pipelines.running import Report
+from webui.pipelines.tile_batch import TileBatch, new_tile_batch
 from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
 
 NO_COLOUR = "none"
@@ -53,8 +54,8 @@ def run(
         request: `scale`, `height`, `width` (of the input), `seed`, and `colour`: adain, wavelet or
             none.
         settings: `sparsity`, `tile` (a side in pixels of the input; 0: the whole frame),
-            `tile_overlap` and `tile_batch`.
-        report: told of phases and steps.
+            `tile_overlap` and `tile_batch` (0: as memory allows) among them.
+        report: told of phases and steps; of the batch's changes too, if it has `tell`.
         footage: frames in and out.
 
     Raises:
@@ -65,13 +66,13 @@ def run(
     grid = make_grid(request, settings)
     total = sum(segment.count for segment in footage.segments)
     blocks = Blocks(pipe, request, settings, report, total)
-    batch = min(len(grid), max(1, int(settings.get("tile_batch", 1))))
-    blocks.warm_up(grid.tiles[:batch])
+    batches = new_tile_batch(settings, pipe.run_device, getattr(report, "tell", lambda _: None))
+    blocks.warm_up(grid.tiles[: batches.size])
     for segment in footage.segments:
         if len(grid) == 1:
             _whole(blocks, grid.tiles, request.colour, footage, segment)
         else:
-            _tiled(blocks, grid, batch, request.colour, footage, segment)
+            _tiled(blocks, grid, batches, request.colour, footage, segment)
         footage.finish(segment)
 
 
@@ -100,18 +101,30 @@ def _whole(
 
 
 def _tiled(
-    blocks: Blocks, grid: TileGrid, batch: int, colour: str, footage: Footage, segment: Any
+    blocks: Blocks,
+    grid: TileGrid,
+    batches: TileBatch,
+    colour: str,
+    footage: Footage,
+    segment: Any,
 ) -> None:
     """Some tiles at a time over the whole segment; then its frames are joined."""
     blend = ClipBlend(grid, segment.count, blocks.scale)
-    try:
-        for start in range(0, len(grid), batch):
-            tiles = grid.tiles[start : start + batch]
+    joined = [0] * len(grid)
+    """Frames of each tile that are in the blend, also if its batch then ran out of memory."""
+
+    def compute(numbers: Sequence[int]) -> None:
+        tiles = [grid.tiles[number] for number in numbers]
+        with Reader(footage.read(segment), tiles, blocks.scale) as reader:
             share = len(tiles) / len(grid)
-            with Reader(footage.read(segment), tiles, blocks.scale) as reader:
-                for first, clip in blocks.restore(reader, segment, tiles, None, share):
-                    for at, part in enumerate(clip):
-                        blend.add(start + at, first, part)
+            for first, clip in blocks.restore(reader, segment, tiles, None, share):
+                for number, part in zip(numbers, clip, strict=True):
+                    new = part[max(0, joined[number] - first) :]
+                    blend.add(number, first + len(part) - len(new), new)
+                    joined[number] = max(joined[number], first + len(part))
+
+    try:
+        batches.run(range(len(grid)), compute, lambda _numbers, _made: None)
         _join(blocks, blend, (grid.height, grid.width), colour, footage, segment)
     finally:
         blend.close()
