@@ -31,9 +31,9 @@ IN_SEGMENTS = Text(
 # The form
 SCALE = Text("Scale", "放大倍数")
 TIMES = Text("{scale} times", "{scale} 倍")
-FRAMES = Text("Frames of the input", "输入的帧数")
-WIDTH = Text("Width of the input (px)", "输入的宽（像素）")
-HEIGHT = Text("Height of the input (px)", "输入的高（像素）")
+FRAMES = Text("Input frames", "输入的帧数")
+WIDTH = Text("Input width (px)", "输入的宽（像素）")
+HEIGHT = Text("Input height (px)", "输入的高（像素）")
 COLOUR = Text("Colour fix", "颜色校正")
 COLOUR_INFO = Text(
     "Brings the colours of the result back to those of the input.",
@@ -71,4 +71,3 @@ FRAME = Text("Frame to compare", "要对比的帧")
 COMPARED_FRAME = Text("Frame {number}, before and after", "第 {number} 帧，放大前后")
 RECENT = Text("Recently upscaled", "最近放大的视频")
 OFFER_NEEDS_INPUT = Text("{offer} Give it a smaller input.", "{offer}请换用更小的输入。")
-NO_PICTURE_YET = Text("That frame cannot be shown.", "无法显示这一帧。")
