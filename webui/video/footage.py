@@ -99,8 +99,8 @@ class Footage:
     ) -> None:
         writer.write(index, frame)
         if before is not None:
-            _save(before, self.project.folder / BEFORE)
-            _save(_small(frame), self.project.folder / AFTER)
+            save_picture(before, self.project.folder / BEFORE)
+            save_picture(_small(frame), self.project.folder / AFTER)
 
     def finish(self, segment: Segment) -> None:
         """Makes the segment's part; from now on it is never made again.
@@ -132,7 +132,12 @@ def _small(pixels: Pixels) -> Image.Image:
     return picture
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a JPEG so that it is there whole or not at all.
+
+    Raises:
+        OSError: the disk is full.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         picture.save(part, "JPEG", quality=85)
