@@ -68,8 +68,10 @@ class Visitor:
                 shown[named] = self.values[named] = value
         return {name: value for name, value in shown.items() if value != {"__type__": "update"}}
 
-    def upload(self, name: str, content: bytes, filename: str = "a.yaml") -> dict[str, Any]:
-        """Uploads a file through a component's button, as the browser does in two steps."""
+    def upload(
+        self, name: str, content: bytes, filename: str = "a.yaml", event: str = "upload"
+    ) -> dict[str, Any]:
+        """Uploads a file through a component, as the browser does in two steps."""
         mark = "----studio"
         head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{filename}"'
         kind = "\r\nContent-Type: application/octet-stream\r\n\r\n"
@@ -82,7 +84,7 @@ class Visitor:
         with urllib.request.urlopen(request, timeout=30) as answer:
             [path] = json.loads(answer.read())
         self.values[name] = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        return self.trigger(name, "upload")
+        return self.trigger(name, event)
 
     def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> str:
         request = urllib.request.Request(

@@ -49,7 +49,7 @@ UPSCALE_SETTINGS = (
             "slower. 0: the whole frame at once.",
             "按此边长分块放大（以输入画面的像素计）：显存少得多，稍慢。0 表示整帧一次完成。",
         ),
-        choice_labels={},
+        choice_labels={0: Text("the whole frame", "整帧")},
     ),
     SettingSpec(
         name="tile_overlap",
@@ -86,7 +86,7 @@ UPSCALE_SETTINGS = (
             "After how many batches of tiles the free memory is measured again; 0: never.",
             "每处理多少批分块后重新测量空闲显存；0 表示不检查。",
         ),
-        choice_labels={},
+        choice_labels={0: Text("never", "从不")},
     ),
     SettingSpec(
         name="tile_reserve_gib",

@@ -20,6 +20,8 @@ def fill_random(module: nn.Module, device: torch.device) -> None:
     """
     generator = torch.Generator("cpu").manual_seed(0)
     tile = torch.empty(_TILE).uniform_(-SPREAD, SPREAD, generator=generator)
+    # Seeded on the device too: workers that share a job have the same weights.
+    on_device = torch.Generator(device).manual_seed(0)
     made: dict[int, nn.Parameter] = {}
     for owner_name, owner in module.named_modules():
         for key, parameter in list(owner._parameters.items()):
@@ -27,12 +29,12 @@ def fill_random(module: nn.Module, device: torch.device) -> None:
                 continue
             if id(parameter) not in made:
                 value = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
-                _fill(value, f"{owner_name}.{key}", tile)
+                _fill(value, f"{owner_name}.{key}", tile, on_device)
                 made[id(parameter)] = nn.Parameter(value, requires_grad=False)
             owner._parameters[key] = made[id(parameter)]
 
 
-def _fill(value: torch.Tensor, name: str, tile: torch.Tensor) -> None:
+def _fill(value: torch.Tensor, name: str, tile: torch.Tensor, generator: torch.Generator) -> None:
     if name.endswith("gamma") or (name.endswith("weight") and value.ndim == 1):
         value.fill_(1.0)
     elif value.device.type == "cpu":
@@ -42,4 +44,4 @@ def _fill(value: torch.Tensor, name: str, tile: torch.Tensor) -> None:
             piece = flat[start : start + _TILE]
             piece.copy_(part[: piece.numel()])
     else:
-        value.uniform_(-SPREAD, SPREAD)
+        value.uniform_(-SPREAD, SPREAD, generator=generator)

@@ -218,7 +218,8 @@ def _runner(
     others: Callable[[], Sequence[Callable[[], Worker]]],
 ) -> Worker:
     """Who runs the job: a worker, or what hands its pieces to several."""
-    if weights["kind"] == "random":
+    filmed = isinstance(request, UpscaleRequest) and request.input
+    if weights["kind"] == "random" and not filmed:
         return worker()
     pieces: Pieces | None = None
     also = others()

@@ -53,6 +53,9 @@ class Progress:
                 return
             self.step, self.steps = int(event["step"]), int(event["steps"])
         elif "of" in event:  # work in pieces
+            if self._pieces is None:
+                # A guess by time gives way to what is counted; on a slow machine it was far ahead.
+                self._shown = 0.0
             self._pieces = int(event["done"]), int(event["of"])
             self.step, self.steps = self._pieces
             self._paces.append((time.monotonic(), self.step))
@@ -67,7 +70,10 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """Done of the whole job, by predicted time; never goes back, below 1 until it is over."""
+        """Done of the whole job, by predicted time, or by pieces; below 1 until it is over.
+
+        It goes back only once, when the first piece is counted.
+        """
         if self._pieces is not None:
             made, pieces = self._pieces
             self._shown = max(self._shown, min(0.99, made / max(1, pieces)))

@@ -47,6 +47,7 @@ class SegmentPieces:
         self._project = _project(request, folder, workers)
         self._parts = Parts(self._project)
         self._given_up: dict[int, WorkerLost] = {}
+        self._complete = self._parts.done() == set(self.numbers)
 
     @property
     def numbers(self) -> Sequence[int]:
@@ -76,7 +77,7 @@ class SegmentPieces:
             return []
         target = self._folder / RESULT
         made = target.with_suffix(".png") if self._project.is_picture else target
-        if made.is_file() and not self._made:  # it was complete before
+        if self._complete and made.is_file():  # by an earlier run
             return [made.name]
         answer = ask_apart(
             ["webui.video", str(self._project.folder), "--assemble", str(target)],
@@ -98,7 +99,7 @@ class SegmentPieces:
     def _clear(self) -> None:
         """The parts are in the result; what shows the run stays."""
         for path in self._project.folder.iterdir():
-            if path.suffix in (".mp4", ".npy", ".png"):
+            if path.suffix in (".mp4", ".npy", ".png", ".txt"):
                 path.unlink(missing_ok=True)
 
 

@@ -222,10 +222,10 @@ class Studio:
             check_size(request, self.config.limits)
             check_card(self._planner.runs_on_processor(request), self.detected())
         pictures = read_inputs(request)
+        limits = None if self.access.is_owner(owner) else self.config.limits
         if not self._random_weights:
-            limits = None if self.access.is_owner(owner) else self.config.limits
             request = self.documents.counted(request, limits)
-            request = self.videos.counted(request, limits)
+        request = self.videos.counted(request, limits)
         plan = self._planner.plan(request)
         if not plan.fits and not self._forced:
             raise does_not_fit(plan)

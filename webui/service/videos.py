@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import NotAllowed
+from webui.core.errors import NotAllowed, NotFound
 from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.upscale import UpscaleRequest, check_output_size
 from webui.service.apart import ask_apart
-from webui.service.limits import check_size
+from webui.service.limits import VisitorTurns, check_size
 from webui.service.runs import Runs
+from webui.service.segment_work import RESULT
 from webui.storage import JobRecord, Limits, Outputs
+from webui.video.compare import CHOSEN_AFTER, CHOSEN_BEFORE
 from webui.video.footage import AFTER, BEFORE
 from webui.video.project import FOLDER
 
 _ENDED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED, JobState.DONE)
+
+
+PICTURES = {
+    "newest": AFTER,
+    "newest-before": BEFORE,
+    "chosen": CHOSEN_AFTER,
+    "chosen-before": CHOSEN_BEFORE,
+}
+"""Frames of a run that can be looked at, by the names that addresses have for them."""
 
 
 class Videos:
@@ -32,6 +44,8 @@ class Videos:
 
     def __init__(self, runs: Runs, outputs: Outputs, requeue: Callable[[JobRecord], None]) -> None:
         self._runs, self._outputs, self._requeue = runs, outputs, requeue
+        self._turns = VisitorTurns()
+        self._comparing = threading.Lock()
 
     def facts(self, path: Path) -> dict[str, Any]:
         """What a video or a picture is: `frames`, `height`, `width`, `fps`, ... (`webui.video`).
@@ -53,6 +67,16 @@ class Videos:
                 "文件可能已损坏。请重新保存为 MP4。",
             ),
         )
+
+    def look(self, path: Path, owner: bool, visitor: str) -> dict[str, Any]:
+        """What somebody's upload is: `facts`, a few visitors' at a time.
+
+        Raises:
+            BadInput: it is no video.
+            NotAllowed: too many visitors ask.
+        """
+        with self._turns.turn(owner, visitor):
+            return self.facts(path)
 
     def counted(self, request: Request, limits: Limits | None = None) -> Request:
         """The request with the frames and the size that its input has.
@@ -85,6 +109,46 @@ class Videos:
         before, after = (folder / FOLDER / name for name in (BEFORE, AFTER))
         there = all(path.is_file() and not path.is_symlink() for path in (before, after))
         return (before, after) if there else None
+
+    def compared(self, run_id: str, visitor: str, number: int, owner: bool = False) -> int:
+        """Makes a frame of a visitor's run ready to be looked at, as it was and as it became.
+
+        Args:
+            run_id: a run that has made a video.
+            visitor: whose run it is.
+            number: of the frame, from 0.
+            owner: whether the owner asks, who waits for no visitors.
+
+        Returns:
+            The number of the frame, which is the last one where there are fewer.
+
+        Raises:
+            NotFound: the visitor has no such run, or it has made nothing.
+            BadInput: the input or the result cannot be read any more.
+            NotAllowed: too many visitors ask.
+        """
+        folder = self._outputs.folder(self._runs.record(run_id, visitor).folder)
+        result = self._outputs.file(folder.name, RESULT)
+        with self._turns.turn(owner, visitor), self._comparing:  # there is one pair of pictures
+            answer = ask_apart(
+                ["webui.video", str(folder / FOLDER), "--frame", str(number),
+                 "--result", str(result)],
+                Text("This frame cannot be shown.", "无法显示这一帧。"),
+                Text("Choose another one.", "请选择另一帧。"),
+            )  # fmt: skip
+        return int(answer["frame"])
+
+    def picture(self, run_id: str, visitor: str, name: str) -> Path:
+        """One of `PICTURES` of a visitor's run.
+
+        Raises:
+            NotFound: the visitor has no such run, or there is no such picture.
+        """
+        folder = self._outputs.folder(self._runs.record(run_id, visitor).folder)
+        path = folder / FOLDER / PICTURES.get(name, "")
+        if name not in PICTURES or path.is_symlink() or not path.is_file():
+            raise NotFound(Text("There is no such picture.", "没有这张图片。"))
+        return path
 
     def resume(self, run_id: str, visitor: str) -> None:
         """Goes on with a run that ended before its last frame; segments that are done stay.

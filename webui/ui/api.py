@@ -13,20 +13,24 @@ from typing import Any
 
 import anyio.to_thread
 import gradio as gr
-from gradio.processing_utils import save_file_to_cache
-from gradio.utils import get_upload_folder
 
 from webui.core.clip import PICTURES
 from webui.core.errors import BadInput, StudioError
-from webui.core.job import JobState, JobView
-from webui.core.phases import title_of
-from webui.core.text import Text
-from webui.ui.form import PICTURE
+from webui.core.job import JobState
+from webui.ui.api_answers import (
+    downloaded_file,
+    ended,
+    entry,
+    given,
+    named,
+    refusal,
+    report,
+    without_processes,
+)
 from webui.ui.page import Page, Visit
 from webui.ui.parameters import with_request_keys
 from webui.ui.results import made_by
 from webui.ui.uploads import received_file, with_pictures
-from webui.ui.words import common as words
 
 POLL_S = 0.25
 MAX_RUNS = 200
@@ -42,7 +46,9 @@ def build_api(page: Page) -> None:
         gr.api(with_request_keys(question), api_name=name, concurrency_limit=None)
     for name, function in (
         ("generate", endpoints.generate),
+        ("upscale", endpoints.upscale),
         ("parse", endpoints.parse),
+        ("resume", endpoints.resume),
         ("devices", endpoints.devices),
         ("runs", endpoints.runs),
         ("cancel", endpoints.cancel),
@@ -83,11 +89,11 @@ class Endpoints:
             frontier=frontier,
             **self._who(request),
         )
-        return self._answer(_given(keys), asked)
+        return self._answer(given(keys), asked)
 
     def estimate(self, **keys: Any) -> dict[str, Any]:
         """Memory and time of the given settings; what is left out takes its default."""
-        return self._answer(_given(keys), self.page.studio.estimate)
+        return self._answer(given(keys), self.page.studio.estimate)
 
     async def generate(
         self,
@@ -120,14 +126,49 @@ class Endpoints:
         `{"id", "state", "video": file, "outputs": [files], "receipt": {...}}`. Progress is in
         `job.status().progress_data`. Cancelling the call cancels the job.
         """
-        keys = _given({key: value for key, value in locals().items() if key not in _NO_KEYS})
+        keys = given({key: value for key, value in locals().items() if key not in _NO_KEYS})
         studio, visit = self.page.studio, self._visit(request)
         try:
             pictures = {key: keys.pop(key) for key in PICTURES if key in keys}
-            parsed = with_pictures(studio.parse(keys | _named(pictures)), pictures)
+            parsed = with_pictures(studio.parse(keys | named(pictures)), pictures)
             job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
         except StudioError as error:
-            raise _refusal(error, visit.language) from error
+            raise refusal(error, visit.language) from error
+        async for answer in self._follow(job_id, visit, gr.Progress()):
+            yield answer
+
+    async def upscale(
+        self,
+        input: dict[str, Any],
+        model: str = "swin2sr-demo",
+        scale: int | None = None,
+        overlap: int | None = None,
+        segment_frames: int | None = None,
+        colour: str | None = None,
+        quality: str | None = None,
+        seed: int | None = None,
+        card: str | None = None,
+        vram_gib: float | None = None,
+        platform: str | None = None,
+        settings: dict[str, Any] | None = None,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Makes the frames of a video or of a picture larger.
+
+        `input` is a file (`gradio_client.handle_file`). The first answers carry the job's id, state
+        and place; the last one is
+        `{"id", "state", "video": file, "outputs": [files], "receipt": {...}}`. Progress, in frames,
+        is in `job.status().progress_data`. Cancelling the call cancels the job; what was finished
+        is kept, and `/resume` goes on with it.
+        """
+        keys = given({key: value for key, value in locals().items() if key not in _NO_KEYS})
+        studio, visit = self.page.studio, self._visit(request)
+        try:
+            path = received_file(keys.pop("input"), "input")
+            parsed = studio.parse(keys | {"task": "upscale", "input": path})
+            job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
+        except StudioError as error:
+            raise refusal(error, visit.language) from error
         async for answer in self._follow(job_id, visit, gr.Progress()):
             yield answer
 
@@ -154,15 +195,35 @@ class Endpoints:
         `{"id", "state", "outputs": [files], "pages_failed": [numbers], "receipt": {...}}`.
         Cancelling the call cancels the job.
         """
-        keys = _given({key: value for key, value in locals().items() if key not in _NO_KEYS})
+        keys = given({key: value for key, value in locals().items() if key not in _NO_KEYS})
         studio, visit = self.page.studio, self._visit(request)
         try:
             path = received_file(keys.pop("input"), "input")
             parsed = studio.parse(keys | {"task": "parse", "input": path})
             job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
         except StudioError as error:
-            raise _refusal(error, visit.language) from error
+            raise refusal(error, visit.language) from error
         async for answer in self._follow(job_id, visit, gr.Progress(), pages=True):
+            yield answer
+
+    async def resume(
+        self,
+        id: str,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Goes on with a run of this visitor that ended early: a video, or a document.
+
+        Segments and pages that are finished stay as they are. The answers are those of `/upscale`
+        or `/parse`.
+        """
+        studio, visit = self.page.studio, self._visit(request)
+        try:
+            task = studio.run(str(id), visit.visitor).request.get("task")
+            go_on = studio.documents.resume if task == "parse" else studio.videos.resume
+            await anyio.to_thread.run_sync(go_on, str(id), visit.visitor)
+        except StudioError as error:
+            raise refusal(error, visit.language) from error
+        async for answer in self._follow(str(id), visit, gr.Progress(), pages=task == "parse"):
             yield answer
 
     async def _follow(
@@ -178,7 +239,7 @@ class Endpoints:
                     yield {"id": job_id, "state": str(job.state), "pages": new}
                 if job.state.final:
                     break
-                _report(progress, job, visit)
+                report(progress, job, visit)
                 if seen != (job.state, job.place):
                     seen = (job.state, job.place)
                     yield {"id": job_id, "state": str(job.state), "place": job.place}
@@ -189,9 +250,9 @@ class Endpoints:
             studio.cancel(job_id, visit.visitor)
             raise
         except StudioError as error:
-            raise _refusal(error, visit.language) from error
+            raise refusal(error, visit.language) from error
         if job.state is not JobState.DONE:
-            raise _refusal(job.error or _ended(job), visit.language)
+            raise refusal(job.error or ended(job), visit.language)
         result = self._result(job_id, visit)
         if pages:
             del result["video"]
@@ -202,7 +263,7 @@ class Endpoints:
         """The card, its live readings, and the worker."""
         visit = self._visit(request)
         devices = self.page.studio.devices()
-        return devices if visit.owner else _without_processes(devices)
+        return devices if visit.owner else without_processes(devices)
 
     def runs(
         self,
@@ -212,7 +273,7 @@ class Endpoints:
         """This visitor's runs, the newest first, each with its receipt."""
         visit = self._visit(request)
         count = max(1, min(int(limit), MAX_RUNS))
-        return [_entry(run) for run in self.page.studio.runs(visit.visitor, limit=count)]
+        return [entry(run) for run in self.page.studio.runs(visit.visitor, limit=count)]
 
     def cancel(
         self,
@@ -225,7 +286,7 @@ class Endpoints:
             self.page.studio.cancel(str(id), visit.visitor)
             job = self.page.studio.view(str(id), visit.visitor)
         except StudioError as error:
-            raise _refusal(error, visit.language) from error
+            raise refusal(error, visit.language) from error
         return {"id": job.id, "state": str(job.state)}
 
     def _who(self, request: gr.Request) -> dict[str, Any]:
@@ -240,22 +301,22 @@ class Endpoints:
         try:
             return self.page.visit(request)
         except StudioError as error:
-            raise _refusal(error, "en") from error
+            raise refusal(error, "en") from error
 
     def _answer(self, keys: dict[str, Any], ask: Callable[[Any], Any]) -> dict[str, Any]:
         try:
             pictures = {key: keys[key] for key in PICTURES if key in keys}
-            parsed = self.page.studio.parse(keys | _named(pictures))
+            parsed = self.page.studio.parse(keys | named(pictures))
             answer: dict[str, Any] = ask(parsed).to_json()
         except BadInput as error:
             return {"error": error.to_contract()}
         except StudioError as error:
-            raise _refusal(error, "en") from error
+            raise refusal(error, "en") from error
         return answer
 
     def _result(self, job_id: str, visit: Visit) -> dict[str, Any]:
         run = self.page.studio.run(job_id, visit.visitor)
-        files = [_file(str(path)) for path in made_by(run)]
+        files = [downloaded_file(str(path)) for path in made_by(run)]
         return {
             "id": job_id,
             "state": str(run.state),
@@ -281,79 +342,3 @@ class _ToldPages:
         self._told.update(numbers)
         self.failed += [page.number for page in found if page.error is not None]
         return [page.to_json() for page in found]
-
-
-def _named(pictures: dict[str, Any]) -> dict[str, str]:
-    """Uploaded pictures as the request names them: a plan needs to know only that they are there.
-
-    Raises:
-        BadInput: one is no uploaded file.
-    """
-    return {key: PICTURE for key, value in pictures.items() if received_file(value, key)}
-
-
-def _given(keys: dict[str, Any]) -> dict[str, Any]:
-    """The request's keys that were not left out."""
-    return {key: value for key, value in keys.items() if value is not None}
-
-
-def _file(path: str) -> dict[str, Any]:
-    """What gradio turns into a file that the client downloads.
-
-    Copied to gradio's cache first: gradio refuses paths outside the working directory, and the
-    home folder may be anywhere.
-    """
-    path = save_file_to_cache(path, cache_dir=get_upload_folder())
-    return {"path": path, "meta": {"_type": "gradio.FileData"}}
-
-
-def _report(progress: gr.Progress, job: JobView, visit: Visit) -> None:
-    if job.state is JobState.QUEUED:
-        progress(0, desc=visit.say(words.AHEAD, count=job.place), unit="jobs")
-        return
-    phase = title_of(job.phase)
-    if job.steps:
-        progress((job.step, job.steps), desc=visit.say(phase), unit="steps")
-    else:
-        progress(job.fraction, desc=visit.say(phase))
-
-
-def _refusal(error: StudioError, language: str) -> gr.Error:
-    """Message and hint in one, without a traceback in the log: the user did nothing strange."""
-    sentence = error.message.in_language(language)
-    hint = error.hint.in_language(language)
-    return gr.Error(f"{sentence} {hint}".strip(), print_exception=False)
-
-
-def _ended(job: JobView) -> StudioError:
-    state = words.STATES[job.state]
-    ended = words.JOB_ENDED
-    return StudioError(Text(ended.en.format(state=state.en), ended.zh.format(state=state.zh)))
-
-
-def _entry(run: Any) -> dict[str, Any]:
-    receipt = run.receipt.to_json() if run.receipt else {}
-    return {
-        "request": run.request,
-        "plan": {},
-        "measurement": None,
-        "outputs": [],
-        **receipt,
-        "id": run.id,
-        "created": run.created,
-        "state": str(run.state),
-        "error": run.error.to_json() if run.error else None,
-    }
-
-
-def _without_processes(devices: dict[str, Any]) -> dict[str, Any]:
-    """Process names belong to the owner of the machine."""
-    readings = [
-        {key: value for key, value in reading.items() if key != "processes"}
-        for reading in devices.get("readings", ())
-        if isinstance(reading, dict)
-    ]
-    worker = devices.get("worker")
-    if isinstance(worker, dict):
-        worker = {key: value for key, value in worker.items() if key != "pid"}
-    return {**devices, "readings": readings, "worker": worker}

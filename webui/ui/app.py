@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from webui.core.documents import MAX_UPLOAD_BYTES
 from webui.core.units import GIB
 from webui.service.access import Access
-from webui.ui import api, compare, generate, history, profiler
+from webui.ui import api, compare, generate, history, profiler, upscale
 from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
 from webui.ui.config_editor import ConfigTab
@@ -18,8 +17,15 @@ from webui.ui.dashboard import DashboardTab
 from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
 from webui.ui.results import say
-from webui.ui.theme import STYLESHEET, build_theme
-from webui.ui.web import DoorMiddleware, build_file_route, build_page_route, build_profile_route
+from webui.ui.theme import STYLESHEET, UPSCALE_STYLESHEET, build_theme
+from webui.ui.uploading import MAX_UPLOAD_BYTES
+from webui.ui.web import (
+    DoorMiddleware,
+    build_file_route,
+    build_frame_route,
+    build_page_route,
+    build_profile_route,
+)
 from webui.ui.words import cards as cards_words
 from webui.ui.words import claims as claims_words
 from webui.ui.words import common as words
@@ -29,6 +35,7 @@ from webui.ui.words import dashboard as dashboard_words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
 from webui.ui.words import profiler as profiler_words
+from webui.ui.words import upscale as upscale_words
 
 if TYPE_CHECKING:
     from webui.service import Studio
@@ -47,7 +54,8 @@ _KEYS = """() => {
   document.addEventListener('keydown', event => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
       document.activeElement?.blur();
-      document.querySelector('#generate-run')?.click();
+      [...document.querySelectorAll('#generate-run, #upscale-run')]
+        .find(button => button.offsetParent)?.click();
     }
   });
   document.addEventListener('click', event => {
@@ -73,8 +81,10 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         with gr.Tabs(elem_id="studio-tabs") as tabs:
             with gr.Tab(page.labels(generate_words.TAB), id="generate"):
                 first = generate.build_tab(page)
+            with gr.Tab(page.labels(upscale_words.TAB), id="upscale"):
+                larger = upscale.build_tab(page)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
-                past = history.build_tab(page, tabs, first)
+                past = history.build_tab(page, tabs, first, larger)
             with gr.Tab(page.labels(compare_words.TAB), id="compare") as compare_tab:
                 beside = compare.build_tab(page, first)
             with gr.Tab(page.labels(dashboard_words.TAB), id="dashboard") as dashboard_tab:
@@ -82,7 +92,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
             with gr.Tab(page.labels(profiler_words.TAB), id="profiler") as profiler_tab:
                 profiled = profiler.build_tab(page)
             with gr.Tab(page.labels(config_words.TAB), id="config") as config_tab:
-                ConfigTab(page, tabs, first).wire_select(config_tab)
+                ConfigTab(page, tabs, first, larger).wire_select(config_tab)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
             with gr.Tab(page.labels(claims_words.TAB), id="claims") as claims_tab:
@@ -117,6 +127,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         claims_tab.select(claims.on_select, None, claims.outputs, **hidden)
         demo.load(on_header, None, [header], js=_KEYS, **hidden)
         demo.load(first.on_load, first.load_inputs(), first.outputs, **hidden)
+        demo.load(larger.on_load, larger.load_inputs(), larger.outputs, **hidden)
         header.click(
             lambda data: {first.areas.memory: first.form_of(data)},
             set(first.controls.fields.values()), [first.areas.memory], preprocess=False, **hidden,
@@ -129,7 +140,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
 def _launch_options(page: Page) -> dict[str, Any]:
     return {
         "theme": build_theme(),
-        "css_paths": [STYLESHEET],
+        "css_paths": [STYLESHEET, UPSCALE_STYLESHEET],
         "i18n": page.labels.i18n(),
         "footer_links": ["api"],
         "run_history": False,
@@ -144,6 +155,7 @@ def _launch_options(page: Page) -> dict[str, Any]:
             "routes": [
                 build_file_route(page),
                 build_page_route(page),
+                build_frame_route(page),
                 build_profile_route(page),
                 *build_monitor_routes(page),
             ],

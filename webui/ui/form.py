@@ -9,6 +9,7 @@ from typing import Any
 
 from webui.core.clip import OPTIONAL_KEYS, SOLVERS, ClipCard
 from webui.core.errors import BadInput
+from webui.core.model import ModelCard
 from webui.core.request import DETECTED, MAX_SEED
 from webui.core.settings import SETTINGS, SettingSpec, SettingValue
 from webui.ui.words import common as words
@@ -21,6 +22,15 @@ SETTING = "set_"
 """Prefix of the controls of memory settings."""
 HIDDEN_CHOICES = {"text_encoder": ("absent",)}
 """Values that make sense in estimates only: a run needs its prompt encoded."""
+OFFERED: dict[str, tuple[int, ...]] = {
+    "tile": (0, 64, 96, 128, 192, 256, 320, 384, 512, 768),
+    "tile_overlap": (0, 8, 16, 24, 32, 48, 64),
+    "tile_batch": (1, 2, 4, 8, 16, 32, 64, 128),
+    "tile_recheck": (0, 1, 5, 10, 20),
+    "tile_reserve_gib": (0, 1, 2, 4, 8),
+    "gpus": (1, 2, 4, 8),
+}
+"""Of settings with hundreds of values, those that are listed; others can be typed."""
 
 
 def encode_setting(value: SettingValue) -> str:
@@ -33,11 +43,14 @@ def decode_setting(spec: SettingSpec, choice: Any) -> SettingValue:
     for value in setting_values(spec):
         if encode_setting(value) == choice:
             return value
-    return str(choice)
+    typed = str(choice).strip()
+    return int(typed) if not spec.choices and typed.isdecimal() and len(typed) < 10 else typed
 
 
-def setting_values(spec: SettingSpec, model: ClipCard | None = None) -> list[SettingValue]:
+def setting_values(spec: SettingSpec, model: ModelCard | None = None) -> list[SettingValue]:
     """The values that the page offers for a setting: those that a model knows, or all."""
+    if spec.name in OFFERED:
+        return list(OFFERED[spec.name])
     if not spec.choices:
         step = spec.multiple
         return list(range(math.ceil(spec.low / step) * step, spec.high + 1, step))

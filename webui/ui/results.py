@@ -75,7 +75,11 @@ def _job(job: JobView, language: str) -> str:
             status = (
                 say(words.ATTEMPT, language, number=job.attempt, most=job.attempts) + f" · {status}"
             )
-        if job.phase in ("denoise", "denoise_high", "denoise_low", "decode") and job.steps:
+        if request.get("task") == "upscale" and job.steps == request.get("frames"):
+            status += " · " + say(words.FRAME_OF, language, frame=job.step, frames=job.steps)
+            if job.rate:
+                status += " · " + say(words.FRAME_RATE, language, rate=f"{job.rate:.3g}")
+        elif job.phase in ("denoise", "denoise_high", "denoise_low", "decode") and job.steps:
             status += " · " + say(words.STEP_OF, language, step=job.step, steps=job.steps)
         if job.seconds_left is not None:
             status += " · " + say(
@@ -83,7 +87,8 @@ def _job(job: JobView, language: str) -> str:
             )
         fraction = min(1.0, max(0.0, job.fraction))
     preview = ""
-    if job.preview:
+    # The tab that upscales shows the newest frame larger, beside what it was.
+    if job.preview and request.get("task") != "upscale":
         data = base64.b64encode(job.preview).decode()
         preview = (
             f'<img class="vs-preview" alt="{say(words.PREVIEW, language)}" '
@@ -97,7 +102,7 @@ def _job(job: JobView, language: str) -> str:
         + "</div>"
         f'<div class="vs-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}"><b style="width:{percent}%"></b></div>'
-        f'<p class="vs-fine">{escape(str(request.get("prompt", ""))[:160])}</p>'
+        f'<p class="vs-fine">{_subject(request, language)}</p>'
         + (f'<p class="vs-fine">{say(job.changed, language)}</p>' if job.changed.en else "")
         + "</div>"
     )
@@ -105,7 +110,8 @@ def _job(job: JobView, language: str) -> str:
 
 def render_result(run: RunSummary, language: str) -> str:
     """A finished run: the player, what it is, and what can be done with it."""
-    media = "".join(render_media(run.id, path.name, language) for path in made_by(run))
+    made = words.UPSCALED if run.request.get("task") == "upscale" else words.NO_SOUND_VIDEO
+    media = "".join(render_media(run.id, path.name, language, made) for path in made_by(run))
     failed = (
         f'<p class="vs-state">{say(words.STATES[run.state], language)}</p>'
         + render_error(run.error, language)
@@ -115,9 +121,20 @@ def render_result(run: RunSummary, language: str) -> str:
     return (
         f'<div class="vs-result" data-run="{escape(run.id)}">{media}{failed}'
         f'<p class="vs-prompt">{_prompt(run.request, language)}</p>'
-        f'<p class="vs-fine">{describe(run, language)}</p>{_attempts(run, language)}'
+        f'<p class="vs-fine">{describe(run, language)}</p>'
+        f"{_attempts(run, language)}{_kept(run, language)}"
         f'<div class="vs-actions">{_actions(run, language)}</div></div>'
     )
+
+
+def may_resume(run: RunSummary) -> bool:
+    """Whether it upscales, and ended before its last frame: finished segments are kept."""
+    upscaled = run.request.get("task") == "upscale"
+    return upscaled and run.state.final and run.state is not JobState.DONE
+
+
+def _kept(run: RunSummary, language: str) -> str:
+    return f'<p class="vs-fine">{say(words.KEPT, language)}</p>' if may_resume(run) else ""
 
 
 def _attempts(run: RunSummary, language: str) -> str:
@@ -148,6 +165,10 @@ def describe(run: RunSummary, language: str) -> str:
     if request.get("task") == "parse":
         pages = escape(str(request.get("pages")))
         return " · ".join([*parts, say(words.PAGES, language, pages=pages), *_took(run, language)])
+    if request.get("task") == "upscale":
+        counted = say(words.COUNTED_FRAMES, language, count=request.get("frames"))
+        scale = say(words.SCALED, language, scale=request.get("scale"))
+        return " · ".join([*parts, counted, scale, *_took(run, language)])
     frames, fps = int(request.get("frames", 1)), float(request.get("fps", 1) or 1)
     parts.append(f"{request.get('width')}x{request.get('height')}")
     parts.append(
@@ -176,7 +197,7 @@ def render_strip(runs: Iterable[RunSummary], language: str, title: Text) -> str:
         f'<button type="button" class="vs-thumb" data-action="show" data-run="{escape(run.id)}" '
         f'title="{_prompt(run.request, language)}">{_thumbnail(run, language)}</button>'
         for run in runs
-        if run.state is JobState.DONE
+        if run.state is JobState.DONE or may_resume(run)
     )
     if not buttons:
         return ""
@@ -212,18 +233,29 @@ def _memory(run: RunSummary, language: str) -> str:
     )
 
 
+def _subject(request: Mapping[str, Any], language: str) -> str:
+    """What a job is about."""
+    if request.get("task") == "upscale":
+        return f"{escape(str(request.get('model')))} · {_prompt(request, language)}"
+    return escape(str(request.get("prompt", ""))[:160])
+
+
 def _prompt(request: Mapping[str, Any], language: str) -> str:
+    if request.get("task") == "upscale":
+        width, height, scale = (int(request.get(key) or 0) for key in ("width", "height", "scale"))
+        return f"{width} x {height} px → {width * scale} x {height * scale} px"
     prompt = str(request.get("prompt", ""))
     return escape(prompt) if prompt.strip() else say(words.NO_PROMPT, language)
 
 
-def render_media(run_id: str, name: str, language: str) -> str:
-    """A clip's player, or a picture."""
+def render_media(run_id: str, name: str, language: str, label: Text = words.NO_SOUND_VIDEO) -> str:
+    """A clip's player, or a picture; only clips that were generated start by themselves."""
     address = escape(file_address(run_id, name))
     if name.endswith(".mp4"):
+        alone = "autoplay loop muted" if label is words.NO_SOUND_VIDEO else 'preload="metadata"'
         return (
-            f'<video class="vs-media" src="{address}" controls autoplay loop muted playsinline '
-            f'aria-label="{say(words.NO_SOUND_VIDEO, language)}"></video>'
+            f'<video class="vs-media" src="{address}" controls {alone} playsinline '
+            f'aria-label="{say(label, language)}"></video>'
         )
     if not name.endswith((".png", ".jpg")):
         return ""
@@ -257,4 +289,5 @@ def _actions(run: RunSummary, language: str) -> str:
         if run.state.final
         else ""
     )
-    return saved + button("again", words.USE_AGAIN, language, run=run.id) + delete
+    resume = button("resume", words.RESUME, language, run=run.id) if may_resume(run) else ""
+    return saved + resume + button("again", words.USE_AGAIN, language, run=run.id) + delete

@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 
-from webui.core.documents import MAX_UPLOAD_BYTES
+from webui.core import documents, upscale
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
 
+MAX_UPLOAD_BYTES = max(documents.MAX_UPLOAD_BYTES, upscale.MAX_UPLOAD_BYTES)
+"""Of one upload of the owner."""
 VISITOR_BYTES = 32 * MIB
 """Of one upload of somebody who is not the owner."""
 VISITORS_DAY_BYTES = 2 * GIB

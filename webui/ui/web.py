@@ -121,6 +121,36 @@ def build_page_route(page: Page) -> Route:
     return Route("/studio/pages/{run_id}/{number:int}", on_page)
 
 
+def frame_address(run_id: str, name: str, version: object) -> str:
+    """Where the page finds a frame of a run (`webui.service.videos.PICTURES`).
+
+    Args:
+        run_id: the run.
+        name: of the picture.
+        version: changes with the picture, which a browser would otherwise keep.
+    """
+    return f"studio/frames/{run_id}/{name}?v={version}"
+
+
+def build_frame_route(page: Page) -> Route:
+    """Serves frames of the visitor's own videos, as they were and as they became."""
+
+    def on_frame(request: Request) -> Response:
+        try:
+            visitor = identity.visitor_of_download(request, page.access)
+            run_id, name = request.path_params["run_id"], request.path_params["name"]
+            path = page.studio.videos.picture(run_id, visitor, name)
+        except StudioError:
+            return PlainTextResponse("Not found", HTTPStatus.NOT_FOUND)
+        return FileResponse(
+            path,
+            media_type="image/jpeg",
+            headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
+        )
+
+    return Route("/studio/frames/{run_id}/{name}", on_frame)
+
+
 REFUSED_ON_LOOPBACK = (
     "VRAM Studio answers only this machine's own pages here. Open it as http://127.0.0.1, or start "
     "it with --host to let others in. / 这里只回应本机自己的页面：请用 http://127.0.0.1 打开，"

@@ -1,4 +1,5 @@
-"""`python -m webui.video INPUT`: what a video is; `--assemble FOLDER`: joins its parts. JSON.
+"""`python -m webui.video INPUT`: what a video is; `--assemble`: joins its parts; `--frame`: shows
+one before and after. JSON.
 
 A process of its own, because it opens files of strangers: whatever a decoder does, the studio goes
 on. It may use little memory and little time.
@@ -16,11 +17,12 @@ from typing import Any
 from webui.core.errors import StudioError
 from webui.core.units import GIB
 from webui.video.assembly import assemble
+from webui.video.compare import compare
 from webui.video.facts import examine
 from webui.video.project import Project
 
-MEMORY_BYTES = 8 * GIB
-"""Of addresses, which libraries reserve more of than they use."""
+LOOKING_BYTES, JOINING_BYTES = 8 * GIB, 24 * GIB
+"""Of addresses, which libraries reserve more of than they use: encoders for each thread."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,10 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("input", type=Path)
     parser.add_argument("--timeline", type=Path, help="where to keep the times of its frames")
     parser.add_argument("--assemble", type=Path, metavar="TARGET", help="the input is a project")
+    parser.add_argument("--frame", type=int, help="the input is a project; needs --result")
+    parser.add_argument("--result", type=Path, help="what was made of it")
     given = parser.parse_args(arguments)
-    _limit_memory()
+    _limit_memory(JOINING_BYTES if given.assemble else LOOKING_BYTES)
     try:
-        answer = _join(given) if given.assemble else _facts(given)
+        if given.assemble:
+            answer = _join(given)
+        elif given.result:
+            answer = {"frame": compare(Project.load(given.input), given.result, given.frame or 0)}
+        else:
+            answer = _facts(given)
     except StudioError as error:
         print(json.dumps({"error": error.to_json()}))
         return 1
@@ -50,11 +59,11 @@ def _join(given: argparse.Namespace) -> dict[str, Any]:
     return assemble(Project.load(given.input), given.assemble).to_json()
 
 
-def _limit_memory() -> None:
+def _limit_memory(most_bytes: int) -> None:
     with suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ class _Piece:
 
 
 def assemble(project: Project, target: Path) -> Assembled:
-    """Joins the finished segments from the first on; those after a gap stay for later.
+    """Joins the finished segments from the first on, and what is there of the next one; those after
+    a gap stay for later.
 
     Args:
         project: whose parts.
@@ -80,14 +81,15 @@ def assemble(project: Project, target: Path) -> Assembled:
     if project.is_picture:
         return _picture(parts, target)
     pieces, headers, delay = _checked(parts)
-    if not pieces:
+    begun = _begun(parts)
+    if not pieces and begun is None:
         raise _nothing_finished()
-    frames = pieces[-1].start + pieces[-1].count
+    frames = pieces[-1].start + pieces[-1].count if pieces else 0
     part = target.with_name(f".{target.stem}.part.mp4")
     last = project.folder / f".last.{target.stem}.mp4"
     try:
-        segment = project.segments[pieces[-1].segment]
-        if segment.tail:  # the next one is missing: its own last frames are final
+        segment = project.segments[pieces[-1].segment if pieces else 0]
+        if pieces and segment.tail:  # the next one is missing: its own last frames are final
             seam = parts.seam(segment.index + 1)  # is there if the next one was lost later
             if not seam.is_file():
                 tail = np.load(parts.tail(segment.index), mmap_mode="r")
@@ -98,6 +100,15 @@ def assemble(project: Project, target: Path) -> Assembled:
             delay = max(delay, _delay(times))
             headers.add(header)
             frames += segment.tail
+        if begun is not None and begun.start == frames:
+            times, header = _packets_of(begun.path)
+            if len(times) == begun.count:
+                pieces.append(begun)
+                delay = max(delay, _delay(times))
+                headers.add(header)
+                frames += begun.count
+        if not pieces:
+            raise _nothing_finished()
         if len(headers) == 1:
             audio = _join(project, pieces, frames, delay, part)
         else:
@@ -108,6 +119,14 @@ def assemble(project: Project, target: Path) -> Assembled:
         for path in (part, last):
             path.unlink(missing_ok=True)
     return Assembled(path=target, frames=frames, of=project.frames, audio=audio)
+
+
+def _begun(parts: Parts) -> _Piece | None:
+    """What is there of the first segment that is not finished."""
+    count, index = parts.partial(), parts.leading()
+    if not count:
+        return None
+    return _Piece(parts.partial_body(index), parts.project.segments[index].start, count, index)
 
 
 def clear(project: Project) -> None:

@@ -21,14 +21,12 @@ BEFORE, AFTER = "newest_before.jpg", "newest.jpg"
 _EVERY = 12
 """Frames of which one is shown."""
 _SIDE_PX = 960
-
-
 _WAITING = 8
 """Frames that wait for the encoder at most."""
 
 
 class Footage:
-    """Frames in, frames out. Closing it leaves nothing of segments that are not finished.
+    """Frames in, frames out. Closing it keeps the first frames of segments that are not finished.
 
     Frames are encoded in a thread of its own, so that the device does not wait for the encoder.
 
@@ -101,8 +99,8 @@ class Footage:
     ) -> None:
         writer.write(index, frame)
         if before is not None:
-            _save(before, self.project.folder / BEFORE)
-            _save(_small(frame), self.project.folder / AFTER)
+            save_picture(before, self.project.folder / BEFORE)
+            save_picture(_small(frame), self.project.folder / AFTER)
 
     def finish(self, segment: Segment) -> None:
         """Makes the segment's part; from now on it is never made again.
@@ -118,9 +116,12 @@ class Footage:
         self._small.clear()
 
     def close(self) -> None:
-        self._encoder.shutdown(cancel_futures=True)
+        self._encoder.shutdown()  # frames that were handed over are written
         for writer in self._writers.values():
-            writer.abort()
+            try:
+                writer.leave()
+            except (OSError, ValueError, RuntimeError):
+                writer.abort()
         self._writers.clear()
 
 
@@ -131,7 +132,12 @@ def _small(pixels: Pixels) -> Image.Image:
     return picture
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a JPEG so that it is there whole or not at all.
+
+    Raises:
+        OSError: the disk is full.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         picture.save(part, "JPEG", quality=85)

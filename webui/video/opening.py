@@ -30,8 +30,8 @@ _LIMITS = {
     "max_streams": str(MAX_STREAMS),
 }
 _DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS)}
-FAULTS = (OSError, ValueError, EOFError, IndexError)
-"""What PyAV raises on files that are no whole videos; its own errors are among them."""
+FAULTS = (av.FFmpegError, OSError, ValueError, EOFError, IndexError)
+"""What PyAV raises on files that are no whole videos."""
 
 
 @contextmanager

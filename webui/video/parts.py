@@ -3,7 +3,8 @@
 Of segment 3: `segment_0003.mp4`, the frames that are final as they are; `head_0003.npy` and
 `tail_0003.npy`, those that wait to be mixed with a neighbour's; `segment_0003.json`, written last:
 where it is, the segment is done. Once both neighbours are, `seam_0003.mp4` takes the place of the
-raw frames between them. All of them take their names when they are whole.
+raw frames between them. `partial_0003.mp4` has the first frames of a segment that was broken off.
+All of them take their names when they are whole.
 """
 
 from __future__ import annotations
@@ -52,6 +53,16 @@ class Parts:
         done = self.done()
         return sum(one.stop - one.start for one in self.project.segments if one.index in done)
 
+    def partial(self) -> int:
+        """Frames that are there of the first segment that is not finished."""
+        leading = self.leading()
+        if leading == len(self.project.segments):
+            return 0
+        try:
+            return int(self.partial_marker(leading).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0
+
     def forget(self, index: int) -> None:
         """Lets a segment be done again, and with it what was mixed of it."""
         self.marker(index).unlink(missing_ok=True)
@@ -68,6 +79,12 @@ class Parts:
 
     def marker(self, index: int) -> Path:
         return self.project.folder / f"segment_{index:04}.json"
+
+    def partial_body(self, index: int) -> Path:
+        return self.project.folder / f"partial_{index:04}.mp4"
+
+    def partial_marker(self, index: int) -> Path:
+        return self.project.folder / f"partial_{index:04}.txt"
 
     def head(self, index: int) -> Path:
         return self.project.folder / f"head_{index:04}.npy"
@@ -191,8 +208,29 @@ class PartWriter:
                 made.replace(path)
             write_whole(parts.marker(segment.index), "{}")
         self.abort()
+        for path in (parts.partial_marker(segment.index), parts.partial_body(segment.index)):
+            path.unlink(missing_ok=True)
         for index in (segment.index, segment.index + 1):
             parts.settle(index, self._threads)
+
+    def leave(self) -> None:
+        """Breaks off: the frames so far are kept to be shown; the segment is made again.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        segment, parts = self._segment, self._parts
+        count = min(self._next, segment.body_stop) - segment.start
+        whole = self._body is not None and count > 0 and not parts.project.is_picture
+        self._close()
+        if whole:
+            body = parts.body(segment.index)
+            made = next(made for made, path in self._made.items() if path == body)
+            del self._made[made]
+            parts.partial_marker(segment.index).unlink(missing_ok=True)
+            made.replace(parts.partial_body(segment.index))
+            write_whole(parts.partial_marker(segment.index), str(count))
+        self.abort()
 
     def abort(self) -> None:
         """Removes what is not finished."""

@@ -1,62 +1,15 @@
-"""The frames of one job: segments of a video for the run to make larger."""
+"""Frames for a run with random weights, where there is no video: nothing is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from webui.core.upscale import UpscaleRequest
-from webui.video.footage import AFTER, Footage
-from webui.video.project import FOLDER, Project
-from webui.video.reading import Pixels
 from webui.video.segments import Segment, split
-from webui.worker.reporting import JobReport
 
-_TELL_EVERY = 4
-"""Frames between two events about them."""
-
-
-class JobFootage(Footage):
-    """The segments that a job names, of the project in its run's folder.
-
-    Args:
-        job: its `segments` are the indexes of those that are left.
-        folder: the run's; holds the project.
-        report: hears of each frame.
-    """
-
-    def __init__(self, job: Mapping[str, Any], folder: Path, report: JobReport) -> None:
-        project = Project.load(folder / FOLDER)
-        super().__init__(project, [project.segments[index] for index in job["segments"]])
-        self._report = report
-        self._untold = 0
-        self._picture_of = 0.0
-
-    def write(self, segment: Segment, index: int, frame: Pixels) -> None:
-        super().write(segment, index, frame)
-        if segment.read_start + index >= segment.start:
-            self._untold += 1
-        if self._untold >= _TELL_EVERY:
-            self._tell()
-
-    def finish(self, segment: Segment) -> None:
-        super().finish(segment)
-        self._tell()
-
-    def _tell(self) -> None:
-        """Tells of the frames that are new, with the newest picture where there is another one."""
-        self._report.frames(self._untold)
-        self._untold = 0
-        try:
-            made = (self.project.folder / AFTER).stat().st_mtime
-        except FileNotFoundError:
-            return
-        if made > self._picture_of:
-            self._picture_of = made
-            self._report.picture((self.project.folder / AFTER).read_bytes())
+Pixels = np.ndarray
 
 
 class BlankFootage:

@@ -33,7 +33,7 @@ from webui.worker.failures import (
     shortage_of,
     to_studio_error,
 )
-from webui.worker.footage import BlankFootage, JobFootage
+from webui.worker.footage import BlankFootage
 from webui.worker.pages import BlankPages, JobPages
 from webui.worker.profiling import new_report
 from webui.worker.protocol import Channel
@@ -146,11 +146,13 @@ class Runner:
         parts = [part for part in vars(self._pipe).values() if isinstance(part, torch.nn.Module)]
         report.attach(card, self._pipe.placement, parts)
         random = job["weights"]["kind"] == "random"
-        pieces: JobPages | BlankPages | JobFootage | BlankFootage | None = None
+        if isinstance(request, UpscaleRequest) and request.input:
+            random = False  # a real video through random weights: all but what it looks like
+        pieces: Any = None
         if isinstance(request, DocumentRequest):
             pieces = BlankPages(request) if random else JobPages(job, request, folder, report)
         elif isinstance(request, UpscaleRequest):
-            pieces = BlankFootage(request) if random else JobFootage(job, folder, report)
+            pieces = BlankFootage(request) if random else _film(job, folder, report)
         if pieces is not None:
             try:
                 family.run(self._pipe, request, settings, report, pieces)
@@ -257,6 +259,12 @@ class Runner:
             except Exception:
                 traceback.print_exc(file=sys.stderr)
         self.unload()
+
+
+def _film(job: Mapping[str, Any], folder: Path, report: JobReport) -> Any:
+    from webui.worker.film import JobFootage  # brings the codecs, which no other job needs
+
+    return JobFootage(job, folder, report)
 
 
 def _with_pictures(request: Request, folder: Path) -> Request:

@@ -200,9 +200,7 @@ def test_two_real_workers_share_a_document_and_one_may_be_lost(
     with first, second:
         done = PieceWork(
             PagePieces(request, tmp_path), [partial(make, first), partial(make, second)]
-        ).run(
-            {**job, "weights": weights}, on_event
-        )
+        ).run({**job, "weights": weights}, on_event)
     assert killed and done["event"] == "result" and done["partial"]
     pages = list(KeptPages(tmp_path).all())
     assert [page.text for page in pages] == ["Hello page one", "", "Second page 42", ""]

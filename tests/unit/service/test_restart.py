@@ -293,3 +293,15 @@ def test_progress_follows_the_events_and_never_goes_back() -> None:
     progress.hear({"event": "phase", "name": "save"})
     assert half < progress.fraction <= 0.99
     assert progress.seconds_left <= 0.5
+
+
+def test_progress_in_pieces_is_what_is_counted() -> None:
+    """On a machine slower than predicted the guess by time stood near the end from the start."""
+    progress = Progress({"loading": 1.0, "upscale": 1e-6})
+    progress.hear({"event": "phase", "name": "upscale"})
+    assert progress.rate is None
+    assert progress.fraction > 0.05
+    for done, share in ((1, 1 / 8), (4, 4 / 8), (2, 4 / 8)):  # a lost worker's pieces come again
+        progress.hear({"event": "frames", "count": 1, "done": done, "of": 8})
+        assert progress.fraction == share
+    assert (progress.step, progress.steps) == (2, 8)

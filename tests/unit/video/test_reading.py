@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import resource
 import subprocess
 import sys
@@ -198,6 +199,37 @@ def test_bad_files_get_a_clear_word(tmp_path: Path, monkeypatch) -> None:
     assert "no picture" in why(tmp_path / "sound.m4a").message.en
     monkeypatch.setattr("webui.video.opening.MAX_PIXELS", HEIGHT * WIDTH - 1)
     assert "larger" in why(tmp_path / "whole.mp4").message.en
+
+
+def test_whatever_bytes_are_wrong_the_count_is_kept(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    sources = [
+        clip(tmp_path / "a.mp4", 30, audio="aac"),
+        clip(tmp_path / "a.mkv", 30),
+        clip(tmp_path / "a.ts", 30),
+        clip(tmp_path / "a.webm", 30, codec="libvpx-vp9"),
+    ]
+    used = 0
+    for trial in range(60):
+        source = sources[trial % 4]
+        content = bytearray(source.read_bytes())
+        at, length = chance.randrange(len(content)), chance.randrange(1, 300)
+        if trial % 3:
+            content[at : at + length] = chance.randbytes(len(content[at : at + length]))
+        else:
+            del content[at : at + length]
+        path = tmp_path / f"wrong{source.suffix}"
+        path.write_bytes(content)
+        try:
+            facts, timeline = examine(path)
+            reader = Reader(path, timeline)
+            assert len(list(reader.frames())) == facts.frames
+            half = facts.frames // 2
+            assert len(list(reader.frames(half))) == facts.frames - half
+            used += 1
+        except BadInput:
+            pass
+    assert used > 30
 
 
 def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ CONFIRM_DELETE = Text(
     "Delete this run and its files for good?", "确定要永久删除这次运行及其文件吗？"
 )
 OPEN = Text("Open", "打开")
+COUNTED_FRAMES = Text("{count} frames", "{count} 帧")
+SCALED = Text("{scale} times as large", "放大 {scale} 倍")
+RESUME = Text("Go on where it ended", "从中断处继续")
+KEPT = Text(
+    "It ended early. What was finished is kept: go on, and only the rest is done.",
+    "任务提前结束。已完成的部分都保留着，继续时只处理其余部分。",
+)
+UPSCALED = Text("Upscaled video", "放大后的视频")
 NO_SOUND_VIDEO = Text("Generated clip", "生成的视频")
 GENERATED_PICTURE = Text("Generated picture", "生成的图片")
 CANCEL = Text("Cancel", "取消")
@@ -74,6 +82,8 @@ AHEAD = Text("{count} jobs ahead", "前面还有 {count} 个任务")
 NEXT = Text("next in line", "下一个就是")
 TIME_LEFT = Text("{time} left", "剩余 {time}")
 STEP_OF = Text("step {step} of {steps}", "第 {step} / {steps} 步")
+FRAME_OF = Text("frame {frame} of {frames}", "第 {frame} / {frames} 帧")
+FRAME_RATE = Text("{rate} frames a second", "每秒 {rate} 帧")
 PREVIEW = Text("Preview of the latents", "潜变量预览")
 ATTEMPT = Text("attempt {number} of {most}", "第 {number} / {most} 次尝试")
 ATTEMPTS = Text("Ran out of memory before", "此前内存不足")

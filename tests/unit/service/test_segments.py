@@ -1,0 +1,154 @@
+"""A video upscaled in segments: shared, lost and done again, cancelled, resumed; and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.video.clips import clip, numbers_of
+from webui.catalogue import find_model
+from webui.client import WorkerProcess
+from webui.core.errors import BadInput, Cancelled, WorkerLost
+from webui.core.parse import parse_request
+from webui.core.text import Text
+from webui.core.upscale import UpscaleRequest
+from webui.demo.upscaler import checkpoint
+from webui.service.piece_work import PieceWork
+from webui.service.segment_work import RESULT, SegmentPieces
+from webui.video.facts import examine
+from webui.video.footage import Footage
+from webui.video.project import FOLDER, Project
+from webui.video.reading import Reader
+
+FRAMES = 80
+TALL, WIDE = 48, 96
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clip(tmp_path_factory.mktemp("video") / "input.mp4", FRAMES, audio="aac")
+
+
+class Hands:
+    """A worker that repeats pixels, and is lost during a segment as often as it is told."""
+
+    def __init__(self, folder: Path, lost_on: dict[int, int], stops_after: int = FRAMES) -> None:
+        self.folder, self.lost_on, self.stops_after = folder, lost_on, stops_after
+        self.turns: list[list[int]] = []
+
+    def run(self, job: Mapping[str, Any], on_event: Any = None) -> Mapping[str, Any]:
+        self.turns.append(list(job["segments"]))
+        project = Project.load(self.folder / FOLDER)
+        with Footage(project, [project.segments[index] for index in job["segments"]]) as footage:
+            for segment in footage.segments:
+                if self.lost_on.get(segment.index, 0):
+                    self.lost_on[segment.index] -= 1
+                    raise WorkerLost(Text("lost", "丢失"))
+                for index, pixels in enumerate(footage.read(segment)):
+                    if segment.read_start + index >= self.stops_after:
+                        error = Cancelled().to_json()
+                        return {"event": "failed", "id": "job", "error": error}
+                    footage.write(segment, index, pixels.repeat(2, 0).repeat(2, 1))
+                    on_event({"event": "frames", "id": "job", "count": 1})
+                footage.finish(segment)
+        return {"event": "result", "id": "job", "measurement": None}
+
+
+def asked(video: Path, **keys: Any) -> UpscaleRequest:
+    given = {"task": "upscale", "model": "swin2sr-demo", "input": str(video), "scale": 2}
+    size = {"frames": FRAMES, "height": TALL, "width": WIDE, "segment_frames": 32}
+    request = parse_request(given | size | keys, find_model)
+    assert isinstance(request, UpscaleRequest)
+    return request
+
+
+def work(request: UpscaleRequest, folder: Path, workers: list[Hands]) -> Any:
+    told: list[tuple[int, int]] = []
+    pieces = SegmentPieces(request, folder, len(workers))
+    done = PieceWork(pieces, [partial(next, repeat(hands)) for hands in workers]).run(
+        {"id": "job", "settings": {}},
+        lambda event: told.append((event["done"], event["of"])),
+    )
+    return done, told
+
+
+def frames_of(path: Path) -> list[int]:
+    return numbers_of(Reader(path).frames(), scale=2)
+
+
+def test_segments_are_shared_and_a_lost_one_is_done_again(video: Path, tmp_path: Path) -> None:
+    workers = [Hands(tmp_path, {1: 1}), Hands(tmp_path, {})]
+    done, told = work(asked(video, overlap=4), tmp_path, workers)
+    assert done["event"] == "result" and done["outputs"] == [RESULT]
+    assert frames_of(tmp_path / RESULT) == list(range(FRAMES))
+    assert all(len(turn) == 1 for hands in workers for turn in hands.turns)
+    assert [turn for hands in workers for turn in hands.turns].count([1]) >= 1
+    assert told[-1] == (FRAMES, FRAMES) and examine(tmp_path / RESULT)[0].audio == 1
+    assert (tmp_path / "thumbnail.jpg").is_file()
+
+
+def test_what_was_made_before_a_cancel_is_kept_and_the_rest_follows(
+    video: Path, tmp_path: Path
+) -> None:
+    first = Hands(tmp_path, {}, stops_after=50)
+    done, _ = work(asked(video), tmp_path, [first])
+    assert done["event"] == "failed" and done["error"]["type"] == "Cancelled"
+    assert done["outputs"] == [RESULT] and frames_of(tmp_path / RESULT) == list(range(50))
+    second = Hands(tmp_path, {})
+    done, told = work(asked(video), tmp_path, [second])
+    assert second.turns == [[1, 2]] and told[0] == (33, FRAMES)
+    assert done["event"] == "result" and frames_of(tmp_path / RESULT) == list(range(FRAMES))
+    again = Hands(tmp_path, {})
+    done, _ = work(asked(video), tmp_path, [again])
+    assert not again.turns and done["outputs"] == [RESULT]
+
+
+def test_a_segment_that_ends_every_worker_fails_the_run_and_keeps_the_others(
+    video: Path, tmp_path: Path
+) -> None:
+    done, _ = work(asked(video), tmp_path, [Hands(tmp_path, {1: 9})])
+    assert done["event"] == "failed" and done["error"]["type"] == "WorkerLost"
+    assert frames_of(tmp_path / RESULT) == list(range(32))
+
+
+def test_no_video_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "input.mp4"
+    path.write_bytes(b"no video at all")
+    with pytest.raises(BadInput) as raised:
+        SegmentPieces(asked(path), tmp_path, 1)
+    assert raised.value.field == "input"
+
+
+@pytest.mark.slow
+def test_two_real_workers_share_a_video_and_one_may_be_lost(
+    on_processor: None, video: Path, tmp_path: Path
+) -> None:
+    short = clip(tmp_path / "short.mp4", 70, size=(24, 96))
+    request, log = asked(short, frames=70, height=24), tmp_path / "worker.log"
+    first, second = (WorkerProcess(log, device="cpu", threads=1) for _ in range(2))
+    killed: list[str] = []
+
+    def make(worker: WorkerProcess) -> WorkerProcess:
+        worker.start()
+        return worker
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        if event["event"] == "frames" and not killed:
+            killed.append("second")
+            second.kill()
+
+    settings = {"precision": "fp32", "tile": 0, "tile_overlap": 24, "tile_batch": 4}
+    weights = {"kind": "embedded", "folder": str(checkpoint(2).parent)}
+    job = {"id": "job", "request": request.to_json(), "settings": settings, "weights": weights}
+    with first, second:
+        done = PieceWork(
+            SegmentPieces(request, tmp_path, 2), [partial(make, first), partial(make, second)]
+        ).run({**job, "output_dir": str(tmp_path)}, on_event)
+    assert killed and done["event"] == "result", done
+    assert frames_of(tmp_path / RESULT) == list(range(70))
+    assert done["measurement"]["phases"][0]["name"] == "upscale"
