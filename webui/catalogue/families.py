@@ -99,7 +99,8 @@ FAMILIES = {
     ),
     "swin2sr": Family(
         kind="upscaling",
-        components=("x2", "x4"),
+        components=(),
+        optional_components=("x2", "x4"),
         settings=(
             "precision",
             "tile",

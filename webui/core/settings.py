@@ -212,6 +212,8 @@ def with_defaults(
         defaults: the model's own, in place of a setting's.
     """
     own = defaults or {}
+    if settings.get("tile_batch") == 0:  # to begin with
+        settings = {**settings, "tile_batch": 1}
     filled = {name: settings.get(name, own.get(name, SETTINGS[name].default)) for name in available}
     if "vae_tile" in settings and "vae_tile_overlap" not in settings:
         # The default overlap is too wide for the smallest tiles.

@@ -133,7 +133,8 @@ def open_values(
         for name in model.settings
     }
     for name, value in request.settings.items():
-        values[name] = [value]
+        if not upscaling.is_open(name, value):
+            values[name] = [value]
     if not on_gpu:
         values |= {name: [value] for name, value in _ON_PROCESSOR.items() if name in values}
         if request.settings.get("text_encoder") in ("absent", "cached"):

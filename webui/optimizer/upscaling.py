@@ -40,6 +40,12 @@ def open_values(
     }
 
 
+def is_open(name: str, value: SettingValue) -> bool:
+    """Whether a setting that is named is chosen all the same: `tile_batch: 0` begins with the
+    plan's number."""
+    return name == "tile_batch" and value == 0
+
+
 def auto_overlap(tile: int) -> int:
     """The guide's overlap; a quarter of tiles that are too small for it."""
     usual = int(SETTINGS["tile_overlap"].default)
@@ -62,7 +68,7 @@ def is_sensible(model: UpscaleCard, request: UpscaleRequest, settings: Settings)
     if tile and overlap > tile // 2:
         return False
     together = most_together(model, request, settings)
-    return "tile_batch" in fixed or int(settings["tile_batch"]) <= together
+    return bool(fixed.get("tile_batch")) or int(settings["tile_batch"]) <= together
 
 
 def most_together(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> int:

@@ -97,7 +97,8 @@ class TileBatch:
     Args:
         meter: of the device's memory; None where nothing is measured (tracing), and `start` stays.
         start: the size that the estimate has room for.
-        grows: whether larger sizes are tried; otherwise it never takes more than `start`.
+        grows: whether larger sizes are tried; otherwise it never takes more than `start`, and comes
+            back to it when others give memory back.
         recheck: batches between looks at the free memory; 0 for none.
         reserve_bytes: what stays free; at most a quarter of the limit.
         tell: takes a sentence when the size changes.
@@ -247,6 +248,8 @@ class TileBatch:
         room = self._room()
         if room < self.size:
             self._under_pressure(room)
+        elif not self._grows and self._start > self.size and room > self.size:
+            self._grow(min(room, self._start, self.size * 2))
         elif self._grows and self._best() > self.size and room > self.size:
             self._grow(min(room, self._best(), self.size * 2))
         elif self._grows and self._best() == self.size == max(self._rates):
@@ -302,19 +305,17 @@ class TileBatch:
 
 
 def new_tile_batch(
-    settings: Mapping[str, Any], device: torch.device, tell: Tell, start: int = 1
+    settings: Mapping[str, Any], device: torch.device, tell: Tell, grows: bool = False
 ) -> TileBatch:
     """The batch that the settings ask for.
 
     Args:
-        settings: `tile_batch`, the plan's promise, which is only ever gone below; 0 to follow the
-            memory that is free. `tile_recheck` in batches and `tile_reserve_gib` where they are
-            there.
+        settings: `tile_batch`, the plan's; `tile_recheck` in batches and `tile_reserve_gib` where
+            they are there.
         device: where the model runs.
         tell: takes a sentence when the size changes.
-        start: where `tile_batch` is 0, the size that the estimate has room for.
+        grows: follow the free memory beyond what was planned.
     """
-    wanted = int(settings.get("tile_batch", 1))
     meter: Meter | None = None
     if device.type == "cuda":
         meter = CudaMeter()
@@ -322,12 +323,17 @@ def new_tile_batch(
         meter = HostMeter()
     return TileBatch(
         meter,
-        start=wanted or start,
-        grows=wanted == 0,
+        start=int(settings.get("tile_batch", 1)),
+        grows=grows,
         recheck=int(settings.get("tile_recheck", RECHECK)),
         reserve_bytes=int(float(settings.get("tile_reserve_gib", RESERVE_BYTES / GIB)) * GIB),
         tell=tell,
     )
+
+
+def follows_memory(request: Any) -> bool:
+    """Whether the user asked for as many as measured memory allows: `tile_batch: 0`."""
+    return (getattr(request, "settings", None) or {}).get("tile_batch") == 0
 
 
 def _is_of_memory(error: BaseException) -> bool:

@@ -122,6 +122,19 @@ def test_memory_that_others_take_is_left_to_them_and_taken_back(monkeypatch) -> 
     assert card.sizes[-3] >= 30
 
 
+def test_a_planned_batch_comes_back_when_others_give_memory_back(monkeypatch) -> None:
+    card = Card(monkeypatch, lambda size: 1 + 0.1 * size)
+    given = card.take
+
+    def take(batch, made) -> None:
+        given(batch, made)
+        card.others_gib = 33 if len(card.done) < 300 else 0
+
+    card.take = take  # type: ignore[method-assign]
+    card.run(900, start=16, grows=False, recheck=2)
+    assert min(card.sizes[:30]) < 16 and card.sizes[-2] == 16
+
+
 def test_a_single_tile_that_does_not_fit_says_so(monkeypatch) -> None:
     card = Card(monkeypatch, lambda size: 1.0, tile_gib=50)
     try:

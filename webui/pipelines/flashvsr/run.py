@@ -17,7 +17,7 @@ from webui.pipelines.flashvsr.components import FlashVsrPipeline
 from webui.pipelines.flashvsr.frames import SIDE_MULTIPLE, Frame, Reader
 from webui.pipelines.flashvsr.stream import to_bytes, to_pixels
 from webui.pipelines.running import Report
-from webui.pipelines.tile_batch import TileBatch, new_tile_batch
+from webui.pipelines.tile_batch import TileBatch, follows_memory, new_tile_batch
 from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
 
 NO_COLOUR = "none"
@@ -54,7 +54,7 @@ def run(
         request: `scale`, `height`, `width` (of the input), `seed`, and `colour`: adain, wavelet or
             none.
         settings: `sparsity`, `tile` (a side in pixels of the input; 0: the whole frame),
-            `tile_overlap` and `tile_batch` (0: as memory allows) among them.
+            `tile_overlap` and `tile_batch` among them.
         report: told of phases and steps; of the batch's changes too, if it has `tell`.
         footage: frames in and out.
 
@@ -66,7 +66,8 @@ def run(
     grid = make_grid(request, settings)
     total = sum(segment.count for segment in footage.segments)
     blocks = Blocks(pipe, request, settings, report, total)
-    batches = new_tile_batch(settings, pipe.run_device, getattr(report, "tell", lambda _: None))
+    tell = getattr(report, "tell", lambda _: None)
+    batches = new_tile_batch(settings, pipe.run_device, tell, follows_memory(request))
     blocks.warm_up(grid.tiles[: batches.size])
     for segment in footage.segments:
         if len(grid) == 1:

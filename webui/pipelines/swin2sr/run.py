@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from webui.core.text import Text
 from webui.pipelines.running import Report, check_finite, checked
 from webui.pipelines.swin2sr.components import PHASE, Swin2srPipeline
-from webui.pipelines.tile_batch import new_tile_batch
+from webui.pipelines.tile_batch import follows_memory, new_tile_batch
 from webui.pipelines.tiles import FrameBlend, TileGrid
 
 Pixels = NDArray[np.uint8]
@@ -80,7 +80,9 @@ def run(
     """
     grid = new_grid(pipe, request, settings)
     report.begin(PHASE)
-    batch = new_tile_batch(settings, pipe.run_device, _teller(report))
+    batch = new_tile_batch(
+        settings, pipe.run_device, _teller(report), follows_memory(request)
+    )
     total = sum(segment.count for segment in footage.segments)
     done = 0
 
