@@ -41,6 +41,8 @@ class JobView:
     steps: int = 0
     fraction: float = 0.0
     """Done of the whole job, 0 to 1, by predicted time."""
+    pages: tuple[int, int] | None = None
+    """Of a document: how many pages are read, and of how many; None before the first."""
     seconds_left: float | None = None
     preview: bytes | None = None
     """The newest preview as a JPEG."""

@@ -14,6 +14,7 @@ from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.units import MIB
+from webui.documents.kept import KeptPages
 from webui.storage import read_picture, store_picture
 from webui.storage.files import check_free, write_error
 from webui.storage.pictures import INPUT_PREFIX
@@ -103,6 +104,7 @@ def _store_document(request: DocumentRequest, folder: Path) -> Request:
     try:
         check_free(folder, path.stat().st_size)
         shutil.copyfile(path, folder / name)
+        KeptPages(folder).keep_name(path.name)
     except OSError as error:
         raise write_error(folder / name, error) from error
     return request.with_changes(input=name)

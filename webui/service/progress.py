@@ -36,7 +36,8 @@ class Progress:
         """What this run does otherwise than the one before."""
         self._phase_began = time.monotonic()
         self._shown = 0.0
-        self._pages: tuple[int, int] | None = None
+        self.pages: tuple[int, int] | None = None
+        """Of a document: how many are read, and of how many."""
         self._paces: deque[float] = deque(maxlen=20)
         """When the newest pages came."""
 
@@ -46,30 +47,30 @@ class Progress:
         kind = event["event"]
         if kind == "phase":
             self.phase = str(event["name"])
-            self.step, self.steps = self._pages or (0, 0)
+            self.step, self.steps = self.pages or (0, 0)
             self._phase_began = time.monotonic()
         elif kind == "step":
-            if event["phase"] != self.phase or self._pages is not None:
+            if event["phase"] != self.phase or self.pages is not None:
                 return
             self.step, self.steps = int(event["step"]), int(event["steps"])
         elif kind == "page":
-            self._pages = int(event["done"]), int(event["pages"])
-            self.step, self.steps = self._pages
+            self.pages = int(event["done"]), int(event["pages"])
+            self.step, self.steps = self.pages
             self._paces.append(time.monotonic())
         elif kind == "preview":
             self.preview = base64.b64decode(event["jpeg"])
 
     def shown(self) -> dict[str, Any]:
         """The fields of a job's view that it decides."""
-        names = ("phase", "step", "steps", "fraction", "seconds_left", "preview", "attempt",
-                 "attempts", "changed")  # fmt: skip
+        names = ("phase", "step", "steps", "fraction", "pages", "seconds_left", "preview",
+                 "attempt", "attempts", "changed")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     @property
     def fraction(self) -> float:
         """Done of the whole job, by predicted time; never goes back, below 1 until it is over."""
-        if self._pages is not None:
-            read, pages = self._pages
+        if self.pages is not None:
+            read, pages = self.pages
             self._shown = max(self._shown, min(0.99, read / max(1, pages)))
             return self._shown
         total = sum(self._seconds.values()) or 1.0
@@ -81,8 +82,8 @@ class Progress:
     @property
     def seconds_left(self) -> float:
         """Prediction for what is to come; the current phase by its own pace."""
-        if self._pages is not None and len(self._paces) > 1:
-            done, pages = self._pages
+        if self.pages is not None and len(self._paces) > 1:
+            done, pages = self.pages
             pace = (self._paces[-1] - self._paces[0]) / (len(self._paces) - 1)
             return max(0.0, (pages - done) * pace - (time.monotonic() - self._paces[-1]))
         expected = self._seconds.get(self.phase, 0.0)

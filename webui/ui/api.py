@@ -43,6 +43,7 @@ def build_api(page: Page) -> None:
     for name, function in (
         ("generate", endpoints.generate),
         ("parse", endpoints.parse),
+        ("resume", endpoints.resume),
         ("devices", endpoints.devices),
         ("runs", endpoints.runs),
         ("cancel", endpoints.cancel),
@@ -163,6 +164,26 @@ class Endpoints:
         except StudioError as error:
             raise _refusal(error, visit.language) from error
         async for answer in self._follow(job_id, visit, gr.Progress(), pages=True):
+            yield answer
+
+    async def resume(
+        self,
+        id: str,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Goes on with a document of this visitor that ended before its last page.
+
+        Pages that are read stay, those that failed are tried again. Answers are those of `/parse`;
+        the pages that were read before come first.
+        """
+        studio, visit = self.page.studio, self._visit(request)
+        limits = None if visit.owner else studio.config.limits
+        try:
+            resume = partial(studio.documents.resume, str(id), visit.visitor, limits)
+            await anyio.to_thread.run_sync(resume)
+        except StudioError as error:
+            raise _refusal(error, visit.language) from error
+        async for answer in self._follow(str(id), visit, gr.Progress(), pages=True):
             yield answer
 
     async def _follow(

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from webui.core.documents import MAX_UPLOAD_BYTES
 from webui.core.units import GIB
 from webui.service.access import Access
-from webui.ui import api, compare, generate, history, profiler
+from webui.ui import api, compare, generate, history, parse, profiler
 from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
 from webui.ui.config_editor import ConfigTab
@@ -18,7 +18,7 @@ from webui.ui.dashboard import DashboardTab
 from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
 from webui.ui.results import say
-from webui.ui.theme import STYLESHEET, build_theme
+from webui.ui.theme import DOCUMENTS_STYLESHEET, STYLESHEET, build_theme
 from webui.ui.web import DoorMiddleware, build_file_route, build_page_route, build_profile_route
 from webui.ui.words import cards as cards_words
 from webui.ui.words import claims as claims_words
@@ -28,6 +28,7 @@ from webui.ui.words import config_editor as config_words
 from webui.ui.words import dashboard as dashboard_words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
+from webui.ui.words import parse as parse_words
 from webui.ui.words import profiler as profiler_words
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ _KEYS = """() => {
   document.addEventListener('keydown', event => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
       document.activeElement?.blur();
-      document.querySelector('#generate-run')?.click();
+      [...document.querySelectorAll('#generate-run, #parse-run')]
+        .find(button => button.offsetParent)?.click();
     }
   });
   document.addEventListener('click', event => {
@@ -73,8 +75,10 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         with gr.Tabs(elem_id="studio-tabs") as tabs:
             with gr.Tab(page.labels(generate_words.TAB), id="generate"):
                 first = generate.build_tab(page)
+            with gr.Tab(page.labels(parse_words.TAB), id="documents"):
+                documents = parse.build_tab(page)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
-                past = history.build_tab(page, tabs, first)
+                past = history.build_tab(page, tabs, first, documents)
             with gr.Tab(page.labels(compare_words.TAB), id="compare") as compare_tab:
                 beside = compare.build_tab(page, first)
             with gr.Tab(page.labels(dashboard_words.TAB), id="dashboard") as dashboard_tab:
@@ -82,7 +86,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
             with gr.Tab(page.labels(profiler_words.TAB), id="profiler") as profiler_tab:
                 profiled = profiler.build_tab(page)
             with gr.Tab(page.labels(config_words.TAB), id="config") as config_tab:
-                ConfigTab(page, tabs, first).wire_select(config_tab)
+                ConfigTab(page, tabs, first, documents).wire_select(config_tab)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
             with gr.Tab(page.labels(claims_words.TAB), id="claims") as claims_tab:
@@ -117,6 +121,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         claims_tab.select(claims.on_select, None, claims.outputs, **hidden)
         demo.load(on_header, None, [header], js=_KEYS, **hidden)
         demo.load(first.on_load, first.load_inputs(), first.outputs, **hidden)
+        demo.load(documents.on_load, documents.load_inputs(), documents.outputs, **hidden)
         header.click(
             lambda data: {first.areas.memory: first.form_of(data)},
             set(first.controls.fields.values()), [first.areas.memory], preprocess=False, **hidden,
@@ -129,7 +134,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
 def _launch_options(page: Page) -> dict[str, Any]:
     return {
         "theme": build_theme(),
-        "css_paths": [STYLESHEET],
+        "css_paths": [STYLESHEET, DOCUMENTS_STYLESHEET],
         "i18n": page.labels.i18n(),
         "footer_links": ["api"],
         "run_history": False,

@@ -14,7 +14,6 @@ from typing import Any
 
 import gradio as gr
 
-from webui.core.clip import ClipCard
 from webui.core.errors import BadInput, Conflict, StudioError
 from webui.service.editing import SETTINGS, Checked, Opened
 from webui.storage.yaml_text import MAX_DOCUMENT_BYTES, load_yaml
@@ -25,6 +24,7 @@ from webui.ui.generate import GenerateTab
 from webui.ui.generate_form import card_choices
 from webui.ui.memory_panel import content_of_plan, render_error, render_panel
 from webui.ui.page import Page, Visit
+from webui.ui.parse import ParseTab
 from webui.ui.results import say
 from webui.ui.uploads import received_file
 from webui.ui.words import config_editor as words
@@ -73,8 +73,10 @@ class _Asked:
 class ConfigTab:
     """Builds the tab inside the current `gr.Tab` and handles its events."""
 
-    def __init__(self, page: Page, tabs: gr.Tabs, generate: GenerateTab) -> None:
-        self.page, self.tabs, self.generate = page, tabs, generate
+    def __init__(
+        self, page: Page, tabs: gr.Tabs, generate: GenerateTab, documents: ParseTab
+    ) -> None:
+        self.page, self.tabs, self.generate, self.documents = page, tabs, generate, documents
         self.areas: ConfigAreas = build_areas(page)
         self.opened = gr.State({})
         self.drafts = gr.State({})
@@ -111,7 +113,9 @@ class ConfigTab:
         )  # fmt: skip
         areas.document.input(self._on_open, outputs=self._outputs, **quiet)
         areas.upload.upload(self._on_import, outputs=self._outputs, **quiet)
-        everything = [*self._outputs, self.tabs, *self.generate.outputs]
+        everything = [
+            *self._outputs, self.tabs, *self.generate.outputs, *self.documents.outputs,
+        ]  # fmt: skip
         for clickable in (areas.actions, areas.message, areas.name_actions, areas.version_actions):
             clickable.click(self._on_action, outputs=everything, trigger_mode="once", **quiet)
         areas.export.click(None, [areas.editor, areas.document], None, js=_EXPORT)
@@ -300,13 +304,17 @@ class ConfigTab:
         """Puts the preset into the form of the tab that runs it."""
         plan = self.page.studio.editor.plan(asked.text, asked.card)
         request = plan.request
-        model = self.page.models().get(request.model)
-        if not isinstance(model, ClipCard) or request.task != model.task:
+        forms: dict[str, tuple[str, GenerateTab | ParseTab]] = {
+            "generate": ("generate", self.generate),
+            "parse": ("documents", self.documents),
+        }
+        if request.task not in forms:
             command = f"python -m webui plan presets/{asked.document}.yaml"
             said = say(words.COMMAND, asked.visit.language, command=command)
             return {self.areas.message: f'<p class="vs-hint">{said}</p>'}
-        applied = self.generate.request_updates(request.to_json(), asked.visit)
-        return {**applied, self.tabs: gr.Tabs(selected="generate"), self.areas.message: ""}
+        tab, form = forms[request.task]
+        applied = form.request_updates(request.to_json(), asked.visit)
+        return {**applied, self.tabs: gr.Tabs(selected=tab), self.areas.message: ""}
 
     # What is shown
 

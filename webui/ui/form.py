@@ -9,6 +9,7 @@ from typing import Any
 
 from webui.core.clip import OPTIONAL_KEYS, SOLVERS, ClipCard
 from webui.core.errors import BadInput
+from webui.core.model import ModelCard
 from webui.core.request import DETECTED, MAX_SEED
 from webui.core.settings import SETTINGS, SettingSpec, SettingValue
 from webui.ui.words import common as words
@@ -36,7 +37,7 @@ def decode_setting(spec: SettingSpec, choice: Any) -> SettingValue:
     return str(choice)
 
 
-def setting_values(spec: SettingSpec, model: ClipCard | None = None) -> list[SettingValue]:
+def setting_values(spec: SettingSpec, model: ModelCard | None = None) -> list[SettingValue]:
     """The values that the page offers for a setting: those that a model knows, or all."""
     if not spec.choices:
         step = spec.multiple

@@ -36,6 +36,7 @@ from webui.ui.uploads import with_pictures
 from webui.ui.words import generate as words
 
 RECENT = 8
+TASK = "generate"
 SAME_WORK = ("model", "frames", "height", "width", "steps", "guidance", "flow_shift", "solver",
              "card", "vram_gib", "settings")  # fmt: skip
 """Keys that decide memory and time: a run with these measured what the form plans."""
@@ -172,7 +173,8 @@ class GenerateTab:
             return updates
         receipt = self._receipt_for(plan, visit, state)
         updates[self.areas.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt)
-        return updates | setting_updates(self.controls, plan, visit)
+        columns, notes = self.controls.columns, self.controls.notes
+        return updates | setting_updates(columns, notes, plan, visit)
 
     def form_updates(self, form: Form, visit: Visit, before: Form | None = None) -> Updates:
         """Puts a form into the controls; the plan follows by itself.
@@ -262,7 +264,7 @@ class GenerateTab:
         return weights.render_weights(model, state, visit.language, owner=visit.owner)
 
     def _recent(self, visit: Visit) -> str:
-        runs = self.page.finished_runs(visit.visitor, RECENT)
+        runs = self.page.finished_runs(visit.visitor, RECENT, TASK)
         return results.render_strip(runs, visit.language, words.RECENT)
 
     # What the user does
@@ -305,7 +307,7 @@ class GenerateTab:
 
     def _poll(self, form: Form, visit: Visit, state: Mapping[str, Any]) -> Updates:
         """How the visitor's jobs stand; the result of the followed one once it has ended."""
-        jobs = self.page.live_jobs(visit.visitor)
+        jobs = self.page.live_jobs(visit.visitor, TASK)
         model = self._model(form)
         download = self.page.studio.downloads.state(model.name)
         following = state.get("following")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from webui.core.clip import PICTURES, SOLVERS, ClipCard
+from webui.core.model import ModelCard
 from webui.core.plan import Choice, Plan
 from webui.core.request import DETECTED, MAX_SEED
 from webui.core.settings import SETTINGS, SettingSpec
@@ -126,7 +127,7 @@ def build_controls(page: Page) -> Controls:
                 elem_id="generate-seed",
             )  # fmt: skip
         with gr.Accordion(label(words.MEMORY_SETTINGS), elem_id="generate-memory-settings"):
-            columns, notes = _build_settings(page, fields)
+            columns, notes = build_settings(page, fields, page.models().values(), "generate")
         with gr.Accordion(label(words.SAMPLING), open=False, elem_id="generate-sampling"):
             _build_sampling(page, fields, start)
     return Controls(
@@ -157,7 +158,7 @@ def size_choices(model: ClipCard, language: str) -> list[tuple[str, str]]:
 
 
 def setting_choices(
-    spec: SettingSpec, text: Any, model: ClipCard | None = None
+    spec: SettingSpec, text: Any, model: ModelCard | None = None
 ) -> list[tuple[Any, str]]:
     """`auto`, then the setting's values; `text` turns a Text into what is shown."""
     return [
@@ -177,17 +178,28 @@ def _side(page: Page, text: Text, name: str, value: int) -> gr.Number:
     )  # fmt: skip
 
 
-def _build_settings(
-    page: Page, fields: dict[str, Any]
+def build_settings(
+    page: Page, fields: dict[str, Any], models: Iterable[ModelCard], tab: str
 ) -> tuple[dict[str, gr.Column], dict[str, gr.HTML]]:
+    """A dropdown for each memory setting that one of the models has, with a note under it.
+
+    Args:
+        page: gives the labels.
+        fields: takes the dropdowns.
+        models: that the tab offers.
+        tab: begins their `elem_id`.
+
+    Returns:
+        The columns around them, and the notes, by setting.
+    """
     columns: dict[str, gr.Column] = {}
     notes: dict[str, gr.HTML] = {}
-    used = {name for model in page.models().values() for name in model.settings}
+    used = {name for model in models for name in model.settings}
     with gr.Row(elem_classes="vs-settings"):
         for name, spec in SETTINGS.items():
             if name not in used:
                 continue
-            elem_id = f"generate-{name.replace('_', '-')}"
+            elem_id = f"{tab}-{name.replace('_', '-')}"
             with gr.Column(min_width=160, elem_classes="vs-setting") as columns[name]:
                 fields[SETTING + name] = gr.Dropdown(
                     setting_choices(spec, page.labels), value=AUTO,
@@ -267,15 +279,17 @@ def hint_updates(
     }
 
 
-def setting_updates(controls: Controls, plan: Plan, visit: Visit) -> dict[Any, Any]:
+def setting_updates(
+    columns: Mapping[str, gr.Column], notes: Mapping[str, gr.HTML], plan: Plan, visit: Visit
+) -> dict[Any, Any]:
     """Shows the settings that change something here, with what was chosen and why."""
     updates: dict[Any, Any] = {}
-    for name, column in controls.columns.items():
+    for name, column in columns.items():
         choice = plan.choices.get(name)
         shown = choice is not None and SETTINGS[name].matters(plan.settings)
         updates[column] = gr.update(visible=shown)
         if choice is not None:
-            updates[controls.notes[name]] = render_note(name, choice, visit)
+            updates[notes[name]] = render_note(name, choice, visit)
     return updates
 
 

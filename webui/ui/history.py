@@ -14,6 +14,7 @@ from webui.core.plan import Plan
 from webui.ui import memory_panel, results
 from webui.ui.generate import GenerateTab
 from webui.ui.page import Page, Visit
+from webui.ui.parse import ParseTab
 from webui.ui.results import CLICKS, say
 from webui.ui.words import history as words
 
@@ -23,16 +24,20 @@ PAGE_SIZE = 24
 class HistoryTab:
     """Builds the tab and handles its events."""
 
-    def __init__(self, page: Page, tabs: gr.Tabs, generate: GenerateTab) -> None:
-        self.page, self.tabs, self.generate = page, tabs, generate
+    def __init__(
+        self, page: Page, tabs: gr.Tabs, generate: GenerateTab, documents: ParseTab
+    ) -> None:
+        self.page, self.tabs, self.generate, self.documents = page, tabs, generate, documents
         self.detail = gr.HTML(elem_id="history-detail", js_on_load=CLICKS)
         self.cards = gr.HTML(elem_id="history-cards", js_on_load=CLICKS)
         self.count = gr.State(PAGE_SIZE)
-        outputs = [self.detail, self.cards, self.count, tabs, *generate.outputs]
+        outputs = [
+            self.detail, self.cards, self.count, tabs, *generate.outputs, *documents.outputs,
+        ]  # fmt: skip
         for clickable in (self.detail, self.cards):
             clickable.click(
-                self._on_action, [self.count, generate.areas.shown], outputs, queue=False,
-                show_progress="hidden", api_visibility="private",
+                self._on_action, [self.count, generate.areas.shown, documents.controls.shown],
+                outputs, queue=False, show_progress="hidden", api_visibility="private",
             )  # fmt: skip
 
     def on_select(self, count: int, request: gr.Request) -> str:
@@ -48,7 +53,12 @@ class HistoryTab:
         return f'<div class="vs-grid">{cards}</div>{more}'
 
     def _on_action(
-        self, count: int, shown: str | None, event: gr.EventData, request: gr.Request
+        self,
+        count: int,
+        shown: str | None,
+        document: dict[str, Any],
+        event: gr.EventData,
+        request: gr.Request,
     ) -> dict[Any, Any]:
         visit = self.page.visit(request)
         asked: Mapping[str, Any] = event._data or {}
@@ -64,14 +74,26 @@ class HistoryTab:
                     return {self.count: count, self.cards: self._cards(visit, count)}
                 case "delete":
                     self.page.studio.delete(run_id, visit.visitor)
-                    forgotten = self.generate.forget(run_id, shown, visit)
+                    forgotten = {
+                        **self.generate.forget(run_id, shown, visit),
+                        **self.documents.forget(run_id, document or {}, visit),
+                    }
                     return {self.detail: "", self.cards: self._cards(visit, count), **forgotten}
+                case "read":
+                    drawn = self.documents.viewer.show(run_id, visit, {})
+                    return {self.tabs: gr.Tabs(selected="documents"), **drawn}
+                case "again" if self._task(run_id, visit) == "parse":
+                    applied = self.documents.run_updates(run_id, visit)
+                    return {self.tabs: gr.Tabs(selected="documents"), **applied}
                 case "again":
                     applied = self.generate.run_updates(run_id, visit)
                     return {self.tabs: gr.Tabs(selected="generate"), **applied}
         except StudioError as error:
             return {self.detail: memory_panel.render_error(error, visit.language)}
         return {}
+
+    def _task(self, run_id: str, visit: Visit) -> str:
+        return str(self.page.studio.run(run_id, visit.visitor).request.get("task"))
 
     def _plan_now(self, request: Mapping[str, Any]) -> Plan | None:
         try:
@@ -102,6 +124,6 @@ class HistoryTab:
         )
 
 
-def build_tab(page: Page, tabs: gr.Tabs, generate: GenerateTab) -> HistoryTab:
+def build_tab(page: Page, tabs: gr.Tabs, generate: GenerateTab, documents: ParseTab) -> HistoryTab:
     """Builds the tab inside the current `gr.Tab`."""
-    return HistoryTab(page, tabs, generate)
+    return HistoryTab(page, tabs, generate, documents)

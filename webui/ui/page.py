@@ -10,6 +10,7 @@ import gradio as gr
 
 from webui.core.card import Card
 from webui.core.clip import ClipCard
+from webui.core.documents import DocumentCard
 from webui.core.job import JobView
 from webui.core.text import Text
 from webui.service.access import Access
@@ -65,6 +66,12 @@ class Page:
         """Models that this page offers, by name."""
         return {model.name: model for model in self.studio.models() if isinstance(model, ClipCard)}
 
+    def readers(self) -> dict[str, DocumentCard]:
+        """Models that read documents, by name; what works at once is the first."""
+        found = [model for model in self.studio.models() if isinstance(model, DocumentCard)]
+        ready = sorted(found, key=lambda model: not model.embedded)
+        return {model.name: model for model in ready}
+
     def card(self, name: str) -> Card:
         """The card that a plan names, the detected one when the catalogue has none such."""
         return next((card for card in self.studio.cards() if card.name == name), self.detected())
@@ -72,13 +79,19 @@ class Page:
     def detected(self) -> Card:
         return self.studio.detected()
 
-    def live_jobs(self, visitor: str) -> list[JobView]:
-        """The visitor's jobs that wait or run, the oldest first."""
-        runs = self.studio.runs(visitor, limit=LIVE_RUNS)
+    def live_jobs(self, visitor: str, task: str = "") -> list[JobView]:
+        """The visitor's jobs that wait or run, the oldest first; those of a task, or all."""
+        runs = self._runs(visitor, LIVE_RUNS, task)
         views = (self.studio.view(run.id, visitor) for run in reversed(runs) if not run.state.final)
         return [view for view in views if not view.state.final]
 
-    def finished_runs(self, visitor: str, limit: int) -> list[RunSummary]:
-        """The visitor's runs that have ended, the newest first."""
-        runs = self.studio.runs(visitor, limit=limit + LIVE_RUNS)
+    def finished_runs(self, visitor: str, limit: int, task: str = "") -> list[RunSummary]:
+        """The visitor's runs that have ended, the newest first; those of a task, or all."""
+        # Runs of other tasks may stand between them.
+        searched = 4 * limit if task else limit
+        runs = self._runs(visitor, searched + LIVE_RUNS, task)
         return [run for run in runs if run.state.final][:limit]
+
+    def _runs(self, visitor: str, limit: int, task: str) -> list[RunSummary]:
+        runs = self.studio.runs(visitor, limit=limit)
+        return [run for run in runs if task in ("", run.request.get("task"))]

@@ -17,9 +17,20 @@ from webui.ui.memory_panel import PanelContent, content_of_plan, render_panel
 from webui.ui.page import Page, Visit
 
 
-def plan_panel(page: Page, plan: Plan, visit: Visit, receipt: Receipt | None) -> str:
-    """The panel as HTML, with the measurement of a run of the same request."""
-    return render_panel(_content(page, plan, receipt), visit.language)
+def plan_panel(
+    page: Page, plan: Plan, visit: Visit, receipt: Receipt | None, limits: bool = True
+) -> str:
+    """The panel as HTML, with the measurement of a run of the same request.
+
+    Args:
+        page: the studio.
+        plan: of now.
+        visit: who asks.
+        receipt: of a run of the same request, or None.
+        limits: with the button that asks how far the card goes.
+    """
+    content = _content(page, plan, receipt)
+    return render_panel(content if limits else replace(content, limits=None), visit.language)
 
 
 def limits_panel(

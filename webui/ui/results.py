@@ -55,12 +55,18 @@ def button(
     )
 
 
-def render_jobs(jobs: Sequence[JobView], language: str) -> str:
-    """The jobs of this visitor that wait or run, each with its cancel button."""
-    return "".join(_job(job, language) for job in jobs)
+def render_jobs(jobs: Sequence[JobView], language: str, shown: str | None = None) -> str:
+    """The jobs of this visitor that wait or run, each with its cancel button.
+
+    Args:
+        jobs: of the visitor.
+        language: of the visitor.
+        shown: the document whose pages are shown already.
+    """
+    return "".join(_job(job, language, job.id == shown) for job in jobs)
 
 
-def _job(job: JobView, language: str) -> str:
+def _job(job: JobView, language: str, shown: bool) -> str:
     request = job.request or {}
     if job.state is JobState.QUEUED:
         place = {0: words.NEXT, 1: words.AHEAD_ONE}.get(job.place, words.AHEAD)
@@ -75,7 +81,10 @@ def _job(job: JobView, language: str) -> str:
             status = (
                 say(words.ATTEMPT, language, number=job.attempt, most=job.attempts) + f" · {status}"
             )
-        if job.phase in ("denoise", "denoise_high", "denoise_low", "decode") and job.steps:
+        if job.pages is not None:
+            read, pages = job.pages
+            status += " · " + say(words.PAGE_OF, language, page=read, pages=pages)
+        elif job.phase in ("denoise", "denoise_high", "denoise_low", "decode") and job.steps:
             status += " · " + say(words.STEP_OF, language, step=job.step, steps=job.steps)
         if job.seconds_left is not None:
             status += " · " + say(
@@ -93,14 +102,22 @@ def _job(job: JobView, language: str) -> str:
     return (
         f'<div class="vs-job vs-{job.state}" data-job="{escape(job.id)}">{preview}'
         f'<div class="vs-job-head"><span class="vs-status" role="status">{status}</span>'
+        + f'<span class="vs-beside">{"" if shown else _open(job, language)} '
         + button("cancel", words.CANCEL, language, kind="vs-quiet", job=job.id)
-        + "</div>"
+        + "</span></div>"
         f'<div class="vs-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}"><b style="width:{percent}%"></b></div>'
-        f'<p class="vs-fine">{escape(str(request.get("prompt", ""))[:160])}</p>'
+        f'<p class="vs-fine">{_subject(request, language)}</p>'
         + (f'<p class="vs-fine">{say(job.changed, language)}</p>' if job.changed.en else "")
         + "</div>"
     )
+
+
+def _open(job: JobView, language: str) -> str:
+    """To the pages of a document that is being read."""
+    if (job.request or {}).get("task") != "parse" or job.state is JobState.QUEUED:
+        return ""
+    return button("read", words.READ_DOCUMENT, language, kind="vs-quiet", run=job.id)
 
 
 def render_result(run: RunSummary, language: str) -> str:
@@ -194,17 +211,20 @@ def render_card(run: RunSummary, language: str) -> str:
         f'aria-label="{say(words.OPEN, language)}">{_thumbnail(run, language)}{badge}</button>'
         f'<p class="vs-prompt">{_prompt(run.request, language)}</p>'
         f'<p class="vs-fine">{describe(run, language)}</p>'
-        f'<p class="vs-fine">{_memory(run, language)}</p>{error}'
+        f'<p class="vs-fine">{memory_text(run, language)}</p>{error}'
         f'<div class="vs-actions">{_actions(run, language)}</div></article>'
     )
 
 
-def _memory(run: RunSummary, language: str) -> str:
+def memory_text(run: RunSummary, language: str) -> str:
+    """The measured peak beside the estimate; empty where there is none."""
     if not run.receipt or not run.receipt.measurement:
         return ""
     measured, plan = run.receipt.measurement, run.receipt.plan
     key = "peak_reserved_bytes" if measured.peak_reserved_bytes else "peak_allocated_bytes"
     real, estimated = getattr(measured, key), int(plan.get(key, 0))
+    if not real and not estimated:  # an engine whose memory no tensor holds
+        return ""
     return (
         f"{say(words.MEASURED, language)} {format_bytes(real)} · "
         f"{say(words.ESTIMATED, language)} {format_bytes(estimated)} "
@@ -212,7 +232,17 @@ def _memory(run: RunSummary, language: str) -> str:
     )
 
 
+def _subject(request: Mapping[str, Any], language: str) -> str:
+    """What a job is about."""
+    if request.get("task") == "parse":
+        model, pages = escape(str(request.get("model"))), escape(str(request.get("pages"))[:80])
+        return f"{model} · {say(words.PAGES, language, pages=pages)}"
+    return escape(str(request.get("prompt", ""))[:160])
+
+
 def _prompt(request: Mapping[str, Any], language: str) -> str:
+    if request.get("task") == "parse":
+        return say(words.DOCUMENT, language)
     prompt = str(request.get("prompt", ""))
     return escape(prompt) if prompt.strip() else say(words.NO_PROMPT, language)
 
@@ -257,4 +287,7 @@ def _actions(run: RunSummary, language: str) -> str:
         if run.state.final
         else ""
     )
-    return saved + button("again", words.USE_AGAIN, language, run=run.id) + delete
+    read = ""
+    if run.request.get("task") == "parse":
+        read = button("read", words.READ_DOCUMENT, language, run=run.id)
+    return read + saved + button("again", words.USE_AGAIN, language, run=run.id) + delete
