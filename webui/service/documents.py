@@ -258,9 +258,11 @@ class Documents:
 
 def _count(path: Path, request: DocumentRequest) -> dict[str, object]:
     """What the counting process says of an input."""
+    asked = request.pages  # a number is so many pages, a text is which of them
+    pages = f"1-{asked}" if isinstance(asked, int) else asked
     command = [
         *(sys.executable, "-m", "webui.documents", str(path)),
-        *("--dpi", str(request.dpi), "--pages", str(request.pages)),
+        *("--dpi", str(request.dpi), "--pages", pages),
     ]
     try:
         done = subprocess.run(

@@ -17,6 +17,7 @@ from webui.ui.config_editor import ConfigTab
 from webui.ui.dashboard import DashboardTab
 from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
+from webui.ui.parse_controls import build_memory
 from webui.ui.results import say
 from webui.ui.theme import DOCUMENTS_STYLESHEET, STYLESHEET, build_theme
 from webui.ui.web import DoorMiddleware, build_file_route, build_page_route, build_profile_route
@@ -72,11 +73,12 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
     ) as demo:  # fmt: skip
         header = gr.HTML(elem_id="studio-header", js_on_load=_HEADER_CLICKS)
+        documents_memory = build_memory()
         with gr.Tabs(elem_id="studio-tabs") as tabs:
             with gr.Tab(page.labels(generate_words.TAB), id="generate"):
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(parse_words.TAB), id="documents"):
-                documents = parse.build_tab(page)
+                documents = parse.build_tab(page, documents_memory)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
                 past = history.build_tab(page, tabs, first, documents)
             with gr.Tab(page.labels(compare_words.TAB), id="compare") as compare_tab:

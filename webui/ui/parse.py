@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from webui.core.documents import DocumentCard, DocumentRequest, count_pages
-from webui.core.errors import BadInput, NotAllowed, NotFound, StudioError
+from webui.core.errors import BadInput, NotFound, StudioError
 from webui.core.plan import Plan
-from webui.storage import Limits
 from webui.ui import form as forms
 from webui.ui import memory_panel, parse_form, plan_panel, results, weights
 from webui.ui.generate_form import card_choices, setting_updates
 from webui.ui.page import Page, Visit
 from webui.ui.parse_controls import Controls, build_controls, hint_updates, model_updates
 from webui.ui.parse_form import Form
+from webui.ui.parse_input import chosen_input, count_input, limits_of, request_for
 from webui.ui.parse_viewer import TASK, DocumentViewer
-from webui.ui.uploads import received_files
 from webui.ui.words import generate as shared
 from webui.ui.words import parse as words
 
@@ -42,9 +39,9 @@ _OF_INPUT = ("pages", "dpi", "folder")
 class ParseTab:
     """Builds the tab and handles its events; other tabs apply a run's settings through it."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, memory: gr.BrowserState) -> None:
         self.page = page
-        self.controls: Controls = build_controls(page)
+        self.controls: Controls = build_controls(page, memory)
         self.viewer = DocumentViewer(page, self.controls)
         self._fields = self.controls.fields
         self._wire()
@@ -58,8 +55,8 @@ class ParseTab:
             controls.folder, controls.input_hint, controls.size_hint, controls.memory_settings,
             controls.weights, controls.message, controls.panel, controls.jobs, controls.document,
             controls.ways, controls.search, controls.found, controls.pager, controls.reader,
-            controls.recent, controls.timer, controls.following, controls.counted, controls.shown,
-            controls.revision, controls.memory,
+            controls.recent, controls.timer, controls.following, controls.counted,
+            controls.shown, controls.known, controls.revision, controls.memory,
         ]  # fmt: skip
 
     # Events
@@ -68,7 +65,7 @@ class ParseTab:
         fields, controls = self._fields, self.controls
         inputs = {
             *fields.values(), controls.files, controls.search, controls.counted, controls.shown,
-            controls.following,
+            controls.known, controls.following,
         }  # fmt: skip
         quiet: dict[str, Any] = {
             "inputs": inputs, "outputs": self.outputs, "queue": False,
@@ -125,7 +122,8 @@ class ParseTab:
         """Gives a handler the form by name, the visitor, and the page's state."""
 
         def on_event(data: dict[Any, Any], request: gr.Request) -> Updates:
-            return handle(self._form_of(data), self.page.visit(request), self._state(data))
+            form, state = self._form_of(data), self._state(data)
+            return self._remembering(handle(form, self.page.visit(request), state), form, state)
 
         return on_event
 
@@ -133,12 +131,20 @@ class ParseTab:
         def on_action(data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
             visit = self.page.visit(request)
             asked = {str(key): str(value) for key, value in (event._data or {}).items()}
+            form, state = self._form_of(data), self._state(data)
             try:
-                return self._act(asked, self._form_of(data), visit, self._state(data))
+                return self._remembering(self._act(asked, form, visit, state), form, state)
             except StudioError as error:
                 return {self.controls.message: memory_panel.render_error(error, visit.language)}
 
         return on_action
+
+    def _remembering(self, updates: Updates, form: Form, state: State) -> Updates:
+        """The same, with the browser remembering which document is shown."""
+        now = updates.get(self.controls.shown)
+        if now is None or now.get("run") == state["shown"].get("run"):
+            return updates
+        return {self.controls.memory: {**form, "shown": now.get("run")}, **updates}
 
     def _form_of(self, data: Mapping[Any, Any]) -> Form:
         """The form's values by name; only plain ones pass."""
@@ -151,6 +157,7 @@ class ParseTab:
             "search": forms.plain(data[controls.search]),
             "counted": data[controls.counted] or {},
             "shown": data[controls.shown] or {},
+            "known": data[controls.known] or {},
             "following": data[controls.following],
         }
 
@@ -266,52 +273,19 @@ class ParseTab:
         counted: Mapping[str, Any] = {}
         message = ""
         try:
-            with self._input(form, visit, state) as path:
-                if path:
-                    counted = self._count(form, path, visit)
+            counted = count_input(self.page, form, self._model(form), state["files"], visit)
         except StudioError as error:
             message = memory_panel.render_error(error, visit.language)
         updates = self.plan_updates(form, visit, {**state, "counted": counted})
         return {**updates, self.controls.counted: counted, self.controls.message: message}
 
-    def _count(self, form: Form, path: str, visit: Visit) -> dict[str, Any]:
-        data = parse_form.request_data(form, self._model(form))
-        asked = self.page.studio.parse({**data, "pages": form["pages"] or "all", "input": path})
-        known = self.page.studio.documents.look(asked, visit.visitor, self._limits(visit))
-        assert isinstance(known, DocumentRequest)
-        return {"pages": known.pages, "height": known.height, "width": known.width}
-
-    @contextmanager
-    def _input(self, form: Form, visit: Visit, state: State) -> Iterator[str]:
-        """The path of what is to be read, empty where there is nothing.
-
-        Raises:
-            NotAllowed: a path of somebody who does not own the machine.
-            BadInput: files that are none.
-        """
-        files = received_files(state["files"], "input")
-        folder = str(form.get("folder") or "").strip().replace("\x00", "")
-        if files:
-            with self.page.studio.documents.one_input(files) as path:
-                yield str(path)
-        elif folder and not visit.owner:
-            raise NotAllowed(words.OWNERS_FOLDER, words.UPLOAD_INSTEAD)
-        else:
-            yield str(Path(folder).expanduser()) if folder else ""
-
-    def _limits(self, visit: Visit) -> Limits | None:
-        return None if visit.owner else self.page.studio.config.limits
-
     def _on_run(self, form: Form, visit: Visit, state: State) -> Updates:
-        studio = self.page.studio
         try:
-            with self._input(form, visit, state) as path:
+            with chosen_input(self.page, form, state["files"], visit) as path:
                 if not path:
                     raise BadInput("input", words.NO_DOCUMENT, words.CHOOSE_ONE)
-                data = parse_form.request_data(form, self._model(form))
-                pages = form["pages"] or "all"
-                request = studio.parse({**data, "pages": pages, "input": path})
-                job = studio.submit(request, visit.visitor)
+                request = request_for(self.page, form, self._model(form), path)
+                job = self.page.studio.submit(request, visit.visitor)
         except StudioError as error:
             return {self.controls.message: memory_panel.render_error(error, visit.language)}
         return {
@@ -335,7 +309,7 @@ class ParseTab:
             updates[self.controls.weights] = self._weights(model, visit)
         if following:
             if shown.get("run") in (None, following):  # else another document is looked at
-                updates |= self.viewer.follow(following, visit, shown)
+                updates |= self.viewer.follow(following, visit, shown, state.get("known") or {})
             if following not in [job.id for job in jobs]:
                 updates[self.controls.recent] = self.viewer.recent(visit)
                 updates[self.controls.revision] = secrets.token_hex(8)
@@ -362,8 +336,8 @@ class ParseTab:
                 studio.cancel(asked.get("job", ""), visit.visitor)
                 return self._poll(form, visit, state)
             case "resume":
-                studio.documents.resume(run_id, visit.visitor, self._limits(visit))
-                again = {**state, "following": run_id, "shown": _kept_view(state)}
+                studio.documents.resume(run_id, visit.visitor, limits_of(self.page, visit))
+                again = {**state, "following": run_id, "shown": _kept_view(state), "known": {}}
                 return self._poll(form, visit, again)
             case "again":
                 return self.request_updates(studio.run(run_id, visit.visitor).request, visit)
@@ -385,6 +359,6 @@ def _kept_view(state: State) -> dict[str, Any]:
     return {key: state["shown"][key] for key in ("view",) if key in state["shown"]}
 
 
-def build_tab(page: Page) -> ParseTab:
+def build_tab(page: Page, memory: gr.BrowserState) -> ParseTab:
     """Builds the tab inside the current `gr.Tab`."""
-    return ParseTab(page)
+    return ParseTab(page, memory)

@@ -63,13 +63,20 @@ class Controls:
     """The input's pages and size, and what they were counted of."""
     shown: gr.State
     """The document, the page of it, and how it is shown."""
+    known: gr.State
+    """How its pages came out."""
     revision: gr.Textbox
     """Changes when an event has changed the form: then it is planned again."""
     memory: gr.BrowserState
     """The form, as this browser remembers it."""
 
 
-def build_controls(page: Page) -> Controls:
+def build_memory() -> gr.BrowserState:
+    """What the browser remembers; outside of tabs, since one that is not open reads nothing."""
+    return gr.BrowserState(None, storage_key="vram-studio-parse", secret="vram-studio")
+
+
+def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
     """Two columns: the form with its memory panel, and the document."""
     label = page.labels
     models = page.readers()
@@ -156,9 +163,9 @@ def build_controls(page: Page) -> Controls:
         weights=weights, run=run, message=message, panel=panel, jobs=jobs, document=document,
         ways=ways, search=search, found=found, pager=pager, reader=reader, recent=recent,
         timer=gr.Timer(POLL_S, active=False), following=gr.State(None), counted=gr.State({}),
-        shown=gr.State({}),
+        shown=gr.State({}), known=gr.State({}),
         revision=gr.Textbox(visible="hidden", elem_id="parse-revision"),
-        memory=gr.BrowserState(None, storage_key="vram-studio-parse", secret="vram-studio"),
+        memory=memory,
     )  # fmt: skip
 
 

@@ -23,8 +23,10 @@ TASK = "parse"
 
 Updates = dict[Any, Any]
 Shown = Mapping[str, Any]
-"""`run`, `page`, `view`, `mark` (a block's place), `outcomes` of the pages that are read, and
-`there`: whether the page was when it was drawn."""
+"""`run`, `page`, `view`, `mark` (a block's place), and `there`: whether the page was when it was
+drawn."""
+Known = Mapping[str, Any]
+"""`run`, and `outcomes` of its pages that are read: those are not opened again."""
 
 
 class DocumentViewer:
@@ -55,7 +57,13 @@ class DocumentViewer:
         return results.render_strip(runs, visit.language, words.RECENT)
 
     def show(
-        self, run_id: str, visit: Visit, shown: Shown, number: int = 0, mark: int | None = None
+        self,
+        run_id: str,
+        visit: Visit,
+        shown: Shown,
+        number: int = 0,
+        mark: int | None = None,
+        known: Known | None = None,
     ) -> Updates:
         """Draws a page of a document.
 
@@ -65,13 +73,15 @@ class DocumentViewer:
             shown: what is shown until now; how it is shown stays.
             number: the page; the first that is read when left out.
             mark: the block that is marked.
+            known: what is known of its pages, while it is read.
         """
         try:
             same = shown.get("run") == run_id
             run = self.page.studio.run(run_id, visit.visitor)
             expected = self._documents.expected(run_id, visit.visitor)
-            known = shown.get("outcomes") if same and not run.state.final else None
-            outcomes = self._documents.outcomes(run_id, visit.visitor, known)
+            current = known is not None and known.get("run") == run_id and not run.state.final
+            before = known["outcomes"] if known and current else None
+            outcomes = self._documents.outcomes(run_id, visit.visitor, before)
             if number not in expected:
                 number = next(iter(outcomes), expected[0] if expected else 1)
             result = self._read(run_id, visit, number)
@@ -93,23 +103,24 @@ class DocumentViewer:
                 "page": number,
                 "view": chosen,
                 "mark": mark,
-                "outcomes": outcomes,
                 "there": result is not None,
             },
+            controls.known: {"run": run_id, "outcomes": outcomes},
         }
         if not same:
             updates |= {controls.search: "", controls.found: ""}
             updates[controls.ways] = gr.update(visible=True)
         return updates
 
-    def follow(self, run_id: str, visit: Visit, shown: Shown) -> Updates:
+    def follow(self, run_id: str, visit: Visit, shown: Shown, known: Known) -> Updates:
         """What is new of a document that is being read; the page that is looked at stays."""
         if shown.get("run") != run_id:
-            return self.show(run_id, visit, shown)
-        updates = self.show(run_id, visit, shown, int(shown.get("page") or 0), shown.get("mark"))
-        now = updates.get(self.controls.shown, {})
-        if shown.get("there") and now.get("page") == shown.get("page"):
-            for part in (self.controls.reader, self.controls.pager):
+            return self.show(run_id, visit, shown, known=known)
+        page, mark = int(shown.get("page") or 0), shown.get("mark")
+        updates = self.show(run_id, visit, shown, page, mark, known)
+        if shown.get("there"):
+            # Not even the state: another page may have been chosen in the meantime.
+            for part in (self.controls.reader, self.controls.pager, self.controls.shown):
                 updates.pop(part, None)
         return updates
 
