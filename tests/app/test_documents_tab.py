@@ -18,7 +18,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image, ImageDraw, ImageFont
 
 from tests.app.events import Refused, Visitor
-from tests.app.running import RunningStudio
+from tests.app.running import ROOT, RunningStudio
 
 WAIT_S = 120
 LOCKED = (
@@ -154,6 +154,20 @@ def test_a_model_that_writes_shows_what_it_takes_and_offers(owner: Visitor) -> N
     owner.trigger("parse-model", "input")
 
 
+def test_the_guides_cards_and_past_documents_open_in_the_tab(owner: Visitor, run_id: str) -> None:
+    """A preset of a guide's table fills the form; the history leads to the pages."""
+    owner.values["config-editor"] = (ROOT / "presets" / "documents-12gb.yaml").read_text()
+    used = owner.trigger("config-actions", "click", action="use")
+    assert used["studio-tabs"]["selected"] == "documents"
+    assert used["parse-max-pixels"]["value"] == 524288 and used["parse-new-tokens"]["value"] == 1024
+    assert used["parse-precision"]["value"] == "fp16"
+    assert used["parse-card"]["value"] == "rtx-3060-12gb"
+    past = owner.trigger("history-cards", "click", action="read", run=run_id)
+    assert past["studio-tabs"]["selected"] == "documents" and "First page" in past["parse-reader"]
+    again = owner.trigger("history-cards", "click", action="again", run=run_id)
+    assert again["parse-model"]["value"] == "ocr"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -182,6 +196,7 @@ def test_a_page_that_fails_is_listed_and_the_others_are_read(owner: Visitor) -> 
     assert "3 pages" in choose(owner, a_zip=packed.getvalue())["parse-input-hint"]
     run = read(owner)
     shown = owner.trigger("parse-recent", "click", action="show", run=run)
+    assert "2 of 3 pages read" in shown["parse-document"]
     assert "Could not be read:" in shown["parse-document"] and "Good page" in shown["parse-reader"]
     failed = owner.trigger("parse-document", "click", action="page", page="2")
     assert "not a whole picture" in failed["parse-reader"]

@@ -6,17 +6,17 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from webui.core.documents import MAX_UPLOAD_BYTES
 from webui.core.units import MIB
 from webui.documents.sources import KINDS, MAX_FILES, refused
 
 
-def gather(files: Sequence[tuple[str, Path]], archive: Path) -> None:
+def gather(files: Sequence[tuple[str, Path]], archive: Path, most_bytes: int) -> None:
     """Puts files into an archive, as they are.
 
     Args:
         files: what each is called, and where it is.
         archive: is written.
+        most_bytes: of all files together.
 
     Raises:
         BadInput: a file that holds no pages itself, too many, or too much.
@@ -24,8 +24,8 @@ def gather(files: Sequence[tuple[str, Path]], archive: Path) -> None:
     """
     if len(files) > MAX_FILES:
         raise refused(f"it has more than {MAX_FILES} files", f"文件超过 {MAX_FILES} 个")
-    if sum(path.stat().st_size for _, path in files) > MAX_UPLOAD_BYTES:
-        limit = MAX_UPLOAD_BYTES // MIB
+    if sum(path.stat().st_size for _, path in files) > most_bytes:
+        limit = most_bytes // MIB
         raise refused(
             f"the files together are larger than {limit} MiB", f"文件总大小超过 {limit} MiB"
         )

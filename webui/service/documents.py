@@ -69,11 +69,12 @@ class Documents:
         self._turns = VisitorTurns()
 
     @contextmanager
-    def one_input(self, files: Sequence[tuple[str, Path]]) -> Iterator[Path]:
+    def one_input(self, files: Sequence[tuple[str, Path]], most_bytes: int) -> Iterator[Path]:
         """Files that were uploaded as one input; it is there until the block ends.
 
         Args:
             files: what each is called, and where it is; one at least.
+            most_bytes: of several together.
 
         Raises:
             BadInput: they cannot be read together.
@@ -88,7 +89,7 @@ class Documents:
         with TemporaryDirectory(prefix=".files-", dir=root) as folder:
             archive = Path(folder) / "files.zip"
             try:
-                gather(files, archive)
+                gather(files, archive, most_bytes)
             except OSError as error:
                 raise write_error(archive, error) from error
             yield archive

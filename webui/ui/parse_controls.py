@@ -106,15 +106,14 @@ def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
                 panel = gr.HTML(elem_id="parse-panel", js_on_load=CLICKS)
             with gr.Group(elem_classes="vs-later"):
                 input_hint = gr.HTML(elem_id="parse-input-hint", padding=True)
-                with gr.Row():
-                    fields["pages"] = gr.Textbox(
-                        ALL, label=label(words.PAGES), info=label(words.PAGES_INFO), max_lines=1,
-                        elem_id="parse-pages", min_width=120,
-                    )  # fmt: skip
-                    fields["dpi"] = gr.Slider(
-                        MIN_DPI, MAX_DPI, value=DPI, step=4, label=label(words.DPI),
-                        elem_id="parse-dpi", min_width=160,
-                    )  # fmt: skip
+                fields["pages"] = gr.Textbox(
+                    ALL, label=label(words.PAGES), info=label(words.PAGES_INFO), max_lines=1,
+                    elem_id="parse-pages",
+                )  # fmt: skip
+                fields["dpi"] = gr.Slider(
+                    MIN_DPI, MAX_DPI, value=DPI, step=4, label=label(words.DPI),
+                    elem_id="parse-dpi",
+                )  # fmt: skip
                 low, high = pixel_range(model)
                 fields["max_pixels"] = gr.Slider(
                     low, high, value=start["max_pixels"], step=PIXEL_STEP,

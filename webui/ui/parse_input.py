@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from webui.core.documents import ALL, DocumentCard, DocumentRequest
+from webui.core.documents import ALL, MAX_UPLOAD_BYTES, DocumentCard, DocumentRequest
 from webui.core.errors import NotAllowed
 from webui.core.request import Request
 from webui.storage import Limits
 from webui.ui.page import Page, Visit
 from webui.ui.parse_form import Form, request_data
+from webui.ui.uploading import VISITOR_BYTES
 from webui.ui.uploads import received_files
 from webui.ui.words import parse as words
 
@@ -39,7 +40,8 @@ def chosen_input(page: Page, form: Form, files: Any, visit: Visit) -> Iterator[s
     received = received_files(files, "input")
     folder = str(form.get("folder") or "").strip().replace("\x00", "")
     if received:
-        with page.studio.documents.one_input(received) as path:
+        most_bytes = MAX_UPLOAD_BYTES if visit.owner else VISITOR_BYTES
+        with page.studio.documents.one_input(received, most_bytes) as path:
             yield str(path)
     elif folder and not visit.owner:
         raise NotAllowed(words.OWNERS_FOLDER, words.UPLOAD_INSTEAD)

@@ -91,11 +91,12 @@ def render_document(
         outcomes: how those that are read came out.
         language: of the visitor.
     """
-    count = say(words.READ_SO_FAR, language, read=len(outcomes), count=len(expected))
     state = say(common.STATES[run.state], language)
     error = render_error(run.error, language) if run.error else ""
     failed = [number for number, outcome in outcomes.items() if outcome == FAILED]
     cut_off = [number for number, outcome in outcomes.items() if outcome == CUT_OFF]
+    read = len(outcomes) - len(failed)
+    count = say(words.READ_SO_FAR, language, read=read, count=len(expected))
     listed = _listed(words.FAILED_PAGES, failed, language) + _listed(
         words.CUT_OFF_PAGES, cut_off, language
     )
