@@ -23,7 +23,7 @@ def test_the_documented_endpoints_are_exactly_ours(client: Client) -> None:
     described = client.view_api(return_format="dict", print_info=False)
     assert described is not None
     assert set(described["named_endpoints"]) == {
-        "/plan", "/estimate", "/generate", "/parse", "/devices", "/runs", "/cancel",
+        "/plan", "/estimate", "/generate", "/parse", "/resume", "/devices", "/runs", "/cancel",
     }  # fmt: skip
     parameters = described["named_endpoints"]["/plan"]["parameters"]
     names = {parameter["parameter_name"] for parameter in parameters}
