@@ -72,6 +72,11 @@ class Visitor:
         self, name: str, content: bytes, filename: str = "a.yaml", event: str = "upload"
     ) -> dict[str, Any]:
         """Uploads a file through a component, as the browser does in two steps."""
+        self.values[name] = self.send(content, filename)
+        return self.trigger(name, event)
+
+    def send(self, content: bytes, filename: str) -> dict[str, Any]:
+        """Uploads a file; gives what a component then holds."""
         mark = "----studio"
         head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{filename}"'
         kind = "\r\nContent-Type: application/octet-stream\r\n\r\n"
@@ -83,8 +88,7 @@ class Visitor:
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             [path] = json.loads(answer.read())
-        self.values[name] = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        return self.trigger(name, event)
+        return {"path": path, "orig_name": filename, "meta": {"_type": "gradio.FileData"}}
 
     def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> str:
         request = urllib.request.Request(

@@ -41,6 +41,9 @@ class JobView:
     steps: int = 0
     fraction: float = 0.0
     """Done of the whole job, 0 to 1, by predicted time."""
+    pieces: tuple[int, int] | None = None
+    """Of a document or a video: how many pages or frames are made, and of how many; None before the
+    first."""
     seconds_left: float | None = None
     rate: float | None = None
     """Pages or frames a second, where the job is made of them."""

@@ -71,8 +71,8 @@ UPSCALE_SETTINGS = (
         label=Text("Tiles at a time", "每批分块数"),
         info=Text(
             "How many tiles go through the model together: more keep the card busy, each needs its "
-            "own part of the memory. While it runs, fewer are taken if memory becomes short. 0: also "
-            "more than planned, as long as measured memory allows and it is faster.",
+            "own part of the memory. While it runs, fewer are taken if memory becomes short. 0: "
+            "more than planned too, as long as measured memory allows and it is faster.",
             "同时处理多少个分块：越多显卡利用率越高，每块占用一份显存。运行中显存紧张时会自动减少。"
             "0：只要实测显存允许且更快，也可超过规划的数量。",
         ),

@@ -30,10 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pages", default="all")
     given = parser.parse_args(arguments)
     _limit_memory()
-    pages = int(given.pages) if given.pages.isdecimal() else given.pages
     try:
         with Source(given.input, given.dpi) as source:
-            numbers = page_numbers(pages, source.pages)
+            numbers = page_numbers(given.pages, source.pages)
             height, width = _largest(source, numbers)
     except StudioError as error:
         print(json.dumps({"error": error.to_json()}))

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from webui.documents.answers import table_block, text_block
@@ -21,6 +22,8 @@ PART_GAP = 1.6
 """Least empty height between parts of a page, in heights of a line."""
 PARAGRAPH_GAP = 0.9
 """Empty height between lines from which a paragraph ends, in heights of a line."""
+WIDER_GAP = 0.35
+"""So much wider than the usual gap of its column does it as well, in heights of a line."""
 TITLE_HEIGHT = 1.3
 """A line so much higher than the page's usual ones is a title."""
 TABLE_FILL = 0.62
@@ -214,11 +217,13 @@ def _paragraphs(lines: list[_Placed], usual: float) -> list[list[_Placed]]:
     """Lines of one column, where no wider gap and no other size of letters parts them."""
     ordered = [line for row in _rows(lines) for line in sorted(row, key=lambda line: line.left)]
     groups = [[ordered[0]]]
-    for line in ordered[1:]:
+    gaps = [after.top - before.bottom for before, after in pairwise(ordered)]
+    below = [gap for gap in gaps if gap > -0.5 * usual]  # others stand beside each other
+    widest = min(PARAGRAPH_GAP * usual, (median(below) if below else 0.0) + WIDER_GAP * usual)
+    for line, gap in zip(ordered[1:], gaps, strict=True):
         before = groups[-1][-1]
-        gap = line.top - before.bottom
         larger = max(line.height, before.height) > 1.25 * min(line.height, before.height)
-        if gap > PARAGRAPH_GAP * usual or (larger and line.top >= before.middle):
+        if gap > widest or (larger and line.top >= before.middle):
             groups.append([])
         groups[-1].append(line)
     return groups

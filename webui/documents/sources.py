@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -69,12 +69,13 @@ class Source:
     Args:
         path: a file or a folder.
         dpi: at which pages of a PDF are drawn.
+        called: what a single file is called, where it is not what its path says.
 
     Raises:
         BadInput: it is not there, holds no pages, or is too large.
     """
 
-    def __init__(self, path: Path, dpi: int) -> None:
+    def __init__(self, path: Path, dpi: int, called: str = "") -> None:
         self.dpi = dpi
         self._open_name = ""
         self._open: _Pages | None = None
@@ -86,6 +87,8 @@ class Source:
         documents, starts, total = [], [], 0
         for name in self._files:
             document = self._count(name, single)
+            if single and called:
+                document = replace(document, name=called)
             starts.append(total)
             total += document.pages
             documents.append(document)

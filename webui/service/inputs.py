@@ -16,6 +16,7 @@ from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.units import MIB
 from webui.core.upscale import UpscaleRequest
+from webui.documents.kept import KeptPages
 from webui.storage import read_picture, store_picture
 from webui.storage.files import check_free, write_error
 from webui.storage.pictures import INPUT_PREFIX
@@ -124,6 +125,8 @@ def _store_file(
         except OSError:  # another disk, or one without links
             check_free(folder, path.stat().st_size)
             shutil.copyfile(path, folder / name)
+        if isinstance(request, DocumentRequest):
+            KeptPages(folder).keep_name(path.name)
     except OSError as error:
         raise write_error(folder / name, error) from error
     return request.with_changes(input=name)

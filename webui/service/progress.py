@@ -36,7 +36,8 @@ class Progress:
         """What this run does otherwise than the one before."""
         self._phase_began = time.monotonic()
         self._shown = 0.0
-        self._pieces: tuple[int, int] | None = None
+        self.pieces: tuple[int, int] | None = None
+        """Of pages or frames: how many are made, and of how many."""
         self._paces: deque[tuple[float, int]] = deque(maxlen=20)
         """When the newest pieces came, and how many were done then."""
 
@@ -46,26 +47,26 @@ class Progress:
         kind = event["event"]
         if kind == "phase":
             self.phase = str(event["name"])
-            self.step, self.steps = self._pieces or (0, 0)
+            self.step, self.steps = self.pieces or (0, 0)
             self._phase_began = time.monotonic()
         elif kind == "step":
-            if event["phase"] != self.phase or self._pieces is not None:
+            if event["phase"] != self.phase or self.pieces is not None:
                 return
             self.step, self.steps = int(event["step"]), int(event["steps"])
         elif "of" in event:  # work in pieces
-            if self._pieces is None:
+            if self.pieces is None:
                 # A guess by time gives way to what is counted; on a slow machine it was far ahead.
                 self._shown = 0.0
-            self._pieces = int(event["done"]), int(event["of"])
-            self.step, self.steps = self._pieces
+            self.pieces = int(event["done"]), int(event["of"])
+            self.step, self.steps = self.pieces
             self._paces.append((time.monotonic(), self.step))
         elif kind == "preview":
             self.preview = base64.b64decode(event["jpeg"])
 
     def shown(self) -> dict[str, Any]:
         """The fields of a job's view that it decides."""
-        names = ("phase", "step", "steps", "fraction", "seconds_left", "preview", "attempt",
-                 "attempts", "changed", "rate")  # fmt: skip
+        names = ("phase", "step", "steps", "fraction", "pieces", "seconds_left", "preview",
+                 "attempt", "attempts", "changed", "rate")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -74,8 +75,8 @@ class Progress:
 
         It goes back only once, when the first piece is counted.
         """
-        if self._pieces is not None:
-            made, pieces = self._pieces
+        if self.pieces is not None:
+            made, pieces = self.pieces
             self._shown = max(self._shown, min(0.99, made / max(1, pieces)))
             return self._shown
         total = sum(self._seconds.values()) or 1.0
@@ -87,8 +88,8 @@ class Progress:
     @property
     def seconds_left(self) -> float:
         """Prediction for what is to come; the current phase by its own pace."""
-        if self._pieces is not None and len(self._paces) > 1:
-            done, pieces = self._pieces
+        if self.pieces is not None and len(self._paces) > 1:
+            done, pieces = self.pieces
             pace = 1 / self.rate if self.rate else 0.0
             return max(0.0, (pieces - done) * pace - (time.monotonic() - self._paces[-1][0]))
         expected = self._seconds.get(self.phase, 0.0)

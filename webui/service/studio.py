@@ -122,7 +122,7 @@ class Studio:
         self.editor = Editor(home, access, self.presets, self._planner, self.apply_config)
         self.downloads = Downloads(lambda: self.config)
         self.documents = Documents(self._runs, self._ledger, self._outputs, self._again)
-        self.videos = Videos(self._runs, self._outputs, self._again)
+        self.videos = Videos(self._runs, self._ledger, self._outputs, self._again)
         self._recording = threading.Lock()
         self.profiler = Profiler(self)
         if resume:

@@ -13,15 +13,15 @@ from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.upscale import UpscaleRequest, check_output_size
 from webui.service.apart import ask_apart
-from webui.service.limits import VisitorTurns, check_size
+from webui.service.limits import VisitorTurns, check_queue, check_size
 from webui.service.runs import Runs
 from webui.service.segment_work import RESULT
-from webui.storage import JobRecord, Limits, Outputs
+from webui.storage import JobRecord, Ledger, Limits, Outputs
 from webui.video.compare import CHOSEN_AFTER, CHOSEN_BEFORE
 from webui.video.footage import AFTER, BEFORE
 from webui.video.project import FOLDER
 
-_ENDED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED, JobState.DONE)
+_ENDED_EARLY = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED)
 
 
 PICTURES = {
@@ -38,12 +38,16 @@ class Videos:
 
     Args:
         runs: who may see which run.
+        ledger: of the runs.
         outputs: their folders.
         requeue: queues a recorded run again.
     """
 
-    def __init__(self, runs: Runs, outputs: Outputs, requeue: Callable[[JobRecord], None]) -> None:
-        self._runs, self._outputs, self._requeue = runs, outputs, requeue
+    def __init__(
+        self, runs: Runs, ledger: Ledger, outputs: Outputs, requeue: Callable[[JobRecord], None]
+    ) -> None:
+        self._runs, self._ledger = runs, ledger
+        self._outputs, self._requeue = outputs, requeue
         self._turns = VisitorTurns()
         self._comparing = threading.Lock()
 
@@ -150,19 +154,28 @@ class Videos:
             raise NotFound(Text("There is no such picture.", "没有这张图片。"))
         return path
 
-    def resume(self, run_id: str, visitor: str) -> None:
+    def resume(self, run_id: str, visitor: str, limits: Limits | None = None) -> None:
         """Goes on with a run that ended before its last frame; segments that are done stay.
+
+        Args:
+            run_id: the run.
+            visitor: whose it is.
+            limits: of a visitor; None for the owner.
 
         Raises:
             NotFound: the visitor has no such run.
-            NotAllowed: it upscales nothing, or has not ended.
+            NotAllowed: it upscales nothing, did not end early, or the queue has no place for a
+                visitor.
         """
         record = self._runs.record(run_id, visitor)
-        if record.request.get("task") != "upscale" or record.state not in _ENDED:
+        if record.request.get("task") != "upscale" or record.state not in _ENDED_EARLY:
             raise NotAllowed(
                 Text("There is nothing to go on with.", "没有可以继续的内容。"),
                 Text(
-                    "Only an upscaling that has ended can be resumed.", "只能继续已结束的放大任务。"
+                    "Only an upscaling that ended early can be resumed.",
+                    "只能继续提前结束的放大任务。",
                 ),
             )
+        if limits is not None:
+            check_queue(visitor, limits, self._ledger)
         self._requeue(record)

@@ -213,14 +213,15 @@ class Endpoints:
     ) -> AsyncIterator[dict[str, Any]]:
         """Goes on with a run of this visitor that ended early: a video, or a document.
 
-        Segments and pages that are finished stay as they are. The answers are those of `/upscale`
-        or `/parse`.
+        Segments and pages that are finished stay as they are, pages that failed are tried again.
+        The answers are those of `/upscale` or `/parse`; pages that were read before come first.
         """
         studio, visit = self.page.studio, self._visit(request)
+        limits = self.page.limits(visit)
         try:
             task = studio.run(str(id), visit.visitor).request.get("task")
             go_on = studio.documents.resume if task == "parse" else studio.videos.resume
-            await anyio.to_thread.run_sync(go_on, str(id), visit.visitor)
+            await anyio.to_thread.run_sync(go_on, str(id), visit.visitor, limits)
         except StudioError as error:
             raise refusal(error, visit.language) from error
         async for answer in self._follow(str(id), visit, gr.Progress(), pages=task == "parse"):

@@ -9,15 +9,16 @@ from starlette.middleware import Middleware
 
 from webui.core.units import GIB
 from webui.service.access import Access
-from webui.ui import api, compare, generate, history, profiler, upscale
+from webui.ui import api, compare, generate, history, parse, profiler, upscale
 from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
 from webui.ui.config_editor import ConfigTab
 from webui.ui.dashboard import DashboardTab
 from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
+from webui.ui.parse_controls import build_memory
 from webui.ui.results import say
-from webui.ui.theme import STYLESHEET, UPSCALE_STYLESHEET, build_theme
+from webui.ui.theme import STYLESHEETS, build_theme
 from webui.ui.uploading import MAX_UPLOAD_BYTES
 from webui.ui.web import (
     DoorMiddleware,
@@ -34,6 +35,7 @@ from webui.ui.words import config_editor as config_words
 from webui.ui.words import dashboard as dashboard_words
 from webui.ui.words import generate as generate_words
 from webui.ui.words import history as history_words
+from webui.ui.words import parse as parse_words
 from webui.ui.words import profiler as profiler_words
 from webui.ui.words import upscale as upscale_words
 
@@ -54,7 +56,7 @@ _KEYS = """() => {
   document.addEventListener('keydown', event => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
       document.activeElement?.blur();
-      [...document.querySelectorAll('#generate-run, #upscale-run')]
+      [...document.querySelectorAll('#generate-run, #upscale-run, #parse-run')]
         .find(button => button.offsetParent)?.click();
     }
   });
@@ -78,13 +80,16 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
     ) as demo:  # fmt: skip
         header = gr.HTML(elem_id="studio-header", js_on_load=_HEADER_CLICKS)
+        documents_memory = build_memory()
         with gr.Tabs(elem_id="studio-tabs") as tabs:
             with gr.Tab(page.labels(generate_words.TAB), id="generate"):
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(upscale_words.TAB), id="upscale"):
                 larger = upscale.build_tab(page)
+            with gr.Tab(page.labels(parse_words.TAB), id="documents"):
+                documents = parse.build_tab(page, documents_memory)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:
-                past = history.build_tab(page, tabs, first, larger)
+                past = history.build_tab(page, tabs, first, larger, documents)
             with gr.Tab(page.labels(compare_words.TAB), id="compare") as compare_tab:
                 beside = compare.build_tab(page, first)
             with gr.Tab(page.labels(dashboard_words.TAB), id="dashboard") as dashboard_tab:
@@ -92,7 +97,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
             with gr.Tab(page.labels(profiler_words.TAB), id="profiler") as profiler_tab:
                 profiled = profiler.build_tab(page)
             with gr.Tab(page.labels(config_words.TAB), id="config") as config_tab:
-                ConfigTab(page, tabs, first, larger).wire_select(config_tab)
+                ConfigTab(page, tabs, first, larger, documents).wire_select(config_tab)
             with gr.Tab(page.labels(cards_words.TAB), id="cards") as cards_tab:
                 known = CardsTab(page)
             with gr.Tab(page.labels(claims_words.TAB), id="claims") as claims_tab:
@@ -128,6 +133,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         demo.load(on_header, None, [header], js=_KEYS, **hidden)
         demo.load(first.on_load, first.load_inputs(), first.outputs, **hidden)
         demo.load(larger.on_load, larger.load_inputs(), larger.outputs, **hidden)
+        demo.load(documents.on_load, documents.load_inputs(), documents.outputs, **hidden)
         header.click(
             lambda data: {first.areas.memory: first.form_of(data)},
             set(first.controls.fields.values()), [first.areas.memory], preprocess=False, **hidden,
@@ -140,7 +146,7 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
 def _launch_options(page: Page) -> dict[str, Any]:
     return {
         "theme": build_theme(),
-        "css_paths": [STYLESHEET, UPSCALE_STYLESHEET],
+        "css_paths": list(STYLESHEETS),
         "i18n": page.labels.i18n(),
         "footer_links": ["api"],
         "run_history": False,

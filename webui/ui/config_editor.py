@@ -24,6 +24,7 @@ from webui.ui.generate import GenerateTab
 from webui.ui.generate_form import card_choices
 from webui.ui.memory_panel import content_of_plan, render_error, render_panel
 from webui.ui.page import Page, Visit
+from webui.ui.parse import ParseTab
 from webui.ui.results import say
 from webui.ui.uploads import received_file
 from webui.ui.upscale import UpscaleTab
@@ -74,9 +75,15 @@ class ConfigTab:
     """Builds the tab inside the current `gr.Tab` and handles its events."""
 
     def __init__(
-        self, page: Page, tabs: gr.Tabs, generate: GenerateTab, upscale: UpscaleTab
+        self,
+        page: Page,
+        tabs: gr.Tabs,
+        generate: GenerateTab,
+        upscale: UpscaleTab,
+        documents: ParseTab,
     ) -> None:
-        self.page, self.tabs, self.generate, self.upscale = page, tabs, generate, upscale
+        self.page, self.tabs = page, tabs
+        self.generate, self.upscale, self.documents = generate, upscale, documents
         self.areas: ConfigAreas = build_areas(page)
         self.opened = gr.State({})
         self.drafts = gr.State({})
@@ -115,6 +122,7 @@ class ConfigTab:
         areas.upload.upload(self._on_import, outputs=self._outputs, **quiet)
         everything = [
             *self._outputs, self.tabs, *self.generate.outputs, *self.upscale.outputs,
+            *self.documents.outputs,
         ]  # fmt: skip
         for clickable in (areas.actions, areas.message, areas.name_actions, areas.version_actions):
             clickable.click(self._on_action, outputs=everything, trigger_mode="once", **quiet)
@@ -304,12 +312,13 @@ class ConfigTab:
         """Puts the preset into the form of the tab that runs it."""
         plan = self.page.studio.editor.plan(asked.text, asked.card)
         request = plan.request
-        forms: dict[str, tuple[str, GenerateTab | UpscaleTab]] = {
+        forms: dict[str, tuple[str, GenerateTab | UpscaleTab | ParseTab]] = {
             "generate": ("generate", self.generate),
             "upscale": ("upscale", self.upscale),
+            "parse": ("documents", self.documents),
         }
-        offered = request.model in {**self.page.models(), **self.page.upscalers()}
-        if request.task not in forms or not offered:
+        offered = {**self.page.models(), **self.page.upscalers(), **self.page.readers()}
+        if request.task not in forms or request.model not in offered:
             command = f"python -m webui plan presets/{asked.document}.yaml"
             said = say(words.COMMAND, asked.visit.language, command=command)
             return {self.areas.message: f'<p class="vs-hint">{said}</p>'}

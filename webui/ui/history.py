@@ -14,6 +14,7 @@ from webui.core.plan import Plan
 from webui.ui import memory_panel, results
 from webui.ui.generate import GenerateTab
 from webui.ui.page import Page, Visit
+from webui.ui.parse import ParseTab
 from webui.ui.results import CLICKS, say
 from webui.ui.upscale import UpscaleTab
 from webui.ui.words import history as words
@@ -25,18 +26,26 @@ class HistoryTab:
     """Builds the tab and handles its events."""
 
     def __init__(
-        self, page: Page, tabs: gr.Tabs, generate: GenerateTab, upscale: UpscaleTab
+        self,
+        page: Page,
+        tabs: gr.Tabs,
+        generate: GenerateTab,
+        upscale: UpscaleTab,
+        documents: ParseTab,
     ) -> None:
-        self.page, self.tabs, self.generate, self.upscale = page, tabs, generate, upscale
+        self.page, self.tabs = page, tabs
+        self.generate, self.upscale, self.documents = generate, upscale, documents
         self.detail = gr.HTML(elem_id="history-detail", js_on_load=CLICKS)
         self.cards = gr.HTML(elem_id="history-cards", js_on_load=CLICKS)
         self.count = gr.State(PAGE_SIZE)
         outputs = [
-            self.detail, self.cards, self.count, tabs, *generate.outputs, *upscale.outputs,
+            self.detail, self.cards, self.count, tabs,
+            *generate.outputs, *upscale.outputs, *documents.outputs,
         ]  # fmt: skip
+        shown = [generate.areas.shown, upscale.controls.shown, documents.controls.shown]
         for clickable in (self.detail, self.cards):
             clickable.click(
-                self._on_action, [self.count, generate.areas.shown, upscale.controls.shown],
+                self._on_action, [self.count, *shown],
                 outputs, queue=False, show_progress="hidden", api_visibility="private",
             )  # fmt: skip
 
@@ -57,6 +66,7 @@ class HistoryTab:
         count: int,
         shown: str | None,
         upscaled: str | None,
+        document: dict[str, Any],
         event: gr.EventData,
         request: gr.Request,
     ) -> dict[Any, Any]:
@@ -77,15 +87,22 @@ class HistoryTab:
                     forgotten = {
                         **self.generate.forget(run_id, shown, visit),
                         **self.upscale.forget(run_id, upscaled, visit),
+                        **self.documents.forget(run_id, document or {}, visit),
                     }
                     return {self.detail: "", self.cards: self._cards(visit, count), **forgotten}
                 case "resume":
-                    self.page.studio.videos.resume(run_id, visit.visitor)
+                    self.page.studio.videos.resume(run_id, visit.visitor, self.page.limits(visit))
                     followed = self.upscale.follow(run_id, visit)
                     return {self.tabs: gr.Tabs(selected="upscale"), **followed}
+                case "read":
+                    drawn = self.documents.viewer.show(run_id, visit, {})
+                    return {self.tabs: gr.Tabs(selected="documents"), **drawn}
                 case "again" if self._task(run_id, visit) == "upscale":
                     applied = self.upscale.run_updates(run_id, visit)
                     return {self.tabs: gr.Tabs(selected="upscale"), **applied}
+                case "again" if self._task(run_id, visit) == "parse":
+                    applied = self.documents.run_updates(run_id, visit)
+                    return {self.tabs: gr.Tabs(selected="documents"), **applied}
                 case "again":
                     applied = self.generate.run_updates(run_id, visit)
                     return {self.tabs: gr.Tabs(selected="generate"), **applied}
@@ -125,6 +142,8 @@ class HistoryTab:
         )
 
 
-def build_tab(page: Page, tabs: gr.Tabs, generate: GenerateTab, upscale: UpscaleTab) -> HistoryTab:
+def build_tab(
+    page: Page, tabs: gr.Tabs, generate: GenerateTab, upscale: UpscaleTab, documents: ParseTab
+) -> HistoryTab:
     """Builds the tab inside the current `gr.Tab`."""
-    return HistoryTab(page, tabs, generate, upscale)
+    return HistoryTab(page, tabs, generate, upscale, documents)

@@ -153,6 +153,9 @@ def _summary(content: PanelContent, language: str) -> str:
     estimate = content.estimate
     fits = bool(estimate["fits"])
     used, limit = estimate["peak_device_bytes"], estimate["limit_bytes"]
+    counted = words.PEAK_ON_HOST if content.processor else words.PEAK_ON_CARD
+    if content.processor and not used:  # an engine whose memory no tensor holds
+        used, counted = estimate["host_bytes"], words.HOST_MEMORY
     share = min(100.0, 100 * used / limit) if limit else 100.0
     sizes = _say(
         words.OF,
@@ -162,7 +165,6 @@ def _summary(content: PanelContent, language: str) -> str:
     )
     state = "vs-fits" if fits else "vs-over"
     verdict = _say(words.FITS if fits else words.DOES_NOT_FIT, language)
-    counted = _say(words.PEAK_ON_HOST if content.processor else words.PEAK_ON_CARD, language)
     load = estimate.get("load_seconds") or 0
     return (
         f'<button type="button" class="vs-summary {state}" data-panel-toggle '
@@ -174,7 +176,7 @@ def _summary(content: PanelContent, language: str) -> str:
         f'<span class="vs-gauge" aria-hidden="true"><b style="width:{share:.1f}%"></b></span>'
         '<span class="vs-chevron" aria-hidden="true">⌃</span>'
         "</button>"
-        f'<p class="vs-fine"><b>{escape(content.card_title)}</b> · {counted}'
+        f'<p class="vs-fine"><b>{escape(content.card_title)}</b> · {_say(counted, language)}'
         + (
             " · " + _say(words.PLUS_LOADING, language, time=seconds_text(load, language))
             if load >= 0.1
@@ -271,10 +273,11 @@ def _measured(
         ("measured-reserved", max(0, measured[key] - measured["allocated_bytes"])),
     ]
     error = format_error(measured[key], estimated)
+    off = f" ({error})" if error else ""
     slow = max(measured["seconds"], phase["seconds"]) >= _COMPARED_S
     slower = f" ({format_error(measured['seconds'], phase['seconds'])})" if slow else ""
     text = (
-        f"{_say(words.MEASURED, language)} {format_bytes(total)} ({error}) · "
+        f"{_say(words.MEASURED, language)} {format_bytes(total)}{off} · "
         f"{seconds_text(measured['seconds'], language)}{slower}"
     )
     return _bar(parts, scale, limit, text) + f'<div class="vs-measured-text">{text}</div>'

@@ -10,6 +10,7 @@ import gradio as gr
 
 from webui.core.card import Card
 from webui.core.clip import ClipCard
+from webui.core.documents import DocumentCard
 from webui.core.job import JobView
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard
@@ -18,6 +19,7 @@ from webui.ui import identity, language
 
 if TYPE_CHECKING:
     from webui.service import RunSummary, Studio
+    from webui.storage import Limits
 
 LIVE_RUNS = 30
 """How many of the newest runs are searched for jobs under way."""
@@ -66,6 +68,12 @@ class Page:
         """Models that this page offers, by name."""
         return {model.name: model for model in self.studio.models() if isinstance(model, ClipCard)}
 
+    def readers(self) -> dict[str, DocumentCard]:
+        """Models that read documents, by name; what works at once is the first."""
+        found = [model for model in self.studio.models() if isinstance(model, DocumentCard)]
+        ready = sorted(found, key=lambda model: not model.embedded)
+        return {model.name: model for model in ready}
+
     def card(self, name: str) -> Card:
         """The card that a plan names, the detected one when the catalogue has none such."""
         return next((card for card in self.studio.cards() if card.name == name), self.detected())
@@ -78,6 +86,10 @@ class Page:
         found = [model for model in self.studio.models() if isinstance(model, UpscaleCard)]
         ready = sorted(found, key=lambda model: not model.embedded)
         return {model.name: model for model in ready}
+
+    def limits(self, visit: Visit) -> Limits | None:
+        """What a visitor may ask for; None for the owner."""
+        return None if visit.owner else self.studio.config.limits
 
     def live_jobs(self, visitor: str, task: str = "") -> list[JobView]:
         """The visitor's jobs that wait or run, the oldest first; those of a task, or all."""

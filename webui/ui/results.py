@@ -55,12 +55,18 @@ def button(
     )
 
 
-def render_jobs(jobs: Sequence[JobView], language: str) -> str:
-    """The jobs of this visitor that wait or run, each with its cancel button."""
-    return "".join(_job(job, language) for job in jobs)
+def render_jobs(jobs: Sequence[JobView], language: str, shown: str | None = None) -> str:
+    """The jobs of this visitor that wait or run, each with its cancel button.
+
+    Args:
+        jobs: of the visitor.
+        language: of the visitor.
+        shown: the document whose pages are shown already.
+    """
+    return "".join(_job(job, language, job.id == shown) for job in jobs)
 
 
-def _job(job: JobView, language: str) -> str:
+def _job(job: JobView, language: str, shown: bool) -> str:
     request = job.request or {}
     if job.state is JobState.QUEUED:
         place = {0: words.NEXT, 1: words.AHEAD_ONE}.get(job.place, words.AHEAD)
@@ -75,9 +81,12 @@ def _job(job: JobView, language: str) -> str:
             status = (
                 say(words.ATTEMPT, language, number=job.attempt, most=job.attempts) + f" · {status}"
             )
-        if request.get("task") == "upscale" and job.steps == request.get("frames"):
-            status += " · " + say(words.FRAME_OF, language, frame=job.step, frames=job.steps)
-            if job.rate:
+        if job.pieces is not None:
+            made, pieces = job.pieces
+            frames = request.get("task") == "upscale"
+            counted = words.PIECE_OF_FRAMES if frames else words.PIECE_OF_PAGES
+            status += " · " + say(counted, language, made=made, pieces=pieces)
+            if frames and job.rate:
                 status += " · " + say(words.FRAME_RATE, language, rate=f"{job.rate:.3g}")
         elif job.phase in ("denoise", "denoise_high", "denoise_low", "decode") and job.steps:
             status += " · " + say(words.STEP_OF, language, step=job.step, steps=job.steps)
@@ -98,14 +107,22 @@ def _job(job: JobView, language: str) -> str:
     return (
         f'<div class="vs-job vs-{job.state}" data-job="{escape(job.id)}">{preview}'
         f'<div class="vs-job-head"><span class="vs-status" role="status">{status}</span>'
+        + f'<span class="vs-beside">{"" if shown else _open(job, language)} '
         + button("cancel", words.CANCEL, language, kind="vs-quiet", job=job.id)
-        + "</div>"
+        + "</span></div>"
         f'<div class="vs-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}"><b style="width:{percent}%"></b></div>'
         f'<p class="vs-fine">{_subject(request, language)}</p>'
         + (f'<p class="vs-fine">{say(job.changed, language)}</p>' if job.changed.en else "")
         + "</div>"
     )
+
+
+def _open(job: JobView, language: str) -> str:
+    """To the pages of a document that is being read."""
+    if (job.request or {}).get("task") != "parse" or job.state is JobState.QUEUED:
+        return ""
+    return button("read", words.READ_DOCUMENT, language, kind="vs-quiet", run=job.id)
 
 
 def render_result(run: RunSummary, language: str) -> str:
@@ -215,17 +232,20 @@ def render_card(run: RunSummary, language: str) -> str:
         f'aria-label="{say(words.OPEN, language)}">{_thumbnail(run, language)}{badge}</button>'
         f'<p class="vs-prompt">{_prompt(run.request, language)}</p>'
         f'<p class="vs-fine">{describe(run, language)}</p>'
-        f'<p class="vs-fine">{_memory(run, language)}</p>{error}'
+        f'<p class="vs-fine">{memory_text(run, language)}</p>{error}'
         f'<div class="vs-actions">{_actions(run, language)}</div></article>'
     )
 
 
-def _memory(run: RunSummary, language: str) -> str:
+def memory_text(run: RunSummary, language: str) -> str:
+    """The measured peak beside the estimate; empty where there is none."""
     if not run.receipt or not run.receipt.measurement:
         return ""
     measured, plan = run.receipt.measurement, run.receipt.plan
     key = "peak_reserved_bytes" if measured.peak_reserved_bytes else "peak_allocated_bytes"
     real, estimated = getattr(measured, key), int(plan.get(key, 0))
+    if not real and not estimated:  # an engine whose memory no tensor holds
+        return ""
     return (
         f"{say(words.MEASURED, language)} {format_bytes(real)} · "
         f"{say(words.ESTIMATED, language)} {format_bytes(estimated)} "
@@ -237,6 +257,9 @@ def _subject(request: Mapping[str, Any], language: str) -> str:
     """What a job is about."""
     if request.get("task") == "upscale":
         return f"{escape(str(request.get('model')))} · {_prompt(request, language)}"
+    if request.get("task") == "parse":
+        model, pages = escape(str(request.get("model"))), escape(str(request.get("pages"))[:80])
+        return f"{model} · {say(words.PAGES, language, pages=pages)}"
     return escape(str(request.get("prompt", ""))[:160])
 
 
@@ -244,6 +267,8 @@ def _prompt(request: Mapping[str, Any], language: str) -> str:
     if request.get("task") == "upscale":
         width, height, scale = (int(request.get(key) or 0) for key in ("width", "height", "scale"))
         return f"{width} x {height} px → {width * scale} x {height * scale} px"
+    if request.get("task") == "parse":
+        return say(words.DOCUMENT, language)
     prompt = str(request.get("prompt", ""))
     return escape(prompt) if prompt.strip() else say(words.NO_PROMPT, language)
 
@@ -290,4 +315,8 @@ def _actions(run: RunSummary, language: str) -> str:
         else ""
     )
     resume = button("resume", words.RESUME, language, run=run.id) if may_resume(run) else ""
-    return saved + resume + button("again", words.USE_AGAIN, language, run=run.id) + delete
+    read = ""
+    if run.request.get("task") == "parse":
+        read = button("read", words.READ_DOCUMENT, language, run=run.id)
+    again = button("again", words.USE_AGAIN, language, run=run.id)
+    return read + saved + resume + again + delete

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 STYLESHEET = Path(__file__).parent / "assets" / "studio.css"
-UPSCALE_STYLESHEET = STYLESHEET.with_name("upscale.css")
+STYLESHEETS = (STYLESHEET, *map(STYLESHEET.with_name, ("upscale.css", "documents.css")))
 
 _SANS = ["system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei",
          "Noto Sans CJK SC", "Noto Sans SC", "sans-serif"]  # fmt: skip

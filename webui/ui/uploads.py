@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,27 @@ def with_pictures(request: Request, values: Mapping[str, Any]) -> Request:
         return request
     paths = {key: received_file(values.get(key), key) for key in model.pictures}
     return request.with_changes(**paths)
+
+
+def received_files(values: Any, key: str) -> list[tuple[str, Path]]:
+    """Uploaded files, each once: what their owner calls them, and where they are.
+
+    Args:
+        values: what gradio's client sends for several files, or None.
+        key: the request's key, for messages.
+
+    Raises:
+        BadInput: see `received_file`.
+    """
+    if values in (None, ""):
+        return []
+    given = values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+    found: dict[Path, str] = {}
+    for value in given:
+        if path := received_file(value, key):
+            name = value.get("orig_name") if isinstance(value, Mapping) else None
+            found[Path(path)] = name if isinstance(name, str) and name else Path(path).name
+    return [(name, path) for path, name in found.items()]
 
 
 def received_file(value: Any, key: str = "image") -> str:

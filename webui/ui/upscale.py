@@ -330,7 +330,7 @@ class UpscaleTab:
                 studio.cancel(asked.get("job", ""), visit.visitor)
                 return self._poll(form, visit, state)
             case "resume":
-                studio.videos.resume(run_id, visit.visitor)
+                studio.videos.resume(run_id, visit.visitor, self.page.limits(visit))
                 again = {**state, "following": run_id, "shown": None}
                 return {**self._poll(form, visit, again), self.controls.message: ""}
             case "show":

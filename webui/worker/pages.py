@@ -37,12 +37,14 @@ class JobPages:
         self, job: Mapping[str, Any], request: DocumentRequest, folder: Path, report: JobReport
     ) -> None:
         path = Path(request.input)
-        self._source = Source(path if path.is_absolute() else folder / path.name, request.dpi)
+        self._kept = KeptPages(folder)
+        self._source = Source(
+            path if path.is_absolute() else folder / path.name, request.dpi, self._kept.name()
+        )
         named = job.get("pages")
         self.numbers: Sequence[int] = (
             page_numbers(request.pages, self._source.pages) if named is None else list(named)
         )
-        self._kept = KeptPages(folder)
         self._report = report
         self._opened: dict[int, PageResult] = {}
         self._began = time.perf_counter()

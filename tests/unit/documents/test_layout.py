@@ -81,3 +81,12 @@ def test_chinese_lines_are_joined_without_spaces():
 
 def test_a_blank_page_has_no_blocks():
     assert read_lines([], WIDTH, HEIGHT) == []
+
+
+def test_paragraphs_end_where_the_gap_is_wider_than_usual():
+    """The gap is less than a line high, but those within the paragraphs are much smaller."""
+    tops = [100, 128, 156, 198, 226, 254]
+    lines = [line(f"l{place}", 100, top, 600) for place, top in enumerate(tops)]
+    assert [block.text for block in read_lines(lines, WIDTH, HEIGHT)] == ["l0 l1 l2", "l3 l4 l5"]
+    even = [line(f"l{place}", 100, 100 + 36 * place, 600) for place in range(6)]
+    assert len(read_lines(even, WIDTH, HEIGHT)) == 1

@@ -80,9 +80,7 @@ def run(
     """
     grid = new_grid(pipe, request, settings)
     report.begin(PHASE)
-    batch = new_tile_batch(
-        settings, pipe.run_device, _teller(report), follows_memory(request)
-    )
+    batch = new_tile_batch(settings, pipe.run_device, _teller(report), follows_memory(request))
     total = sum(segment.count for segment in footage.segments)
     done = 0
 

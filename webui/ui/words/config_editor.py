@@ -66,8 +66,8 @@ NO_ESTIMATE = Text(
     "改正有误之处后，这里会显示预计用量。",
 )
 COMMAND = Text(
-    "This page makes clips only. From the command line: {command}",
-    "本页面只生成视频。请在命令行中运行：{command}",
+    "No tab of this page runs it. From the command line: {command}",
+    "本页面没有运行它的标签页。请在命令行中运行：{command}",
 )
 NAME_FIRST = Text("Type a name first.", "请先输入名称。")
 NOTHING_CHOSEN = Text("Choose a version first.", "请先选择一个版本。")

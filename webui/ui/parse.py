@@ -1,0 +1,364 @@
+"""The documents tab: files -> counted pages -> plan on every change; Read -> pages as they come.
+
+As in the generation tab, no event waits: a job is submitted, and a timer asks how it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.documents import DocumentCard, DocumentRequest, count_pages
+from webui.core.errors import BadInput, NotFound, StudioError
+from webui.core.plan import Plan
+from webui.ui import form as forms
+from webui.ui import memory_panel, parse_form, plan_panel, results, weights
+from webui.ui.generate_form import card_choices, setting_updates
+from webui.ui.page import Page, Visit
+from webui.ui.parse_controls import Controls, build_controls, hint_updates, model_updates
+from webui.ui.parse_form import Form
+from webui.ui.parse_input import chosen_input, count_input, request_for
+from webui.ui.parse_viewer import TASK, DocumentViewer
+from webui.ui.words import generate as shared
+from webui.ui.words import parse as words
+
+Updates = dict[Any, Any]
+State = dict[str, Any]
+SAME_WORK = ("model", "pages", "height", "width", "max_pixels", "new_tokens", "card", "vram_gib",
+             "settings")  # fmt: skip
+"""Keys that decide memory and time: a run with these measured what the form plans."""
+_OF_INPUT = ("pages", "dpi", "folder")
+"""Fields after which the input's pages are counted anew."""
+
+
+class ParseTab:
+    """Builds the tab and handles its events; other tabs apply a run's settings through it."""
+
+    def __init__(self, page: Page, memory: gr.BrowserState) -> None:
+        self.page = page
+        self.controls: Controls = build_controls(page, memory)
+        self.viewer = DocumentViewer(page, self.controls)
+        self._fields = self.controls.fields
+        self._wire()
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Everything that an event of this tab may change."""
+        controls = self.controls
+        return [
+            *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
+            controls.folder, controls.input_hint, controls.size_hint, controls.memory_settings,
+            controls.weights, controls.message, controls.panel, controls.jobs, controls.document,
+            controls.ways, controls.search, controls.found, controls.pager, controls.reader,
+            controls.recent, controls.timer, controls.following, controls.counted,
+            controls.shown, controls.known, controls.revision, controls.memory,
+        ]  # fmt: skip
+
+    # Events
+
+    def _wire(self) -> None:
+        fields, controls = self._fields, self.controls
+        inputs = {
+            *fields.values(), controls.files, controls.search, controls.counted, controls.shown,
+            controls.known, controls.following,
+        }  # fmt: skip
+        quiet: dict[str, Any] = {
+            "inputs": inputs, "outputs": self.outputs, "queue": False,
+            "show_progress": "hidden", "api_visibility": "private", "preprocess": False,
+        }  # fmt: skip
+        edits = [part.input for name, part in fields.items() if name not in ("model", *_OF_INPUT)]
+        gr.on(
+            [*edits, controls.revision.change], self._event(self.plan_updates),
+            trigger_mode="always_last", **quiet,
+        )  # fmt: skip
+        named = [part for name in ("pages", "folder")
+                 for part in (fields[name].blur, fields[name].submit)]  # fmt: skip
+        gr.on(
+            [controls.files.change, fields["dpi"].release, *named], self._event(self._on_input),
+            trigger_mode="always_last", **quiet,
+        )  # fmt: skip
+        fields["model"].input(self._event(self._on_model), **quiet)
+        controls.run.click(self._event(self._on_run), trigger_mode="multiple", **quiet)
+        controls.timer.tick(self._event(self._poll), **quiet)
+        controls.search.submit(self._event(self._on_search), **quiet)
+        clickables = (
+            controls.weights, controls.panel, controls.jobs, controls.document, controls.found,
+            controls.pager, controls.reader, controls.recent,
+        )  # fmt: skip
+        for clickable in clickables:
+            clickable.click(self._action_event(), trigger_mode="multiple", **quiet)
+
+    def load_inputs(self) -> list[Component]:
+        return [self.controls.memory]
+
+    def on_load(self, saved: Any, request: gr.Request) -> Updates:
+        """A page was opened: the remembered form, the jobs under way, the shown document."""
+        visit = self.page.visit(request)
+        models = self.page.readers()
+        cards = {card.name for card in self.page.studio.cards()}
+        form = parse_form.restored(saved, models, cards)
+        if form is None:
+            form = parse_form.defaults_of(next(iter(models.values())))
+        updates = self.form_updates(form, visit)
+        updates[self._fields["card"]] = gr.update(
+            choices=card_choices(self.page, visit.language), value=form["card"]
+        )
+        updates |= self.viewer.empty(visit)
+        before = saved.get("shown") if isinstance(saved, Mapping) else None
+        if isinstance(before, str) and before:
+            drawn = self.viewer.show(before, visit, {})
+            updates |= drawn if self.controls.shown in drawn else {}
+        updates |= self._poll(form, visit, {"shown": updates[self.controls.shown]})
+        updates[self.controls.recent] = self.viewer.recent(visit)
+        updates[self.controls.folder] = gr.update(visible=visit.owner)
+        return updates
+
+    def _event(self, handle: Callable[[Form, Visit, State], Updates]) -> Callable[..., Any]:
+        """Gives a handler the form by name, the visitor, and the page's state."""
+
+        def on_event(data: dict[Any, Any], request: gr.Request) -> Updates:
+            form, state = self._form_of(data), self._state(data)
+            return self._remembering(handle(form, self.page.visit(request), state), form, state)
+
+        return on_event
+
+    def _action_event(self) -> Callable[..., Any]:
+        def on_action(data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
+            visit = self.page.visit(request)
+            asked = {str(key): str(value) for key, value in (event._data or {}).items()}
+            form, state = self._form_of(data), self._state(data)
+            try:
+                return self._remembering(self._act(asked, form, visit, state), form, state)
+            except StudioError as error:
+                return {self.controls.message: memory_panel.render_error(error, visit.language)}
+
+        return on_action
+
+    def _remembering(self, updates: Updates, form: Form, state: State) -> Updates:
+        """The same, with the browser remembering which document is shown."""
+        now = updates.get(self.controls.shown)
+        if now is None or now.get("run") == state["shown"].get("run"):
+            return updates
+        return {self.controls.memory: {**form, "shown": now.get("run")}, **updates}
+
+    def _form_of(self, data: Mapping[Any, Any]) -> Form:
+        """The form's values by name; only plain ones pass."""
+        return {name: forms.plain(data[component]) for name, component in self._fields.items()}
+
+    def _state(self, data: Mapping[Any, Any]) -> State:
+        controls = self.controls
+        return {
+            "files": data[controls.files],
+            "search": forms.plain(data[controls.search]),
+            "counted": data[controls.counted] or {},
+            "shown": data[controls.shown] or {},
+            "known": data[controls.known] or {},
+            "following": data[controls.following],
+        }
+
+    # What the page shows of a form
+
+    def plan_updates(self, form: Form, visit: Visit, state: State) -> Updates:
+        """The panel, the hints and the settings' notes for the form as it stands."""
+        model, counted = self._model(form), state.get("counted") or {}
+        shown = state.get("shown") or {}
+        updates: Updates = {self.controls.memory: {**form, "shown": shown.get("run")}}
+        try:
+            request = self.page.studio.parse(parse_form.request_data(form, model, counted))
+            plan = self.page.studio.plan(request, visit.owner)
+        except StudioError as error:
+            updates |= self._hints(form, counted, None, visit)
+            updates[self.controls.panel] = memory_panel.render_error(error, visit.language)
+            return updates
+        planned = plan.request
+        assert isinstance(planned, DocumentRequest)
+        fed = model.fed_size(planned.height, planned.width, planned.max_pixels)
+        updates |= self._hints(form, counted, fed, visit)
+        receipt = self._receipt_for(plan, visit, shown)
+        updates[self.controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
+        return updates | setting_updates(self.controls.columns, self.controls.notes, plan, visit)
+
+    def _hints(
+        self, form: Form, counted: Mapping[str, Any], fed: tuple[int, int] | None, visit: Visit
+    ) -> Updates:
+        pages = count_pages(counted["pages"]) if counted else 0
+        return hint_updates(self.controls, form, counted, pages, fed, visit)
+
+    def form_updates(self, form: Form, visit: Visit, before: Form | None = None) -> Updates:
+        """Puts a form into the controls; the plan follows by itself.
+
+        Args:
+            form: the new values.
+            visit: who asks.
+            before: what the controls hold; values that stay are not sent.
+        """
+        model = self._model(form)
+        changed = [name for name in form if before is None or form[name] != before.get(name)]
+        updates: Updates = {
+            self._fields[name]: gr.update(value=form[name])
+            for name in changed
+            if name in self._fields
+        }
+        if before is None or before["model"] != form["model"]:
+            updates |= model_updates(self.controls, form, model, visit)
+            updates[self.controls.weights] = self._weights(model, visit)
+        return {**updates, self.controls.revision: secrets.token_hex(8)}
+
+    def run_updates(self, run_id: str, visit: Visit) -> Updates:
+        """A run of the past: its settings in the form, its pages beside it.
+
+        Raises:
+            NotFound: the visitor has no such run, or its model left the catalogue.
+        """
+        run = self.page.studio.run(run_id, visit.visitor)
+        return {
+            **self.request_updates(run.request, visit),
+            **self.viewer.show(run_id, visit, {}),
+        }
+
+    def request_updates(self, request: Mapping[str, Any], visit: Visit) -> Updates:
+        """A request in the form: of a run, or of a preset.
+
+        Raises:
+            NotFound: its model left the catalogue.
+        """
+        model = self.page.readers().get(str(request.get("model")))
+        if model is None:
+            raise NotFound(shared.MODEL_GONE)
+        return self.form_updates(parse_form.form_of(request, model), visit)
+
+    def forget(self, run_id: str, shown: Mapping[str, Any], visit: Visit) -> Updates:
+        """A run was deleted: its pages go from the tab."""
+        updates: Updates = {self.controls.recent: self.viewer.recent(visit)}
+        return updates | (self.viewer.empty(visit) if shown.get("run") == run_id else {})
+
+    def _receipt_for(self, plan: Plan, visit: Visit, shown: Mapping[str, Any]) -> Any:
+        """The receipt of the shown document, when it measured what is planned now."""
+        try:
+            run = self.page.studio.run(str(shown.get("run") or ""), visit.visitor)
+        except StudioError:
+            return None
+        now = plan.request.to_json()
+        same = all(run.request.get(key) == now.get(key) for key in SAME_WORK)
+        return run.receipt if same else None
+
+    def _model(self, form: Form) -> DocumentCard:
+        models = self.page.readers()
+        return models.get(str(form.get("model")), next(iter(models.values())))
+
+    def _weights(self, model: DocumentCard, visit: Visit) -> str:
+        state = self.page.studio.downloads.state(model.name)
+        return weights.render_weights(model, state, visit.language, owner=visit.owner)
+
+    # What the user does
+
+    def _on_model(self, form: Form, visit: Visit, state: State) -> Updates:
+        model = self._model(form)
+        kept = {key: form[key] for key in ("pages", "dpi", "folder", "card", "vram_gib")}
+        new = {**parse_form.defaults_of(model), **kept}
+        updates = self.form_updates(new, visit, form)
+        return {
+            **updates,
+            **model_updates(self.controls, new, model, visit),
+            self.controls.weights: self._weights(model, visit),
+        }
+
+    def _on_input(self, form: Form, visit: Visit, state: State) -> Updates:
+        """Another input, or other pages of it: they are counted, and the plan is for those."""
+        counted: Mapping[str, Any] = {}
+        message = ""
+        try:
+            counted = count_input(self.page, form, self._model(form), state["files"], visit)
+        except StudioError as error:
+            message = memory_panel.render_error(error, visit.language)
+        updates = self.plan_updates(form, visit, {**state, "counted": counted})
+        return {**updates, self.controls.counted: counted, self.controls.message: message}
+
+    def _on_run(self, form: Form, visit: Visit, state: State) -> Updates:
+        try:
+            with chosen_input(self.page, form, state["files"], visit) as path:
+                if not path:
+                    raise BadInput("input", words.NO_DOCUMENT, words.CHOOSE_ONE)
+                request = request_for(self.page, form, self._model(form), path)
+                job = self.page.studio.submit(request, visit.visitor)
+        except StudioError as error:
+            return {self.controls.message: memory_panel.render_error(error, visit.language)}
+        return {
+            **self._poll(form, visit, {**state, "following": job, "shown": _kept_view(state)}),
+            self.controls.message: "",
+        }
+
+    def _on_search(self, form: Form, visit: Visit, state: State) -> Updates:
+        return self.viewer.find(str(state["search"] or ""), visit, state["shown"])
+
+    def _poll(self, form: Form, visit: Visit, state: State) -> Updates:
+        """How the visitor's documents stand, and the new pages of the followed one."""
+        jobs = self.page.live_jobs(visit.visitor, TASK)
+        model, shown = self._model(form), state.get("shown") or {}
+        download = self.page.studio.downloads.state(model.name)
+        following = state.get("following") or (jobs[0].id if jobs else None)
+        updates: Updates = {
+            self.controls.timer: gr.Timer(active=bool(jobs) or weights.is_running(download)),
+        }
+        if download.progress is not None:
+            updates[self.controls.weights] = self._weights(model, visit)
+        if following:
+            if shown.get("run") in (None, following):  # else another document is looked at
+                updates |= self.viewer.follow(following, visit, shown, state.get("known") or {})
+            if following not in [job.id for job in jobs]:
+                updates[self.controls.recent] = self.viewer.recent(visit)
+                updates[self.controls.revision] = secrets.token_hex(8)
+                following = jobs[0].id if jobs else None
+        now = (updates.get(self.controls.shown) or shown).get("run")
+        return {
+            **updates,
+            self.controls.jobs: results.render_jobs(jobs, visit.language, now),
+            self.controls.following: following,
+        }
+
+    def _act(self, asked: Mapping[str, str], form: Form, visit: Visit, state: State) -> Updates:
+        """A button in one of the HTML areas.
+
+        Raises:
+            StudioError: what the service refuses, e.g. a run of somebody else.
+        """
+        studio, run_id = self.page.studio, asked.get("run", "")
+        match asked.get("action"):
+            case "apply":
+                changed = parse_form.with_changes(form, json.loads(asked.get("changes", "{}")))
+                return self.form_updates(changed, visit, form) | {self.controls.message: ""}
+            case "cancel":
+                studio.cancel(asked.get("job", ""), visit.visitor)
+                return self._poll(form, visit, state)
+            case "resume":
+                studio.documents.resume(run_id, visit.visitor, self.page.limits(visit))
+                again = {**state, "following": run_id, "shown": _kept_view(state), "known": {}}
+                return self._poll(form, visit, again)
+            case "again":
+                return self.request_updates(studio.run(run_id, visit.visitor).request, visit)
+            case "delete":
+                studio.delete(run_id, visit.visitor)
+                return self.forget(run_id, state["shown"], visit)
+            case "download" | "stop-download" as action:
+                model = self._model(form)
+                weights.change_download(self.page, visit, model.name, start=action == "download")
+                return {
+                    **self._poll(form, visit, state),
+                    self.controls.weights: self._weights(model, visit),
+                }
+        return {**self.viewer.act(asked, visit, state["shown"]), self.controls.message: ""}
+
+
+def _kept_view(state: State) -> dict[str, Any]:
+    """Nothing shown yet, in the way in which the last document was."""
+    return {key: state["shown"][key] for key in ("view",) if key in state["shown"]}
+
+
+def build_tab(page: Page, memory: gr.BrowserState) -> ParseTab:
+    """Builds the tab inside the current `gr.Tab`."""
+    return ParseTab(page, memory)
