@@ -75,7 +75,7 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "torch.py").write_text("import a_package_that_is_not_here")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     process = WorkerProcess(tmp_path / "worker.log", device="cpu")
-    with pytest.raises(WorkerLost, match="could not start: .*a_package_that_is_not_here"):
+    with pytest.raises(WorkerLost, match=r"could not start: .*a_package_that_is_not_here"):
         process.start()
     assert not process.alive
 
