@@ -37,6 +37,7 @@ from webui.core.errors import StudioError
 from webui.core.receipt import Receipt
 from webui.service import Studio
 from webui.service.verify import accuracy_table
+from webui.service.writing_speed import speed_table, writing_speeds
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,6 +95,8 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
         receipts = [Receipt.from_json(answer) for answer in answers if "measurement" in answer]
         if not given.json:
             print(accuracy_table(receipts))
+            if speeds := writing_speeds(receipts):
+                print(speed_table(speeds))
     return exit_code(codes)
 
 

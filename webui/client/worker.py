@@ -137,6 +137,16 @@ class WorkerProcess:
                 ) from None
             if event is None:
                 raise self._lost()
+            if event["event"] == "broken":
+                self._wait_or_kill(ENDS_WITHIN_S)
+                reason = str(event["reason"]).rstrip(".")
+                raise WorkerLost(
+                    Text(
+                        f"The worker could not start: {reason}.",
+                        f"工作进程无法启动：{reason}。",
+                    ),
+                    _see_log(),
+                )
             if event["event"] == "ready":
                 self.ready = event
                 return event

@@ -29,6 +29,7 @@ _AMOUNTS = {
     "attention": ("TFLOP of attention", 1e12, "TFLOP/s"),
     "bytes": ("GB moved", 1e9, "GB/s"),
     "read": ("GB of weights and cache read", 1e9, "GB/s"),
+    "pixels": ("megapixels", 1e6, "megapixels a second"),
 }
 
 
@@ -54,6 +55,9 @@ def _told(term: SecondsTerm, label: str) -> Term:
     if term.kind == "transfer":
         name = Text(f"{label}to {term.card}", f"{label}传输到 {term.card}")
         return Term(name, term.seconds, Text(listed or "0 B", listed or "0 B"))
+    if term.kind == "prepare":
+        name = Text(f"{label}pages cut into patches", f"{label}页面切成图块")
+        return Term(name, term.seconds, Text(f"{listed}, fitted", f"{listed}，拟合值"))
     if term.kind == "start":
         return Term(
             Text(f"{label}of the phase", f"{label}阶段启动"),

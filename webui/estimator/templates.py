@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -185,6 +185,24 @@ class BlockTemplate(Template):
                 more = (self._now - self._was)[:, column] @ count
                 found[COSTS.index(row), 0] += more
         return found
+
+    def restoring(
+        self, layers: Sequence[int] | None = None, values: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """What restoring weights costs (COSTS), each once.
+
+        Args:
+            layers: how many in the usual blocks and in the finer ones; all where left out.
+            values: of those in usual blocks and of those in finer ones.
+        """
+        every = self._layers_and_values()
+        costs = np.zeros(len(COSTS))
+        for row, column, count in (
+            ("bytes", _MOVED, every[1] if values is None else np.array(values)),
+            ("kernels", _KERNELS, every[0] if layers is None else np.array(layers)),
+        ):
+            costs[COSTS.index(row)] = self._now[:, column] @ count
+        return costs
 
     def tape(self, name: str) -> Tape:
         if name not in self._tapes:

@@ -17,10 +17,11 @@ class SecondsTerm:
     """One result of the time model, with what it was made from."""
 
     kind: str
-    """`compute`, `transfer` (weights on their way to the card) or `start`."""
+    """`compute`, `transfer` (weights on their way to the card), `prepare` (pages, by the host) or
+    `start`."""
     card: str
     amounts: dict[str, float]
-    """Operations, bytes and kernels of a computation; bytes of a transfer."""
+    """Operations, bytes and kernels of a computation; bytes of a transfer; pixels of pages."""
     rates: dict[str, float]
     """What each amount is divided by (of kernels and streamed tensors: multiplied by)."""
     seconds: float

@@ -13,8 +13,10 @@ from typing import Any
 
 from webui.catalogue import find_model
 from webui.core.errors import BadInput
+from webui.core.pages import PageRequest
 from webui.core.parse import parse_request
 from webui.core.receipt import Receipt
+from webui.core.request import Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 
@@ -44,7 +46,7 @@ class VerifiedRun:
     model: str
     cap_gib: float
     size: str
-    """Of the work, e.g. `832x480x81`."""
+    """Of the work, e.g. `832x480x81`; of several pages, `16 x 861x1218 +32`."""
     settings: Mapping[str, Any]
     estimated_bytes: int
     """Device bytes that the plan predicted, CUDA context included."""
@@ -122,6 +124,11 @@ def _place(run: VerifiedRun) -> tuple[str, list[int], float]:
     return run.model, [prod(numbers), *numbers], run.cap_gib
 
 
+def _size(request: Request) -> str:
+    pages = request.repeats if isinstance(request, PageRequest) else 1
+    return f"{pages} x {request.size_text}" if pages > 1 else request.size_text
+
+
 def _capped(receipts: tuple[Receipt, ...]) -> Iterator[VerifiedRun]:
     for receipt in receipts:
         measured, cap_gib = receipt.measurement, receipt.request.get("vram_gib")
@@ -132,7 +139,7 @@ def _capped(receipts: tuple[Receipt, ...]) -> Iterator[VerifiedRun]:
         yield VerifiedRun(
             model=request.model,
             cap_gib=cap_gib,
-            size=request.size_text,
+            size=_size(request),
             settings=receipt.plan["settings"],
             estimated_bytes=receipt.plan["peak_device_bytes"],
             measured_bytes=measured.peak_device_bytes,

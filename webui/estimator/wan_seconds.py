@@ -8,6 +8,7 @@ from webui.core.card import Card
 from webui.core.settings import FP8
 from webui.estimator.seconds import PIECES_SHARE, compute_seconds, transfer_seconds
 from webui.estimator.tape import COSTS, cost_monomials
+from webui.estimator.templates import BlockTemplate
 from webui.estimator.told import longest
 from webui.estimator.wan import WITHOUT_ENCODER, WanMemory
 from webui.estimator.wan_step_cache import computed_steps, least_share
@@ -16,6 +17,14 @@ from webui.estimator.wan_steps import expert_steps
 INT8_FACTOR = 1.3
 """How much longer a pass takes with 8-bit products, each of which waits for the host: Wan2.1 14B,
 81 frames of 480x832 on an H200 (bitsandbytes 0.50, 2026-11-27)."""
+
+LAYERS_IN_PIECES = (4, 1)
+"""Layers of a block that `ffn_chunks` calls once a piece (webui/pipelines/wan/pieces.py), in the
+usual blocks of GGUF and in the finer ones: the two projections after attention, the query of the
+text's, and the feed-forward's two."""
+KERNELS_OF_A_PIECE = 45
+"""Other operations of a block's piece that nothing hides once its layers wait for the card. Fitted
+to Wan 1.3B and 14B in eight pieces on an H200 (diffusers 0.42, torch 2.11, 2026-11-27)."""
 
 
 def phase_seconds(name: str, memory: WanMemory, steps: int, card: Card, host: Card) -> float:
@@ -107,11 +116,15 @@ class _Times:
     def denoise(self, steps: int) -> float:
         memory = self.memory
         shape = {**memory.shape.to_dict(), "f": memory.loop_frames}
-        costs = memory.template("transformer").array("costs") @ cost_monomials(
-            shape, ("f", "h", "w")
-        )
+        template = memory.template("transformer")
+        costs = template.array("costs") @ cost_monomials(shape, ("f", "h", "w"))
+        pieces = int(memory.settings.get("ffn_chunks", 1))
+        restoring_s = 0.0
+        if isinstance(template, BlockTemplate):
+            costs = costs - template.restoring()
+            restoring_s = self._restore(template, pieces)
         weights_read = self._weights_bytes("transformer")
-        # The costs of quantised layers have what restoring their weights moves.
+        # The costs of other quantised layers have what restoring their weights moves.
         if memory.settings["precision"] == FP8:
             # Each forward pass reads the weights once more, and writes them in bf16.
             costs[COSTS.index("bytes")] += 3 * weights_read
@@ -124,8 +137,9 @@ class _Times:
         )
         if memory.settings.get("quantization") == "int8":
             forward *= INT8_FACTOR
-        if int(memory.settings.get("ffn_chunks", 1)) > 1:
+        if pieces > 1:
             forward *= 1 + PIECES_SHARE
+        forward += restoring_s
         passes = 2 if memory.request.guided else 1
         weights = transfer_seconds(weights_read, self.card)
         if streams:
@@ -135,6 +149,20 @@ class _Times:
         # on a processor (operations and bytes counted on meta).
         seconds = forward * passes * computed_steps(memory.settings, steps)
         return seconds + (weights if self.offload == "model" else 0.0)
+
+    def _restore(self, template: BlockTemplate, pieces: int) -> float:
+        """Restoring GGUF's weights in one pass. Nothing hides it: the library brings small tables
+        from the host each time, for which it waits until the card has done what it had."""
+        costs = template.restoring()
+        if pieces > 1:
+            config = self.memory.card.configs["transformer"]
+            blocks = int(config["num_layers"]) + len(config.get("vace_layers") or ())
+            width = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
+            grown = width * int(config["ffn_dim"])
+            again = (pieces - 1) * blocks
+            costs += again * template.restoring(LAYERS_IN_PIECES, (3 * width**2 + grown, grown))
+            costs[COSTS.index("kernels")] += again * KERNELS_OF_A_PIECE
+        return compute_seconds(costs, self.card, self.half)
 
     def decode(self) -> float:
         costs = self.memory.vae.costs("decode", self.memory.shape, self.memory.shape.f)

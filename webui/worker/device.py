@@ -201,7 +201,7 @@ def read_versions() -> dict[str, str]:
         "torch": torch.__version__,
         "diffusers": version("diffusers"),
         "transformers": version("transformers"),
-        **_installed("peft", "bitsandbytes"),
+        **_installed("peft", "bitsandbytes", "torchao", "gguf"),
         "cuda": torch.version.cuda or "",
         "cudnn": str(cudnn or ""),
         "python": platform.python_version(),
@@ -209,7 +209,7 @@ def read_versions() -> dict[str, str]:
 
 
 def _installed(*names: str) -> dict[str, str]:
-    """Versions of those that are there: only training needs them."""
+    """Versions of those that are there: only training and quantised weights need them."""
     found = {}
     for name in names:
         with suppress(PackageNotFoundError):

@@ -71,6 +71,15 @@ def test_the_client_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
+def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("import a_package_that_is_not_here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    process = WorkerProcess(tmp_path / "worker.log", device="cpu")
+    with pytest.raises(WorkerLost, match=r"could not start: .*a_package_that_is_not_here"):
+        process.start()
+    assert not process.alive
+
+
 def test_ready(worker: WorkerProcess) -> None:
     assert worker.alive and worker.ready is not None
     assert worker.ready["pid"] == worker.pid

@@ -115,3 +115,24 @@ def test_the_default_allocator_wastes_more() -> None:
     assert default.peak_reserved_bytes > expandable.peak_reserved_bytes
     windows = run(settings=common, platform="windows")
     assert windows.peak_reserved_bytes == default.peak_reserved_bytes
+
+
+def test_pieces_cost_time_where_weights_are_restored_for_each() -> None:
+    def seconds(quantization: str, pieces: int, card: str = "h200", **more: str) -> float:
+        settings = {
+            "quantization": quantization,
+            "ffn_chunks": pieces,
+            "text_encoder": "absent",
+            **more,
+        }
+        work = {"model": "wan2.1-t2v-14b", "frames": 81, "height": 480, "width": 832, "steps": 10}
+        made = run(card, **work, settings=settings)
+        return made.phases[-2].seconds
+
+    assert seconds("nf4", 8) < 1.05 * seconds("nf4", 1)
+    # One that computes longer waits longer for tables that come from the host.
+    assert seconds("gguf", 8, gguf_type="q4_k_m") > 1.2 * seconds("gguf", 1, gguf_type="q4_k_m")
+    assert seconds("gguf", 8, gguf_type="q8_0") < seconds("gguf", 8, gguf_type="q4_k_m")
+    slower = seconds("gguf", 1, "rtx-4090", gguf_type="q4_k_m") - seconds("nf4", 1, "rtx-4090")
+    faster = seconds("gguf", 1, gguf_type="q4_k_m") - seconds("nf4", 1)
+    assert slower > faster > 0

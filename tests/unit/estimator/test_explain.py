@@ -173,4 +173,11 @@ def test_a_first_token_and_the_steps_make_the_seconds(
     assert found.phases[-1].formula == formula
     step = found.phases[-1].seconds[1]
     assert "weights and cache read" in step.source.en
-    assert "compute" in found.phases[0].formula
+    assert found.phases[0].formula.endswith(" + prepare 1 + start 1")
+    _, _, one = explained("h200", {**data, "pages": 1, "settings": settings})
+    prepared = [
+        next(term for term in made.phases[0].seconds if "prepare" in term.name.en)
+        for made in (found, one)
+    ]
+    assert "megapixels" in prepared[0].source.en
+    assert prepared[0].value == pytest.approx(4 * prepared[1].value)

@@ -6,6 +6,7 @@ from typing import Any
 
 from webui.core.receipt import Receipt
 from webui.service.verify import accuracy_table
+from webui.service.writing_speed import speed_table, writing_speeds
 
 
 def receipt(request: dict[str, Any], phase: str) -> Receipt:
@@ -46,3 +47,25 @@ def test_rows_say_what_was_run() -> None:
     assert rows[1].startswith("demo 96x128x17") and "decode" in rows[1]
     assert rows[2].startswith("qwen2.5-vl-3b 2x4x1024 336px r16") and "16G" in rows[2]
     assert "+0.00%" in rows[2] and "allocated: 2 phases, mean 0.00%" in table
+
+
+def test_tokens_a_second_count_the_fastest_run_and_are_told_against_one_at_a_time() -> None:
+    def run(pages: int, together: int, seconds: float, **more: Any) -> Receipt:
+        page = {"task": "parse", "model": "logics-parsing-v2", "new_tokens": 100, "vram_gib": 40}
+        data = receipt({**page, "pages": pages, **more}, "generate").to_json()
+        data["plan"]["settings"] = {"page_batch": together}
+        data["measurement"]["seconds"] = seconds
+        return Receipt.from_json(data)
+
+    failed = Receipt.from_json({**run(1, 1, 1).to_json(), "error": {"message": {}}})
+    clip = receipt({"model": "demo", "frames": 17, "height": 128, "width": 96}, "decode")
+    speeds = writing_speeds(
+        [run(1, 1, 10), run(24, 16, 8), run(1, 1, 5), run(8, 8, 4, vram_gib=24), failed, clip]
+    )
+    assert [(one.together, one.tokens_per_s, one.times_one) for one in speeds] == [
+        (1, 20, None),
+        (16, 300, 15),
+        (8, 200, None),  # of another cap
+    ]
+    lines = speed_table(speeds).splitlines()
+    assert "300.0" in lines[2] and lines[2].endswith("15.0x") and lines[1].endswith("20.0")
