@@ -128,9 +128,7 @@ def test_blocks_follow_the_schedule() -> None:
 
 
 def test_several_cards_share_the_time_but_warm_up_for_themselves() -> None:
-    one, four = (
-        figures(FLASH, {"gpus": count}, frames=1920).seconds for count in (1, 4)
-    )
+    one, four = (figures(FLASH, {"gpus": count}, frames=1920).seconds for count in (1, 4))
     assert 0.25 * one < four < 0.3 * one
     assert longest_share([(2.0, 3), (1.0, 1)], 2) == 4.0
 
