@@ -19,11 +19,10 @@ from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.templates import ChainedCall, Template, find_template, width_of
 from webui.estimator.upscaling import (
+    Tiles,
     normal_request,
     normal_settings,
     segment_counts,
-    tile_count,
-    tile_size,
 )
 
 PHASES = ("project", "denoise", "decode")
@@ -31,6 +30,7 @@ PHASE_OF = {"projection": "project", "transformer": "denoise", "decoder": "decod
 """Of each component, the phase that needs it."""
 TOKEN_PX, WINDOW_TOKENS = 16, 8
 """Pixels of the result along a token; tokens along a window."""
+WINDOW_PX = TOKEN_PX * WINDOW_TOKENS
 LATENT_CHANNELS, LATENTS_OF_TOKEN = 16, 4
 FIRST_FRAMES, CHUNK_FRAMES = 21, 8
 FIRST_LATENTS, CHUNK_LATENTS = 6, 2
@@ -44,7 +44,7 @@ LOOK_AHEAD = 4
 CALLED = {"project": "clip", "denoise": "chunk", "decode": "latent frame"}
 JOINED = "joined"
 _REPLAYED = 4
-"""Calls of a phase that are replayed: the third repeats itself."""
+"""Calls of a phase that are replayed: the fourth is like all later ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +127,14 @@ class FlashVsrMemory:
         self.value_bytes = 2 if self.width == "half" else 4
         self.offload = str(settings["offload"]) if rules.kind == "cuda" else "none"
         self.decoder = "vae" if settings["decoder"] == "full" else "decoder"
-        height, width = tile_size(card, request, settings)
-        rows, columns = (self._tokens(side * request.scale) for side in (height, width))
-        self.tiles = tile_count(request, settings)
+        tiles = Tiles.of(request, settings, WINDOW_PX // request.scale)
+        height, width = tiles.height * request.scale, tiles.width * request.scale
+        rows, columns = self._tokens(height), self._tokens(width)
+        self.tiles = tiles.count
         self.shape = {
             "b": min(max(1, int(settings["tile_batch"])), self.tiles),
-            "y": height * request.scale,
-            "x": width * request.scale,
+            "y": height,
+            "x": width,
             "h": rows,
             "w": columns,
         }
@@ -142,8 +143,7 @@ class FlashVsrMemory:
     @staticmethod
     def _tokens(side_px: int) -> int:
         """Along a side, filled up to whole windows."""
-        window_px = TOKEN_PX * WINDOW_TOKENS
-        return -(-side_px // window_px) * WINDOW_TOKENS
+        return -(-side_px // WINDOW_PX) * WINDOW_TOKENS
 
     @property
     def windows(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 from webui.core.card import Card
 from webui.estimator.flashvsr import (
     PHASES,
-    TOKEN_PX,
+    WINDOW_PX,
     WINDOW_TOKENS,
     FlashVsrMemory,
     blocks_of,
@@ -68,8 +68,7 @@ def kept_pairs(rows: int, columns: int, sparsity: str) -> tuple[int, int]:
         sparsity: `stable` or `fast`.
     """
     windows = rows * columns
-    side_px = WINDOW_TOKENS * TOKEN_PX
-    ratio = SPARSE_RATIOS[sparsity] * TRAINED_PX / (rows * side_px * columns * side_px)
+    ratio = SPARSE_RATIOS[sparsity] * TRAINED_PX / (rows * WINDOW_PX * columns * WINDOW_PX)
     keep = max(0, int(windows * windows * ratio) - 1)
     near = _near(rows) * _near(columns)
     first, later = (

@@ -8,11 +8,10 @@ from webui.estimator.events import Part, PhaseEvents
 from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.templates import Template, find_template, width_of
 from webui.estimator.upscaling import (
+    Tiles,
     normal_request,
     normal_settings,
     segment_counts,
-    tile_count,
-    tile_size,
 )
 
 PHASE = "upscale"
@@ -38,9 +37,10 @@ class Swin2srMemory:
         self.card, self.request, self.settings, self.rules = card, request, settings, rules
         self.width = width_of(str(settings["precision"]))
         self.component = f"x{request.scale}"
-        self.tiles = tile_count(request, settings)
         window = int(card.configs[self.component]["window_size"])
-        rows, columns = tile_size(card, request, settings)
+        tiles = Tiles.of(request, settings, window)
+        self.tiles = tiles.count
+        rows, columns = tiles.height, tiles.width
         frames = segment_counts(request, settings)[0][0]
         self.shape = {
             "b": min(max(1, int(settings["tile_batch"])), self.tiles * frames),

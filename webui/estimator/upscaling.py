@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from webui.core.card import Card
 from webui.core.settings import Settings
-from webui.core.upscale import UpscaleCard, UpscaleRequest, tiles_of
+from webui.core.upscale import UpscaleRequest, tiles_of
 from webui.estimator.templates import width_of
 from webui.video.segments import split
 
@@ -64,20 +65,31 @@ def longest_share(seconds: Sequence[tuple[float, int]], workers: int) -> float:
     return busy[-1]
 
 
-def tile_size(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> tuple[int, int]:
-    """Height and width of a tile, in pixels of the input (`webui.pipelines.tiles`, TileGrid)."""
-    tile = int(settings.get("tile", 0))
-    sides = (request.height, request.width)
-    unit = model.tile_multiple
-    side = tile // unit * unit
-    height, width = (length if side == 0 or side >= length else side for length in sides)
-    return height, width
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """A frame's tiles, as `webui.pipelines.tiles.TileGrid` lays them; all are of one size."""
 
+    height: int
+    """Of a tile, in pixels of the input."""
+    width: int
+    count: int
 
-def tile_count(request: UpscaleRequest, settings: Settings) -> int:
-    """Tiles of a frame."""
-    tile, overlap = int(settings.get("tile", 0)), int(settings.get("tile_overlap", 0))
-    return tiles_of(request.height, request.width, tile, overlap)
+    @classmethod
+    def of(cls, request: UpscaleRequest, settings: Settings, unit: int) -> Tiles:
+        """Those of a request.
+
+        Args:
+            request: has the frame's size.
+            settings: `tile` and `tile_overlap`, complete.
+            unit: what a model rounds a tile's side down to.
+        """
+        side = int(settings["tile"]) // unit * unit
+        height, width = (
+            length if side == 0 or side >= length else side
+            for length in (request.height, request.width)
+        )
+        overlap = int(settings["tile_overlap"])
+        return cls(height, width, tiles_of(request.height, request.width, side, overlap))
 
 
 def normal_settings(settings: Settings) -> Settings:

@@ -15,11 +15,9 @@ from webui.core.upscale import COLOURS, UpscaleCard
 from webui.estimator.tape import Terms, term_values
 from webui.pipelines import flashvsr
 from webui.tracing.fit import NotOneTape, Shape, fit_costs, fit_tape
+from webui.tracing.flashvsr_calls import LAYERS, Phase, phases_of
 from webui.tracing.flashvsr_run import (
     JOINED,
-    LAYERS,
-    Phase,
-    phases_of,
     record_decode,
     record_join,
     record_segments,
@@ -34,8 +32,9 @@ Arrays = dict[str, np.ndarray]
 Run = tuple[Shape, Phase]
 
 MODES = ("resident", "leaf")
-KEPT_CALLS = 3
-"""Calls that differ, in all phases: the third is like all later ones."""
+KEPT_CALLS = 4
+"""Calls that differ, in all phases: the fourth is like all later ones, also in what it frees of the
+one before."""
 _FLAT: Terms = products("", "b", "bh", "bw", "bhw")
 """Of convolutions, which repeat the borders; attention grows with the square of what it looks over,
 which is a term of its own."""
@@ -124,6 +123,9 @@ def _arrays(name: str, runs: list[Run], terms: Terms) -> Arrays:
     """
     arrays: Arrays = {}
     first = runs[0][1]
+    last = first.calls[: KEPT_CALLS + 1][-2:]
+    if len(first.calls) > KEPT_CALLS and last[0].outside != last[1].outside:
+        raise NotOneTape("a later call frees other things than the one before it")
     variables = tuple(sorted({variable for term in terms for variable in term}))
     for number in range(min(KEPT_CALLS, len(first.calls))):
         calls = [(shape, phase.calls[number]) for shape, phase in runs]
