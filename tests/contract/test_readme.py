@@ -26,6 +26,7 @@ SOURCES = {
     "app.py": ROOT / "webui/ui/launch.py",
     "webui": ROOT / "webui/commands",
     "webui.demo": ROOT / "webui/demo/__main__.py",
+    "webui.demo.upscaler": ROOT / "webui/demo/upscaler/__main__.py",
     "webui.tracing": ROOT / "webui/tracing/__main__.py",
     "tests.figures": ROOT / "tests/figures.py",
     "tests.dashboard_figures": ROOT / "tests/dashboard_figures.py",

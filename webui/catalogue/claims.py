@@ -6,6 +6,7 @@ their names in the file) its figure is of. What is true of it is computed, nowhe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,8 @@ FACT_PARTS = ("defaults", "card")
 
 Work = Mapping[str, Any]
 """A request, as `parse_request` takes it; never with a card."""
+GB_BYTES = (1000**3, 1024**3)
+"""What the guides' GB may mean, at least and at most."""
 Works = tuple[Work, ...]
 """What is on the card at the same time."""
 Range = tuple[float | None, float | None]
@@ -39,6 +42,17 @@ class Memory:
     gb: Range
     """The guides' GB, which may be 1000^3 or 1024^3 bytes."""
     of: Works
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What some works take more than others, as the driver shows it."""
+
+    size_bytes: Range
+    by_formula: bool
+    """It is the result of a formula that the guide gives."""
+    before: Works
+    after: Works
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +123,7 @@ class Unchecked:
     """The model that it waits for; empty where `why` says what stands in the way."""
 
 
-Check = Memory | Change | Fits | Duration | Facts | Arithmetic | Quality | Unchecked
+Check = Memory | Added | Change | Fits | Duration | Facts | Arithmetic | Quality | Unchecked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +202,23 @@ def _memory(data: dict[str, Any], works: Mapping[str, Work], where: str) -> Memo
     return Memory(gb=_range(data["gb"], where, "gb"), of=_works(data["of"], works, where))
 
 
+def _added(data: dict[str, Any], works: Mapping[str, Work], where: str) -> Added:
+    check_keys(data, where=where, required=("before", "after"), optional=("gb", "product"))
+    require(("gb" in data) != ("product" in data), where, "gb", "it, or the factors of a product")
+    if by_formula := "product" in data:
+        size = float(math.prod(map(int, data["product"])))
+        bounds: Range = (size, size)
+    else:
+        low, high = _range(data["gb"], where, "gb")
+        bounds = (low and low * GB_BYTES[0], high and high * GB_BYTES[1])
+    return Added(
+        size_bytes=bounds,
+        by_formula=by_formula,
+        before=_works(data["before"], works, where),
+        after=_works(data["after"], works, where),
+    )
+
+
 def _change(told: str) -> Callable[[dict[str, Any], Mapping[str, Work], str], Change]:
     def read(data: dict[str, Any], works: Mapping[str, Work], where: str) -> Change:
         check_keys(data, where=where, required=("percent", "before", "after"))
@@ -250,6 +281,7 @@ def _unchecked(data: dict[str, Any], works: Mapping[str, Work], where: str) -> U
 
 _READ: dict[str, Callable[[dict[str, Any], Mapping[str, Work], str], Check]] = {
     "memory": _memory,
+    "adds": _added,
     **{told: _change(told) for told in CHANGES},
     "fits": _fits,
     "duration": _duration,

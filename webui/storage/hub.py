@@ -1,9 +1,9 @@
 """Downloads a model's weights in a process of its own, so that it can be watched and cancelled.
 
-The child is `python -m webui.storage.hub_child REPO CACHE`: it alone imports the hub's library,
-prints one JSON object a line (the size, then the folder or an error), the rest goes to stderr. What
-is complete stays in the hub's cache, so the next download goes on with the files that are missing
-(the hub's library begins a file that was cut short again).
+The child is `python -m webui.storage.hub_child REPO CACHE [FILE ...]`: it alone imports the hub's
+library, prints one JSON object a line (the size, then the folder or an error), the rest goes to
+stderr. What is complete stays in the hub's cache, so the next download goes on with the files that
+are missing (the hub's library begins a file that was cut short again).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from webui.core.errors import Cancelled, StudioError, error_from_json
 from webui.core.model import ModelCard
 from webui.core.text import Text
 from webui.core.units import GIB
+from webui.core.upscale import UpscaleCard
 from webui.storage.config import StudioConfig
 from webui.storage.files import check_free
 from webui.storage.weights import hub_cache, repository_folder
@@ -85,7 +86,9 @@ class Download:
         missing = max(0, self.card.download_bytes - self._bytes_on_disk())
         check_free(self.cache, missing + _RESERVE_BYTES)
         self._partials_before = self._partials()
-        command = [sys.executable, "-m", "webui.storage.hub_child", self.card.hub, str(self.cache)]
+        files = self.card.files if isinstance(self.card, UpscaleCard) else ()
+        child = [sys.executable, "-m", "webui.storage.hub_child"]
+        command = [*child, self.card.hub, str(self.cache), *files]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import errno
 import fnmatch
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,15 @@ _WORKERS = 4
 
 
 def main(arguments: list[str]) -> int:
-    """Downloads `REPO` into `CACHE` and reports on stdout, one JSON object a line."""
-    repository, cache = arguments[0], Path(arguments[1])
+    """Downloads `REPO` into `CACHE` and reports on stdout, one JSON object a line.
+
+    Files that are named after them are fetched instead of the usual ones.
+    """
+    repository, cache, named = arguments[0], Path(arguments[1]), arguments[2:]
     out = sys.stdout
     sys.stdout = sys.stderr  # what the library prints must not mix with the events
     try:
-        folder = _download(repository, cache, out)
+        folder = _download(repository, cache, named, out)
     except StudioError as error:
         _say(out, {"event": "failed", "error": error.to_json()})
         return 1
@@ -62,26 +66,39 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _download(repository: str, cache: Path, out: Any) -> str:
+def chosen_files(there: Iterable[str], named: Sequence[str]) -> list[str]:
+    """Of a repository's files those that are fetched.
+
+    Args:
+        there: their names.
+        named: those that a card lists, `a|b` for the first of them that is there; empty for what a
+            pipeline loads.
+    """
+    present = list(there)
+    if not named:
+        return [name for name in present if any(fnmatch.fnmatch(name, p) for p in PATTERNS)]
+    found = (next((n for n in names.split("|") if n in present), None) for names in named)
+    return [name for name in found if name is not None]
+
+
+def _download(repository: str, cache: Path, named: Sequence[str], out: Any) -> str:
     import huggingface_hub
     from huggingface_hub import errors
 
     total_bytes = 0
     try:
         files = huggingface_hub.HfApi().model_info(repository, files_metadata=True).siblings or []
-        wanted = [
-            file for file in files if any(fnmatch.fnmatch(file.rfilename, p) for p in PATTERNS)
-        ]
+        wanted = chosen_files((file.rfilename for file in files), named)
         if not wanted:
             raise _refused(repository, "it has no diffusers checkpoint", "其中没有 diffusers 权重")
-        total_bytes = sum(file.size or 0 for file in wanted)
+        total_bytes = sum(file.size or 0 for file in files if file.rfilename in wanted)
         _say(out, {"event": "size", "bytes": total_bytes})
         blobs = repository_folder(repository, cache) / "blobs"
         have = sum(path.stat().st_size for path in blobs.glob("*")) if blobs.is_dir() else 0
         check_free(cache, max(0, total_bytes - have))
         return str(
             huggingface_hub.snapshot_download(
-                repository, cache_dir=cache, allow_patterns=list(PATTERNS), max_workers=_WORKERS
+                repository, cache_dir=cache, allow_patterns=wanted, max_workers=_WORKERS
             )
         )
     except (StudioError, KeyboardInterrupt):

@@ -16,7 +16,7 @@ from typing import Any
 
 from webui.core.errors import MissingWeights
 from webui.core.model import ModelCard
-from webui.core.text import Text
+from webui.core.text import EMPTY, Text
 from webui.core.units import format_bytes
 from webui.core.upscale import UpscaleCard
 from webui.storage.config import StudioConfig
@@ -86,16 +86,19 @@ def find_weights(card: ModelCard, config: StudioConfig) -> WeightsSource | None:
 def missing_weights(card: ModelCard, config: StudioConfig) -> MissingWeights:
     """The error for a model whose weights are not here: repository, size, place, alternative."""
     size, cache = format_bytes(card.download_bytes), hub_cache(config)
+    files = card.files if isinstance(card, UpscaleCard) else ()
+    listed = ", ".join(names.partition("|")[0] for names in files)
+    holds = Text(f" (it holds {listed})", f"（含 {listed}）") if files else EMPTY
     return MissingWeights(
         Text(
             f"The weights of {card.title} are not on this machine.",
             f"本机没有 {card.title} 的权重。",
         ),
         Text(
-            f"Download {card.hub} ({size}, into {cache}), or name a folder that has them under "
-            f"models: {card.name} in studio.yaml. Plans and estimates work without them.",
+            f"Download {card.hub} ({size}, into {cache}), or name a folder that has them{holds.en} "
+            f"under models: {card.name} in studio.yaml. Plans and estimates work without them.",
             f"请下载 {card.hub}（{size}，存入 {cache}），或在 studio.yaml 的 models 下为 "
-            f"{card.name} 指定已有权重的文件夹。没有权重也可以规划和估算。",
+            f"{card.name} 指定已有权重的文件夹{holds.zh}。没有权重也可以规划和估算。",
         ),
         "model",
     )

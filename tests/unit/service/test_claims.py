@@ -13,7 +13,7 @@ import yaml
 
 from webui.__main__ import main
 from webui.catalogue import find_model
-from webui.catalogue.claims import Change, Duration, Fits, Memory, Work, load_guides
+from webui.catalogue.claims import Added, Change, Duration, Fits, Memory, Work, load_guides
 from webui.core.errors import BadInput
 from webui.core.parse import parse_request
 from webui.core.settings import with_defaults
@@ -62,7 +62,7 @@ def works() -> Iterator[tuple[Work, bool]]:
                 match one:
                     case Memory():
                         yield from ((work, False) for work in one.of)
-                    case Change():
+                    case Change() | Added():
                         yield from ((work, False) for work in (*one.before, *one.after))
                     case Fits() | Duration():
                         yield from ((work, True) for work in one.of)
@@ -199,6 +199,22 @@ def test_a_verdict_rests_on_the_recorded_run(bench: Bench) -> None:
     # Without it the estimate stands in, and the sentence says so.
     alone = check(Memory(gb=(12.5, 12.5), of=(SCRIPT,)), (), Bench(()))
     assert alone.measured is None and "estimated" in alone.sentence.en
+
+
+def test_what_comes_on_top_is_the_difference_of_two_runs(bench: Bench) -> None:
+    by_id = {
+        run.id: run.measurement.peak_device_bytes for run in read_receipts() if run.measurement
+    }
+    more = by_id["30865e2720e4"] - by_id["0c012a8132cb"]
+    fewer = {**CLIP, "frames": 15}
+    claim = Added(size_bytes=(more, more), by_formula=False, before=(fewer,), after=(CLIP,))
+    found = check(claim, (), bench)
+    assert found.verdict is Verdict.HOLDS and set(found.receipts) == {
+        "30865e2720e4", "0c012a8132cb",
+    }  # fmt: skip
+    third = replace(claim, size_bytes=(more / 3, more / 3))
+    found = check(third, (), bench)
+    assert found.verdict is Verdict.WRONG and "3.0 times that" in found.sentence.en
 
 
 def test_a_shorter_run_is_scaled(bench: Bench) -> None:

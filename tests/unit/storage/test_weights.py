@@ -141,6 +141,37 @@ def test_a_download_is_found_afterwards(hub, config):
     assert find_weights(WAN, config).kind == "diffusers"
 
 
+@pytest.mark.parametrize(
+    ("model", "files", "fetched"),
+    [
+        ("swin2sr-classical-x2", ("model.safetensors", "pytorch_model.bin"), "model.safetensors"),
+        ("swin2sr-realworld-x4", ("pytorch_model.bin",), "pytorch_model.bin"),
+    ],
+)
+def test_an_upscaler_is_fetched_by_the_files_that_its_card_lists(
+    hub, config, model, files, fetched
+):
+    card = find_model(model)
+    hub.repository = card.hub
+    hub.files = {name: name.encode() for name in ("config.json", "README.md", *files)}
+    download = Download(card, config)
+    download.start()
+    assert download.wait(20).state == "done"
+    assert sorted(hub.fetched) == ["config.json", fetched]
+    assert find_weights(card, config).kind == "files"
+
+
+def test_a_file_that_the_hub_does_not_have_is_named(config):
+    card = find_model("flashvsr-v1.1")
+    folder = write_files(
+        config.hub_cache / "flash", {name: b"x" for name in card.files if "posi" not in name}
+    )
+    with pytest.raises(MissingWeights) as caught:
+        find_weights(card, StudioConfig(models={card.name: folder}))
+    assert "it lacks posi_prompt.pth" in caught.value.message.en
+    assert "posi_prompt.pth" in missing_weights(card, config).hint.en
+
+
 def test_a_cancelled_download_goes_on_where_it_was(hub, config):
     last = "transformer/diffusion_pytorch_model-00002-of-00002.safetensors"
     hub.pause = lambda name: 30.0 if name == last else 0.0

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from webui.catalogue.claims import (
+    Added,
     Arithmetic,
     Change,
     Claim,
@@ -63,7 +64,9 @@ class Checked:
         match self.claim.check:
             case Unchecked(kind=kind):
                 return kind
-            case Memory():
+            case Added(by_formula=True):
+                return "formula"
+            case Memory() | Added():
                 return "memory"
             case Change(told="saves"):
                 return "saving"

@@ -9,6 +9,7 @@ from typing import Any
 from webui.catalogue import load_models
 from webui.catalogue.claims import (
     FACT_PARTS,
+    Added,
     Arithmetic,
     Change,
     Check,
@@ -71,6 +72,8 @@ def _check(claim: Check, bench: Bench) -> Finding:
     match claim:
         case Memory():
             return _memory(claim, bench)
+        case Added():
+            return _added(claim, bench)
         case Change(told="saves"):
             return _saving(claim, bench)
         case Change():
@@ -123,7 +126,7 @@ class _Pair:
 
 
 def _pair(
-    claim: Change,
+    claim: Change | Added,
     estimated: Callable[[Works], float],
     measured: Callable[[Works], Figure | None],
 ) -> tuple[_Pair, _Pair | None]:
@@ -133,6 +136,19 @@ def _pair(
         return expected, None
     receipts = tuple(dict.fromkeys((*before.receipts, *after.receipts)))
     return expected, _Pair(before.value, after.value, receipts)
+
+
+def _added(claim: Added, bench: Bench) -> Finding:
+    expected, measured = _pair(claim, bench.estimated_bytes, bench.measured_bytes)
+    figure = measured or expected
+    more = figure.after - figure.before
+    return Finding(
+        verdict=judge_amount(more, claim.size_bytes),
+        estimate=words.amount(expected.after - expected.before),
+        measured=words.amount(measured.after - measured.before) if measured else None,
+        receipts=measured.receipts if measured else (),
+        sentence=words.more(more, claim.size_bytes, measured is not None),
+    )
 
 
 def _saving(claim: Change, bench: Bench) -> Finding:

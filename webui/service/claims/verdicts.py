@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from webui.catalogue.claims import Range
+from webui.catalogue.claims import GB_BYTES, Range
 from webui.core.text import Text
-from webui.core.units import GIB
 
 HOLDS_WITHIN = 0.10
 ROUGHLY_WITHIN = 0.25
@@ -84,7 +83,7 @@ def judge_span(values: Sequence[float], bounds: Range) -> Verdict:
 def bytes_of(gb: Range) -> Range:
     """The bytes that the guides' GB may mean: from 1000^3 to 1024^3 each."""
     low, high = gb
-    return None if low is None else low * 1e9, None if high is None else high * GIB
+    return None if low is None else low * GB_BYTES[0], None if high is None else high * GB_BYTES[1]
 
 
 def better(one: Verdict, other: Verdict) -> Verdict:

@@ -73,17 +73,26 @@ def values(have: Mapping[str, Any]) -> Text:
 
 def peak(size_bytes: float, bounds: Range, is_measured: bool) -> Text:
     """The peak, and how many times what is claimed it is where that is far off."""
-    how, size = _BASIS[is_measured], format_bytes(size_bytes)
+    how, size, ends = _BASIS[is_measured], format_bytes(size_bytes), _times(size_bytes, bounds)
+    return Text(f"The peak is {size} ({how.en}){ends.en}", f"峰值 {size}（{how.zh}）{ends.zh}")
+
+
+def more(size_bytes: float, bounds: Range, is_measured: bool) -> Text:
+    """What comes on top, told as `peak` is."""
+    how, size, ends = _BASIS[is_measured], format_bytes(size_bytes), _times(size_bytes, bounds)
+    return Text(f"It is {size} more ({how.en}){ends.en}", f"多占 {size}（{how.zh}）{ends.zh}")
+
+
+def _times(size_bytes: float, bounds: Range) -> Text:
+    """The end of a sentence about an amount: how far it is from what is claimed."""
     low, high = bounds
-    text = Text(f"The peak is {size} ({how.en})", f"峰值 {size}（{how.zh}）")
-    ends = Text(".", "。")
     if high is not None and size_bytes > 1.25 * high:
         times = f"{size_bytes / high:.1f}"
-        ends = Text(f", {times} times that.", f"，是其 {times} 倍。")
-    elif low is not None and size_bytes < 0.75 * low:
+        return Text(f", {times} times that.", f"，是其 {times} 倍。")
+    if low is not None and size_bytes < 0.75 * low:
         share = f"{100 * size_bytes / low:.0f} %"
-        ends = Text(f", {share} of that.", f"，是其 {share}。")
-    return Text(text.en + ends.en, text.zh + ends.zh)
+        return Text(f", {share} of that.", f"，是其 {share}。")
+    return Text(".", "。")
 
 
 def weights_alone(size_bytes: float) -> Text:
