@@ -58,4 +58,6 @@ class JobView:
     """How many there may be."""
     changed: Text = EMPTY
     """What this attempt does otherwise than the one before, and why."""
+    told: Text = EMPTY
+    """What the run changed by itself last, e.g. how many tiles go together."""
     request: dict[str, Any] | None = None

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from webui.core.text import EMPTY
+from webui.core.text import EMPTY, Text
 from webui.service.trace import Trace
 
 SAVE_S = 0.5
@@ -32,7 +32,7 @@ class Progress:
         self.trace = Trace()
         self.attempt = self.attempts = 1
         """Which run of the job it is, and how many there may be after running out of memory."""
-        self.changed = EMPTY
+        self.changed = self.told = EMPTY
         """What this run does otherwise than the one before."""
         self._phase_began = time.monotonic()
         self._shown = 0.0
@@ -60,13 +60,15 @@ class Progress:
             self.pieces = int(event["done"]), int(event["of"])
             self.step, self.steps = self.pieces
             self._paces.append((time.monotonic(), self.step))
+        elif kind == "told":
+            self.told = Text.from_json(event["text"])
         elif kind == "preview":
             self.preview = base64.b64decode(event["jpeg"])
 
     def shown(self) -> dict[str, Any]:
         """The fields of a job's view that it decides."""
         names = ("phase", "step", "steps", "fraction", "pieces", "seconds_left", "preview",
-                 "attempt", "attempts", "changed", "rate")  # fmt: skip
+                 "attempt", "attempts", "changed", "told", "rate")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     @property

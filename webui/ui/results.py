@@ -113,7 +113,11 @@ def _job(job: JobView, language: str, shown: bool) -> str:
         f'<div class="vs-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}"><b style="width:{percent}%"></b></div>'
         f'<p class="vs-fine">{_subject(request, language)}</p>'
-        + (f'<p class="vs-fine">{say(job.changed, language)}</p>' if job.changed.en else "")
+        + "".join(
+            f'<p class="vs-fine">{say(text, language)}</p>'
+            for text in (job.changed, job.told)
+            if text.en
+        )
         + "</div>"
     )
 

@@ -15,6 +15,7 @@ from webui.core.clip import ClipCard
 from webui.core.errors import StudioError
 from webui.core.model import ModelCard
 from webui.core.receipt import Measurement
+from webui.core.text import Text
 from webui.pipelines.preview import preview_jpeg
 from webui.worker.device import Device
 from webui.worker.measure import Meter
@@ -98,6 +99,10 @@ class JobReport:
         """So many more frames are made."""
         if count:
             self._channel.emit("frames", id=self.id, count=count)
+
+    def tell(self, text: Text) -> None:
+        """Something that the run has changed by itself, for the user."""
+        self._channel.emit("told", id=self.id, text=text.to_json())
 
     def picture(self, jpeg: bytes) -> None:
         """The newest picture of the result."""
