@@ -26,7 +26,7 @@ from webui.estimator.estimate import (
 )
 from webui.estimator.events import Live, Part
 from webui.estimator.explain_seconds import Term, seconds_terms
-from webui.estimator.families import Component, components_of
+from webui.estimator.families import Component, components_of, find_family
 from webui.estimator.rules import WORKSPACE, rules_for
 from webui.estimator.tape import LOAD, RELEASE, SCRATCH
 from webui.estimator.target import Target, margin_parts
@@ -110,7 +110,8 @@ def explain_estimate(
         target: the device.
     """
     highest = max(found.phases, key=lambda phase: phase.reserved_bytes)
-    waiting = found.host_bytes - PROCESS_HOST_BYTES[target.card.kind]
+    beside = find_family(model).host(model, request, found.settings)
+    waiting = found.host_bytes - PROCESS_HOST_BYTES[target.card.kind] - beside
     return Explanation(
         estimate=found,
         phases=tuple(
@@ -143,6 +144,7 @@ def explain_estimate(
                     "模板，由 offload 与 text_encoder 决定",
                 ),
             ),
+            *_beside_weights(beside),
         ),
         load=(
             Term(
@@ -158,6 +160,19 @@ def explain_estimate(
                     f"全部权重字节 / 固态硬盘 {DISK_BYTES_S / 1e9:g} GB/s",
                 ),
             ),
+        ),
+    )
+
+
+def _beside_weights(size_bytes: int) -> tuple[Term, ...]:
+    """Host memory for what is worked on: frames, pages."""
+    if not size_bytes:
+        return ()
+    return (
+        Term(
+            Text("frames or pages being worked on", "正在处理的帧或页面"),
+            size_bytes,
+            Text("from the request's size and the settings", "由请求的尺寸和设置得出"),
         ),
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from webui.core.units import MIB
 from webui.video.parts import Parts, PartWriter
 from webui.video.project import Project
 from webui.video.reading import Pixels, Reader
@@ -21,8 +22,10 @@ BEFORE, AFTER = "newest_before.jpg", "newest.jpg"
 _EVERY = 12
 """Frames of which one is shown."""
 _SIDE_PX = 960
-_WAITING = 8
-"""Frames that wait for the encoder at most."""
+_WAITING_BYTES = 512 * MIB
+"""Frames that wait for the encoder at most: a model makes a hundred at a time, and while it is at
+the next ones the encoder goes on with these."""
+_LEAST_WAITING = 4
 
 
 class Footage:
@@ -85,7 +88,8 @@ class Footage:
             ValueError: one of the frames so far was left out, or is not of the result's size.
             OSError: the disk is full.
         """
-        while len(self._waiting) >= _WAITING or (self._waiting and self._waiting[0].done()):
+        most = max(_LEAST_WAITING, _WAITING_BYTES // frame.nbytes)
+        while len(self._waiting) >= most or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
         writer = self._writers.get(segment.index)
         if writer is None:

@@ -14,7 +14,8 @@ from webui.estimator.events import rounded
 from webui.estimator.flashvsr import FlashVsrMemory
 from webui.estimator.rules import Rules
 from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
-from webui.tracing.flashvsr_run import JOINED, Recorded, record_segments
+from webui.tracing.flashvsr_calls import Recorded
+from webui.tracing.flashvsr_run import JOINED, record_join, record_segments
 from webui.tracing.recorder import MARK
 
 EXACT = 0.005
@@ -85,7 +86,6 @@ def composed_peak(memory: FlashVsrMemory, phase: str) -> int:
         ({"b": 1, "y": 256, "x": 144}, 53, {"decoder": "full", "colour": "wavelet"}),
         ({"b": 3, "y": 128, "x": 128}, 37, {"offload": "model"}),
         ({"b": 2, "y": 256, "x": 256}, 37, {"decoder": "full", "precision": "fp32"}),
-        ({"b": 1, "y": 136, "x": 264}, 21, {"precision": "fp32", "colour": "none"}),
     ],
 )
 def test_every_phase_of_every_block(
@@ -109,3 +109,24 @@ def test_every_phase_of_every_block(
             # Joining tiles is another recording.
             monkeypatch.setattr(FlashVsrMemory, "_join", lambda self: self._decode(self.blocks[0]))
         assert composed_peak(memory, phase) == pytest.approx(fresh[phase], rel=EXACT), phase
+
+
+def test_the_colours_of_joined_tiles() -> None:
+    memory = memory_of({"b": 2, "y": 512, "x": 512}, 21, colour="wavelet")
+    height, width = memory.request.output_size
+    events = memory._join()
+    recorded = record_join(CARD, memory.settings, {"y": height, "x": width}, "wavelet")
+    found = events.peak_live_bytes() - events.resident_bytes
+    assert found == pytest.approx(live_peaks(recorded)["decode"], rel=EXACT)
+
+
+def test_a_wrong_schedule_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison can fail: without what the first block leaves it does."""
+    monkeypatch.setattr(flashvsr, "BLOCK_CHUNKS", 2)
+    shape = {"b": 1, "y": 128, "x": 256}
+    memory = memory_of(shape, 37)
+    recorded = record_segments(CARD, memory.settings, shape, chunks=3, block_frames=16)
+    fresh = live_peaks(recorded)["project"]
+    assert composed_peak(memory, "project") == pytest.approx(fresh, rel=EXACT)
+    memory.blocks[1:] = []
+    assert composed_peak(memory, "project") != pytest.approx(fresh, rel=EXACT)

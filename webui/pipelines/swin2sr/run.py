@@ -6,7 +6,9 @@ Shapes: B batch (frames, or tiles of one or more frames), H height, W width.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +23,8 @@ from webui.pipelines.tile_batch import follows_memory, new_tile_batch
 from webui.pipelines.tiles import FrameBlend, TileGrid
 
 Pixels = NDArray[np.uint8]
+_JOINING = 2
+"""Batches that wait to be joined at most."""
 
 
 class Footage(Protocol):
@@ -96,20 +100,35 @@ def run(
         found: Pixels = made.cpu().numpy()
         return found
 
-    for segment in footage.segments:
+    def join(segment: Any, waiting: Sequence[_Job], made: Pixels) -> None:
+        nonlocal done
+        for job, pixels in zip(waiting, made, strict=True):
+            job.frame.blend.add(pixels)
+            if job.frame.blend.done:
+                footage.write(segment, job.frame.index, job.frame.blend.frame)
+                done += 1
+                report.step(done, total)
 
-        def take(waiting: Sequence[_Job], made: Pixels, segment: Any = segment) -> None:
-            nonlocal done
-            for job, pixels in zip(waiting, made, strict=True):
-                job.frame.blend.add(pixels)
-                if job.frame.blend.done:
-                    footage.write(segment, job.frame.index, job.frame.blend.frame)
-                    done += 1
-                    report.step(done, total)
+    # Frames are joined on the host while the device computes the next tiles.
+    with ThreadPoolExecutor(1, "joining") as joiner:
+        for segment in footage.segments:
+            joining: deque[Future[None]] = deque()
 
-        with checked(_layers(pipe.model(request.scale)), report.check):
-            batch.run(jobs(segment), compute, take)
-        footage.finish(segment)
+            def take(
+                waiting: Sequence[_Job],
+                made: Pixels,
+                segment: Any = segment,
+                joining: deque[Future[None]] = joining,
+            ) -> None:
+                if len(joining) >= _JOINING:
+                    joining.popleft().result()
+                joining.append(joiner.submit(join, segment, waiting, made))
+
+            with checked(_layers(pipe.model(request.scale)), report.check):
+                batch.run(jobs(segment), compute, take)
+            while joining:
+                joining.popleft().result()
+            footage.finish(segment)
 
 
 @torch.no_grad()
