@@ -116,7 +116,7 @@ class Template:
         # Of hundreds of arrays a request reads a few; of the file nothing stays open.
         self._arrays = _Arrays(path.read_bytes())
         self.about: dict[str, Any] = json.loads(str(self._arrays["about"]))
-        self._tapes: dict[str, Tape] = {}
+        self._tapes: dict[tuple[str, int], Tape] = {}
         self._segments: dict[str, tuple[ChainedCall, ...]] = {}
 
     @property
@@ -127,10 +127,12 @@ class Template:
     def array(self, name: str) -> np.ndarray:
         return self._arrays[name]
 
-    def tape(self, name: str) -> Tape:
-        if name not in self._tapes:
-            self._tapes[name] = Tape.from_arrays(self._arrays, name)
-        return self._tapes[name]
+    def tape(self, name: str, clips: int = 1) -> Tape:
+        """A tape by its name, as it is for so many clips at a time."""
+        key = (name, clips)
+        if key not in self._tapes:
+            self._tapes[key] = Tape.from_arrays(self._arrays, name).of_clips(clips)
+        return self._tapes[key]
 
     def segments(self, name: str) -> tuple[ChainedCall, ...]:
         """The calls `name.0`, `name.1`, ...; the last one repeats."""
@@ -186,13 +188,14 @@ class BlockTemplate(Template):
                 found[COSTS.index(row), 0] += more
         return found
 
-    def tape(self, name: str) -> Tape:
-        if name not in self._tapes:
-            tape = self._traced.tape(name)
+    def tape(self, name: str, clips: int = 1) -> Tape:
+        key = (name, clips)
+        if key not in self._tapes:
+            tape = self._traced.tape(name, clips)
             stored, beside = (self._factors(column)[tape.places] for column in (_STORED, _BESIDE))
             factors = np.where(tape.kind == LOAD, stored, beside)
-            self._tapes[name] = replace(tape, coefficients=tape.coefficients * factors[:, None])
-        return self._tapes[name]
+            self._tapes[key] = replace(tape, coefficients=tape.coefficients * factors[:, None])
+        return self._tapes[key]
 
     def _factors(self, column: int) -> np.ndarray:
         """What the traced type's bytes are multiplied by, for each place."""

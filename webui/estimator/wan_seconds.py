@@ -6,7 +6,12 @@ import numpy as np
 
 from webui.core.card import Card
 from webui.core.settings import FP8
-from webui.estimator.seconds import PIECES_SHARE, compute_seconds, transfer_seconds
+from webui.estimator.seconds import (
+    PIECES_SHARE,
+    compute_seconds,
+    costs_of_clips,
+    transfer_seconds,
+)
 from webui.estimator.tape import COSTS, cost_monomials
 from webui.estimator.told import longest
 from webui.estimator.wan import WITHOUT_ENCODER, WanMemory
@@ -110,6 +115,7 @@ class _Times:
         costs = memory.template("transformer").array("costs") @ cost_monomials(
             shape, ("f", "h", "w")
         )
+        costs = costs_of_clips(costs, memory.request.batch)
         weights_read = self._weights_bytes("transformer")
         # The costs of quantised layers have what restoring their weights moves.
         if memory.settings["precision"] == FP8:
@@ -138,4 +144,5 @@ class _Times:
 
     def decode(self) -> float:
         costs = self.memory.vae.costs("decode", self.memory.shape, self.memory.shape.f)
-        return compute_seconds(costs, self.card, self.vae_half) + self._transfer("vae")
+        one = compute_seconds(costs, self.card, self.vae_half)
+        return one * self.memory.request.batch + self._transfer("vae")

@@ -101,14 +101,17 @@ def check_size(request: Request, limits: Limits) -> None:
     """
     if not isinstance(request, ClipRequest):
         return
-    if request.width * request.height * request.frames > limits.max_pixel_frames:
+    pixels = request.width * request.height * request.frames * request.batch
+    if pixels > limits.max_pixel_frames:
         raise BadInput(
             "frames",
             Text(
                 "This is larger than this studio lets visitors run.",
                 "超出了本站允许访客运行的规模。",
             ),
-            Text("Use fewer frames or a smaller size.", "请减少帧数或缩小尺寸。"),
+            Text(
+                "Use fewer frames or clips, or a smaller size.", "请减少帧数、视频段数或缩小尺寸。"
+            ),
         )
     if request.steps > limits.max_steps:
         raise BadInput(

@@ -187,19 +187,9 @@ class _Reading:
                     "推理不累积梯度，无可拆分",
                 ),
             )
-        if isinstance(self._model, ClipCard):
-            if batch > 1:
-                raise BadInput(
-                    "optimization.batch_size",
-                    Text(
-                        f"{self._model.title} makes one clip at a time here.",
-                        f"{self._model.title} 在此一次只生成一段视频。",
-                    ),
-                    Text("Use batch_size: 1.", "请用 batch_size: 1。"),
-                )
-        elif "batch_size" in given and isinstance(self._model, PageCard):
+        if "batch_size" in given and isinstance(self._model, PageCard):
             self._fix("page_batch", batch, "optimization.batch_size")
-        elif "batch_size" in given and isinstance(self._model, TextCard):
+        elif "batch_size" in given and isinstance(self._model, ClipCard | TextCard):
             self._workload["batch"] = batch
 
     def _fix(self, name: str, value: Any, key: str) -> None:
