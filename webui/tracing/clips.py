@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from webui.estimator.tape import ALLOCATE, RELEASE, SCRATCH, Tape, term_values
-from webui.tracing.fit import NotOneTape, Shape, number_slots
+from webui.tracing.fit import NotOneTape, number_slots
 from webui.tracing.pieces import PIECE
 from webui.tracing.recorder import MARK, Event
 
