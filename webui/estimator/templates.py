@@ -28,6 +28,8 @@ HALF_PRECISIONS = ("bf16", "fp16", FP8)
 
 
 WIDTHS = ("half", "full")
+SEVERAL = "several"
+"""Behind a tape's name: the tape of several clips, where the loop goes another way for one."""
 FP16 = "fp16"
 
 
@@ -131,7 +133,10 @@ class Template:
         """A tape by its name, as it is for so many clips at a time."""
         key = (name, clips)
         if key not in self._tapes:
-            self._tapes[key] = Tape.from_arrays(self._arrays, name).of_clips(clips)
+            other = f"{name}.{SEVERAL}"
+            of_several = clips > 1 and f"{other}.kind" in self._arrays
+            tape = Tape.from_arrays(self._arrays, other if of_several else name)
+            self._tapes[key] = tape.of_clips(clips)
         return self._tapes[key]
 
     def segments(self, name: str) -> tuple[ChainedCall, ...]:

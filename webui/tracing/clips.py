@@ -28,6 +28,10 @@ _STEPS = 16
 
 _Size = tuple[int, frozenset[tuple[tuple[str, ...], int]]]
 """Kind of an event, and its size by the products of variables."""
+_CONTEXTS = (6, 2, 1)
+"""Sizes that say what an event is about, its own the last: the longest that was seen counts."""
+_MADE = (ALLOCATE, SCRATCH)
+"""Kinds of events that may be larger; weights that come are not."""
 
 
 class ClipSizes:
@@ -39,31 +43,35 @@ class ClipSizes:
 
     def __init__(self, whole_pieces: bool) -> None:
         self._whole_pieces = whole_pieces
-        self._seen: dict[_Size, bool] = defaultdict(bool)
+        self._seen: dict[tuple[_Size, ...], bool] = defaultdict(bool)
+        """By a size and those before it, as many as `_CONTEXTS` says."""
 
     def learn(self, tape: Tape, scales: np.ndarray) -> None:
         """Takes in a tape of one clip with what `scaled_events` says of it.
 
         Of a size that some tensors of a clip and others have, the larger is taken.
         """
-        for size, scaled in zip(_sizes(tape), scales.tolist(), strict=True):
-            self._seen[size] |= scaled
+        for sizes, scaled in zip(_sizes(tape), scales.tolist(), strict=True):
+            for length in _CONTEXTS:
+                self._seen[sizes[-length:]] |= scaled
 
     def applied(self, tape: Tape) -> Tape:
         """The tape with its `clips`. Sizes that were never seen are a clip's where they depend on
         its shape."""
-        made = np.isin(tape.kind, (ALLOCATE, SCRATCH))
-        scales = np.array([self._scales(size) for size in _sizes(tape)], dtype=bool)
+        made = np.isin(tape.kind, _MADE)
+        scales = np.array([self._scales(sizes) for sizes in _sizes(tape)], dtype=bool)
         return replace(tape, clips=scales & made)
 
-    def _scales(self, size: _Size) -> bool:
-        if size in self._seen:
-            return self._seen[size]
-        names = {name for product, _ in size[1] for name in product}
+    def _scales(self, sizes: tuple[_Size, ...]) -> bool:
+        for length in _CONTEXTS:
+            if sizes[-length:] in self._seen:
+                return self._seen[sizes[-length:]]
+        names = {name for product, _ in sizes[-1][1] for name in product}
         return bool(names) and (self._whole_pieces or PIECE not in names)
 
 
-def _sizes(tape: Tape) -> list[_Size]:
+def _sizes(tape: Tape) -> list[tuple[_Size, ...]]:
+    """Of each event the sizes of what was made before, and its own: the longest of `_CONTEXTS`."""
     rows, index = np.unique(tape.coefficients, axis=0, return_inverse=True)
     known = [
         frozenset(
@@ -73,10 +81,21 @@ def _sizes(tape: Tape) -> list[_Size]:
         )
         for row in rows.tolist()
     ]
-    return [
-        (kind, known[row])
-        for kind, row in zip(tape.kind.tolist(), index.reshape(-1).tolist(), strict=True)
-    ]
+    found = []
+    before: tuple[_Size, ...] = ()
+    for kind, row in zip(tape.kind.tolist(), index.reshape(-1).tolist(), strict=True):
+        sizes = (*before, (kind, known[row]))
+        found.append(sizes)
+        if kind in _MADE:
+            before = sizes[1 - max(_CONTEXTS) :]
+    return found
+
+
+def of_each(tape: Tape) -> Tape:
+    """A tape that was traced with `CLIPS` clips, with the sizes of one."""
+    assert tape.clips is not None
+    shares = np.where(tape.clips, CLIPS, 1)
+    return replace(tape, coefficients=tape.coefficients / shares[:, None])
 
 
 def scaled_events(tape: Tape, values: dict[str, float], events: list[Event]) -> np.ndarray:

@@ -17,11 +17,12 @@ from PIL import Image
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.estimator.tape import RELEASE, Tape, axial_cost_monomials
+from webui.estimator.templates import SEVERAL
 from webui.pipelines import svd
 from webui.pipelines.modules import owned_tensors
 from webui.pipelines.running import noise_sources
 from webui.pipelines.svd.phases import encode_embedding, encode_latent
-from webui.tracing.clips import CLIPS, ClipSizes, scaled_events
+from webui.tracing.clips import CLIPS, ClipSizes, of_each, scaled_events
 from webui.tracing.fit import Shape, fit_costs, fit_tape, grid
 from webui.tracing.pieces import FEW, MANY, PIECE, first_pieces, with_pieces
 from webui.tracing.recorder import Event, Recorder, Recording
@@ -144,8 +145,12 @@ def trace_unet(card: ClipCard, precision: str, modes: tuple[str, ...] = MODES) -
             values = {**shape, PIECE: 1 / FEW}
             events = record(shape, pieces, CLIPS)
             sizes.learn(tapes[name], scaled_events(tapes[name], values, events))
+        if way != WAYS[0]:
+            # Where one clip makes a batch of one, the library goes another way for several.
+            tapes[f"{name}.{SEVERAL}"] = _trace_loop(card, settings, mode, way, in_pieces, CLIPS)
     for name, tape in tapes.items():
-        arrays |= sizes.applied(tape).to_arrays(name)
+        known = sizes.applied(tape)
+        arrays |= (of_each(known) if name.endswith(SEVERAL) else known).to_arrays(name)
     return arrays
 
 
@@ -153,15 +158,17 @@ WAYS = ("guided", "split", "single")
 """Guidance in one pass, in two, none."""
 
 
-def _trace_loop(card: ClipCard, settings: Settings, mode: str, way: str, in_pieces: bool) -> Tape:
+def _trace_loop(
+    card: ClipCard, settings: Settings, mode: str, way: str, in_pieces: bool, clips: int = 1
+) -> Tape:
     """The denoising loop's tape; in pieces it has the variable `piece`."""
     record = _recording(card, settings, mode, way)
     pieces, shapes = (FEW, _PIECE_SHAPES) if in_pieces else (1, _SHAPES)
-    recordings = [(shape, record(shape, pieces)) for shape in shapes]
+    recordings = [(shape, record(shape, pieces, clips)) for shape in shapes]
     tape = fit_tape(recordings, VARIABLES)
     if not in_pieces:
         return tape
-    return with_pieces(tape, recordings[-1][1], record(shapes[-1], MANY))
+    return with_pieces(tape, recordings[-1][1], record(shapes[-1], MANY, clips))
 
 
 def _recording(

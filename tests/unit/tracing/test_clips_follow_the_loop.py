@@ -18,6 +18,7 @@ from tests.unit.tracing.test_templates_follow_the_loop import (
 from webui.catalogue import find_model
 from webui.estimator.wan import WanMemory, latent_shape
 from webui.pipelines import svd, wan
+from webui.pipelines.modules import owned_tensors
 from webui.pipelines.running import decode_each
 from webui.tracing.recording import record_run
 from webui.tracing.svd import record_denoise
@@ -69,7 +70,7 @@ def test_wan_denoises(
     found = events.peak_live_bytes() - events.resident_bytes
     assert found == pytest.approx(live_peak(fresh.events), rel=CLOSE)
     one = WanMemory(card, request.with_changes(batch=1), settings, BARE).phase(phase)
-    assert found > 1.3 * (one.peak_live_bytes() - one.resident_bytes)
+    assert found > 1.1 * (one.peak_live_bytes() - one.resident_bytes)
     parts = [sum(part.sizes) for part in events.parts if part.name in ("embeddings", "conditions")]
     assert sum(parts) == pytest.approx(sum(tensor.nbytes for tensor in given), rel=1e-3)
 
@@ -127,8 +128,8 @@ def test_svd_keeps_a_picture_for_each_clip() -> None:
     settings = of_svd.settings_of(vae_precision="bf16", image_encoder="cpu")
     request = svd_request(of_svd.CARD, {"f": 25, "h": 40, "w": 56}, batch=CLIPS)
     pipe = svd.build_meta(of_svd.CARD, settings)
-    fresh = live_peak(
-        record_run(pipe.vae, "resident", lambda: svd.encode(pipe, request, settings)).events
-    )
+    weights = tuple(owned_tensors(pipe.image_encoder))
+    made = record_run(pipe.vae, "resident", lambda: svd.encode(pipe, request, settings), weights)
+    fresh = live_peak(made.events)
     found = of_svd.composed_peak(request, settings, "image_encode")
     assert found == pytest.approx(fresh, rel=0.01)
