@@ -16,7 +16,7 @@ from webui.core.fields import (
     read_whole,
 )
 from webui.core.model import ModelCard
-from webui.core.request import Given, Request
+from webui.core.request import MAX_SEED, Given, Request
 from webui.core.settings import Settings
 from webui.core.text import Text
 
@@ -25,6 +25,8 @@ PICTURES = ("image", "last_image")
 """Workload keys that name a picture's file."""
 OPTIONAL_KEYS = ("prompt", "negative_prompt", "flow_shift", "solver", *PICTURES)
 """Workload keys that mean nothing to some models."""
+MAX_CLIPS = 8
+"""Clips of one run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,7 @@ class ClipCard(ModelCard):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipRequest(Request):
-    """One clip, or a picture where `frames` is 1."""
+    """Clips of one prompt, or pictures where `frames` is 1."""
 
     prompt: str
     negative_prompt: str
@@ -115,6 +117,8 @@ class ClipRequest(Request):
     flow_shift: float
     solver: str
     fps: int
+    batch: int = 1
+    """Clips, denoised together: of this seed, the next one, and so on."""
 
     def resized(self, **changes: Any) -> Self:
         """With other workload keys; a chunk that was fixed is no longer than the clip."""
@@ -131,7 +135,7 @@ class ClipRequest(Request):
     @property
     def shape(self) -> tuple[Hashable, ...]:
         pictures = (bool(self.image), bool(self.last_image))
-        size = (self.frames, self.height, self.width)
+        size = (self.batch, self.frames, self.height, self.width)
         # The shift says how the steps fall to the two transformers of models that have two.
         return (*size, self.guided, self.solver, self.flow_shift, *pictures)
 
@@ -141,7 +145,19 @@ class ClipRequest(Request):
 
     @property
     def size_text(self) -> str:
-        return f"{self.width}x{self.height}x{self.frames}"
+        clips = f"{self.batch} of " if self.batch > 1 else ""
+        return f"{clips}{self.width}x{self.height}x{self.frames}"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each clip: what a run of its own would need for the same one."""
+        return clip_seeds(self.seed, self.batch)
+
+
+def clip_seeds(seed: int, clips: int) -> tuple[int, ...]:
+    """The seed of each clip of a run; after the largest comes 0."""
+    first = max(seed, 0)
+    return tuple((first + clip) % (MAX_SEED + 1) for clip in range(clips))
 
 
 def read_clip(given: Given, model: ClipCard, common: Mapping[str, Any]) -> ClipRequest:
@@ -173,6 +189,7 @@ def read_clip(given: Given, model: ClipCard, common: Mapping[str, Any]) -> ClipR
         flow_shift=read_number(given, "flow_shift", defaults.flow_shift, 0.1, 30.0),
         solver=read_choice(given, "solver", SOLVERS, defaults.solver),
         fps=read_whole(given, "fps", defaults.fps, 1, 120),
+        batch=read_whole(given, "batch", 1, 1, MAX_CLIPS),
         **common,
     )
 

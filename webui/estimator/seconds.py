@@ -124,6 +124,12 @@ def _overlapped(busy_s: float, launches_s: float) -> float:
     return longest * math.pow(sum(share**_OVERLAP for share in shares), 1 / _OVERLAP)
 
 
+def costs_of_clips(costs: np.ndarray, clips: int) -> np.ndarray:
+    """Costs of a pass through the model with several clips, from those with one: as many kernels,
+    each with more to do."""
+    return costs * np.where(np.array(COSTS) == "kernels", 1, clips)
+
+
 def start_seconds(card: Card) -> float:
     """What a phase takes before it is under way."""
     seconds = (CUDA if card.kind == "cuda" else CPU).start_s

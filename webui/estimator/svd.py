@@ -157,29 +157,38 @@ class SvdMemory:
         else:
             events.allocate(self._embedding_bytes, "embeddings")
         name = f"encode.{self.encode_way}.{self.guided}"
+        clips = self.request.batch
+        latents = self._latent_bytes(self.copies)
+        events.allocate_all([latents] * (clips - 1), "latents")
         # The VAE's weights are the first of the resident storages: key and place are the same.
         replaced = tuple(self.vae.array(f"{name}.outside").tolist())
         events.play(
             self.vae.tape(name), self.shape.to_dict(), replaced, what=f"VAE, {self.encode_way}"
         )
+        if clips > 1:
+            events.allocate(clips * latents, "latents")
+            events.allocate(clips * self._embedding_bytes, "embeddings")
         return events
 
     def _denoise(self) -> PhaseEvents:
         mode = self.offload if self.offload in ("block", "leaf") else "resident"
-        given = np.array([self._embedding_bytes, self._latent_bytes(self.copies)])
+        clips = self.request.batch
+        given = clips * np.array([self._embedding_bytes, self._latent_bytes(self.copies)])
         needed = ("unet",) if mode == "resident" else ()
         events = PhaseEvents([*self._always(*needed), Part("embeddings", given)])
         events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         pieces = int(self.settings.get("ffn_chunks", 1))
         names = [mode, self.passes, *(["pieces"] if pieces > 1 else [])]
-        tape = self.unet.tape(".".join(["denoise", *names]))
+        tape = self.unet.tape(".".join(["denoise", *names]), clips)
         shape = {**self.shape.to_dict(), "piece": 1 / pieces}
         events.play(tape, shape, what=", ".join(["UNet", *names]))
         return events
 
     def _decode(self) -> PhaseEvents:
         frames, latents = self.request.frames, self._latent_bytes(self.request.frames)
-        events = PhaseEvents([*self._always("vae"), Part("latents", np.array([latents]))])
+        # All clips' latents wait while one after the other is decoded.
+        waiting = np.array([self.request.batch * latents])
+        events = PhaseEvents([*self._always("vae"), Part("latents", waiting)])
         events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         own_bytes = latents // self._value_bytes * self._vae_value_bytes
         if self._value_bytes != self._vae_value_bytes:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from webui.core.card import Card
-from webui.estimator.seconds import PIECES_SHARE, compute_seconds, transfer_seconds
+from webui.estimator.seconds import (
+    PIECES_SHARE,
+    compute_seconds,
+    costs_of_clips,
+    transfer_seconds,
+)
 from webui.estimator.svd import SvdMemory
 from webui.estimator.tape import COSTS, axial_cost_monomials, cost_monomials
 from webui.estimator.templates import Template, width_of
@@ -57,7 +62,7 @@ def _encode(memory: SvdMemory, card: Card, host: Card) -> float:
     shape = memory.shape.to_dict()
     costs = memory.vae.array(f"encode.{way}.costs") @ cost_monomials(shape, ("h", "w"))
     vae_half = way == "plain" and width_of(str(memory.settings["vae_precision"])) == "half"
-    seconds += _compute(costs, card, vae_half)
+    seconds += _compute(costs, card, vae_half) * memory.request.batch
     return seconds + _transfer(memory, memory.vae, card)
 
 
@@ -67,7 +72,9 @@ def _denoise(memory: SvdMemory, steps: int, card: Card) -> float:
     costs = memory.unet.array(f"costs.{'single' if split else memory.guided}")
     streams = memory.offload in ("leaf", "block")
     forward = _compute(
-        costs @ axial_cost_monomials(memory.shape.to_dict(), _VARIABLES),
+        costs_of_clips(
+            costs @ axial_cost_monomials(memory.shape.to_dict(), _VARIABLES), memory.request.batch
+        ),
         card,
         half,
         streamed_tensors=len(memory.unet.array("weights")) if streams else 0,
@@ -90,5 +97,5 @@ def _decode(memory: SvdMemory, card: Card) -> float:
         if count and calls:
             shape = {**memory.shape.to_dict(), "f": count}
             terms = axial_cost_monomials(shape, _VARIABLES)
-            seconds += calls * _compute(costs @ terms, card, half)
+            seconds += calls * _compute(costs @ terms, card, half) * memory.request.batch
     return seconds + _transfer(memory, memory.vae, card)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
 from math import prod
@@ -84,6 +84,22 @@ class Tape:
     terms: Terms = ()
     places: np.ndarray | None = None
     """Of a run with weights in blocks: in which the weight is that an event is about (N)."""
+    clips: np.ndarray | None = None
+    """Of a loop that may make several clips: whether an event's bytes are in proportion to their
+    number (N)."""
+
+    def of_clips(self, count: int) -> Tape:
+        """The tape of a loop over so many clips.
+
+        Raises:
+            ValueError: several, and nothing is known of them.
+        """
+        if count == 1:
+            return self
+        if self.clips is None:
+            raise ValueError("the tape is of one clip")
+        factors = np.where(self.clips, count, 1)
+        return replace(self, coefficients=self.coefficients * factors[:, None], clips=None)
 
     @cached_property
     def products(self) -> Terms:
@@ -176,6 +192,8 @@ class Tape:
         }
         if self.places is not None:
             arrays[f"{prefix}.places"] = self.places
+        if self.clips is not None:
+            arrays[f"{prefix}.clips"] = self.clips
         if self.terms:
             arrays[f"{prefix}.terms"] = np.array(["*".join(names) for names in self.terms])
         return arrays
@@ -189,6 +207,7 @@ class Tape:
             coefficients=arrays[f"{prefix}.rows"][arrays[f"{prefix}.index"]],
             terms=read_terms(arrays[f"{prefix}.terms"]) if f"{prefix}.terms" in arrays else (),
             places=arrays.get(f"{prefix}.places"),
+            clips=arrays.get(f"{prefix}.clips"),
         )
 
 

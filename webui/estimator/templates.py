@@ -28,6 +28,8 @@ HALF_PRECISIONS = ("bf16", "fp16", FP8)
 
 
 WIDTHS = ("half", "full")
+SEVERAL = "several"
+"""Behind a tape's name: the tape of several clips, where the loop goes another way for one."""
 FP16 = "fp16"
 
 
@@ -116,7 +118,7 @@ class Template:
         # Of hundreds of arrays a request reads a few; of the file nothing stays open.
         self._arrays = _Arrays(path.read_bytes())
         self.about: dict[str, Any] = json.loads(str(self._arrays["about"]))
-        self._tapes: dict[str, Tape] = {}
+        self._tapes: dict[tuple[str, int], Tape] = {}
         self._segments: dict[str, tuple[ChainedCall, ...]] = {}
 
     @property
@@ -127,10 +129,15 @@ class Template:
     def array(self, name: str) -> np.ndarray:
         return self._arrays[name]
 
-    def tape(self, name: str) -> Tape:
-        if name not in self._tapes:
-            self._tapes[name] = Tape.from_arrays(self._arrays, name)
-        return self._tapes[name]
+    def tape(self, name: str, clips: int = 1) -> Tape:
+        """A tape by its name, as it is for so many clips at a time."""
+        key = (name, clips)
+        if key not in self._tapes:
+            other = f"{name}.{SEVERAL}"
+            of_several = clips > 1 and f"{other}.kind" in self._arrays
+            tape = Tape.from_arrays(self._arrays, other if of_several else name)
+            self._tapes[key] = tape.of_clips(clips)
+        return self._tapes[key]
 
     def segments(self, name: str) -> tuple[ChainedCall, ...]:
         """The calls `name.0`, `name.1`, ...; the last one repeats."""
@@ -204,13 +211,14 @@ class BlockTemplate(Template):
             costs[COSTS.index(row)] = self._now[:, column] @ count
         return costs
 
-    def tape(self, name: str) -> Tape:
-        if name not in self._tapes:
-            tape = self._traced.tape(name)
+    def tape(self, name: str, clips: int = 1) -> Tape:
+        key = (name, clips)
+        if key not in self._tapes:
+            tape = self._traced.tape(name, clips)
             stored, beside = (self._factors(column)[tape.places] for column in (_STORED, _BESIDE))
             factors = np.where(tape.kind == LOAD, stored, beside)
-            self._tapes[name] = replace(tape, coefficients=tape.coefficients * factors[:, None])
-        return self._tapes[name]
+            self._tapes[key] = replace(tape, coefficients=tape.coefficients * factors[:, None])
+        return self._tapes[key]
 
     def _factors(self, column: int) -> np.ndarray:
         """What the traced type's bytes are multiplied by, for each place."""

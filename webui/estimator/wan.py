@@ -59,7 +59,14 @@ def relevant(
     if phase == "encode":
         side = card.min_side
         request = request.with_changes(
-            frames=1, height=side, width=side, solver="unipc", image="", last_image=""
+            frames=1,
+            height=side,
+            width=side,
+            solver="unipc",
+            image="",
+            last_image="",
+            # The prompt is encoded once for all clips.
+            batch=1,
         )
     elif phase == "image_encode":
         # With guidance there are two prompts' embeddings beside it.
@@ -244,13 +251,21 @@ class WanMemory:
             else:
                 for size in _left_by(tape, {}):
                     events.allocate(size, "features")
-        events.play(
+        kept = events.play(
             self._conditions_tape,
             self._clip_shape,
             what="conditions",
             on_call=lambda frames: self.vae.play_encode(events, self.shape, frames),
         )
+        if self.request.batch > 1 and self._keeps_noise:
+            events.allocate(self.request.batch * self._latent_bytes, "noise")
+            events.release(kept[min(kept)])
         return events
+
+    @property
+    def _keeps_noise(self) -> bool:
+        """Whether the first thing that the conditions keep is the noise, which each clip has."""
+        return not self._controls
 
     @property
     def _image_tape(self) -> Tape:
@@ -274,7 +289,9 @@ class WanMemory:
             return np.empty(0, np.int64)
         events = PhaseEvents([])
         kept = events.play(self._conditions_tape, self._clip_shape)
-        sizes = [events.size_of(key) for key in kept.values()]
+        sizes = [events.size_of(kept[slot]) for slot in sorted(kept)]
+        if self._keeps_noise:
+            sizes[0] = self.request.batch * self._latent_bytes
         if "image_encoder" in self.card.configs:
             sizes += _left_by(self._image_tape, {})
         return np.array(sizes)
@@ -302,9 +319,12 @@ class WanMemory:
         else:
             last = variant or [self.request.solver]
         names = [self.way, DENOISE, mode, self.guided, *last]
-        tape = self.template("transformer").tape(".".join(name for name in names if name))
-        latents = self.loop_frames * self.shape.h * self.shape.w
-        shape = {"n": latents, "piece": 1 / pieces}
+        clips = self.request.batch
+        name = ".".join(name for name in names if name)
+        tape = self.template("transformer").tape(name, clips)
+        places = self.loop_frames * self.shape.h * self.shape.w
+        shape = {"n": places, "piece": 1 / pieces}
+        latents = clips * places
         passes = 2 if self.request.guided else 1
         kept = kept_bytes(self.card, self.settings, latents, self._value_bytes, passes)
         events.allocate_all(kept, "step cache")
@@ -320,9 +340,9 @@ class WanMemory:
         return "image" if chosen else ""
 
     def _decode(self) -> PhaseEvents:
-        events = PhaseEvents(
-            [*self._always("vae"), Part("latents", np.array([self._latent_bytes]))]
-        )
+        # All clips' latents wait while one after the other is decoded.
+        waiting = np.array([self.request.batch * self._latent_bytes])
+        events = PhaseEvents([*self._always("vae"), Part("latents", waiting)])
         latent = self._latent_bytes // 4 * self._vae_value_bytes
         events.allocate(latent, "latents")
         self.vae.play_decode(events, self.shape, latent)

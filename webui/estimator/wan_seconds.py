@@ -6,7 +6,12 @@ import numpy as np
 
 from webui.core.card import Card
 from webui.core.settings import FP8
-from webui.estimator.seconds import PIECES_SHARE, compute_seconds, transfer_seconds
+from webui.estimator.seconds import (
+    PIECES_SHARE,
+    compute_seconds,
+    costs_of_clips,
+    transfer_seconds,
+)
 from webui.estimator.tape import COSTS, cost_monomials
 from webui.estimator.templates import BlockTemplate
 from webui.estimator.told import longest
@@ -123,6 +128,7 @@ class _Times:
         if isinstance(template, BlockTemplate):
             costs = costs - template.restoring()
             restoring_s = self._restore(template, pieces)
+        costs = costs_of_clips(costs, memory.request.batch)
         weights_read = self._weights_bytes("transformer")
         # The costs of other quantised layers have what restoring their weights moves.
         if memory.settings["precision"] == FP8:
@@ -166,4 +172,5 @@ class _Times:
 
     def decode(self) -> float:
         costs = self.memory.vae.costs("decode", self.memory.shape, self.memory.shape.f)
-        return compute_seconds(costs, self.card, self.vae_half) + self._transfer("vae")
+        one = compute_seconds(costs, self.card, self.vae_half)
+        return one * self.memory.request.batch + self._transfer("vae")

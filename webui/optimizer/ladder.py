@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
-from webui.core.clip import ClipCard, ClipRequest
+from webui.core.clip import MAX_CLIPS, ClipCard, ClipRequest
 from webui.core.documents import MAX_SIDE_PX, is_page
 from webui.core.fields import MAX_BATCH
 from webui.core.language import TextCard, TextRequest
@@ -110,7 +110,7 @@ def ladders(model: ModelCard, request: Request) -> dict[str, Ladder]:
     """What a request can be made larger or smaller in, by name."""
     found: list[Ladder] = []
     if isinstance(model, ClipCard) and isinstance(request, ClipRequest):
-        found = [_frames(model, request), _clip_size(model, request)]
+        found = [_clips(request), _frames(model, request), _clip_size(model, request)]
     elif isinstance(model, PageCard) and isinstance(request, PageRequest):
         found = [_page_size(model, request), _page_tokens(model, request)]
     elif isinstance(request, UpscaleRequest):
@@ -130,7 +130,14 @@ _UNITS = {
     "length": Text("token", "个词元"),
     "batch": Text("sample", "个样本"),
     "answers": Text("answer", "个结果"),
+    "clips": Text("clip", "段视频"),
 }
+
+
+def _clips(request: ClipRequest) -> Ladder:
+    """Every number of clips of one run."""
+    ladder = _count("batch", "batch", request, range(MAX_CLIPS, 0, -1))
+    return replace(ladder, unit=_UNITS["clips"])
 
 
 def _frames(model: ClipCard, request: ClipRequest) -> Ladder:

@@ -24,6 +24,13 @@ def spans(tokens: int, pieces: int) -> Iterator[Span]:
         yield slice(start, min(tokens, start + length))
 
 
+def places(clips: int, tokens: int, pieces: int) -> Iterator[tuple[slice, Span]]:
+    """The spans of each clip, which are contiguous, and no larger for several clips."""
+    for clip in range(clips):
+        for span in spans(tokens, pieces):
+            yield slice(clip, clip + 1), span
+
+
 class _Held:
     """A layer that can be called with work instead of values: it is done while it is in place."""
 

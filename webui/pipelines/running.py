@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from webui.core.clip import ClipRequest
 from webui.core.errors import RunFailed
 from webui.core.text import Text
 
@@ -65,6 +66,11 @@ def check_finite(latents: torch.Tensor) -> None:
         )
 
 
+def noise_sources(request: ClipRequest) -> list[torch.Generator]:
+    """What draws the noise of each clip, on the processor: a seed means the same everywhere."""
+    return [torch.Generator("cpu").manual_seed(seed) for seed in request.seeds]
+
+
 def to_frames(video: torch.Tensor) -> NDArray[np.uint8]:
     """Pixels in -1..1 (B C T H W) to uint8 frames (T H W C).
 
@@ -78,6 +84,26 @@ def to_frames(video: torch.Tensor) -> NDArray[np.uint8]:
         if not pixels.is_meta:
             frames[index] = pixels.cpu().numpy()
     return frames
+
+
+def decode_each(
+    latents: torch.Tensor,
+    decode: Callable[[torch.Tensor, OnProgress], NDArray[np.uint8]],
+    on_progress: OnProgress,
+) -> list[NDArray[np.uint8]]:
+    """The frames of each clip (T H W C, uint8), decoded one after the other.
+
+    Args:
+        latents: of all clips, which are the first dimension.
+        decode: one clip's latent (the same, with a first dimension of 1) to its frames.
+        on_progress: told how much of all clips is done.
+    """
+    clips = latents.split(1)
+
+    def told(index: int) -> OnProgress:
+        return lambda done, total: on_progress(index * total + done, len(clips) * total)
+
+    return [decode(latent, told(index)) for index, latent in enumerate(clips)]
 
 
 @contextmanager

@@ -142,5 +142,5 @@ def output_bytes(request: Request) -> int:
         return int(2 * request.frames * height * width * BYTES_PER_PIXEL_FRAME) + SPARE_BYTES
     if not isinstance(request, ClipRequest):
         return SPARE_BYTES
-    pixels = request.width * request.height * request.frames
+    pixels = request.width * request.height * request.frames * request.batch
     return int(pixels * BYTES_PER_PIXEL_FRAME) + SPARE_BYTES

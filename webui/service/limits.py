@@ -102,15 +102,18 @@ def check_size(request: Request, limits: Limits) -> None:
     """
     if not isinstance(request, ClipRequest | UpscaleRequest):
         return
-    grown = request.scale**2 if isinstance(request, UpscaleRequest) else 1
-    if request.width * request.height * request.frames * grown > limits.max_pixel_frames:
+    pixels = request.width * request.height * request.frames
+    pixels *= request.scale**2 if isinstance(request, UpscaleRequest) else request.batch
+    if pixels > limits.max_pixel_frames:
         raise BadInput(
             "frames",
             Text(
                 "This is larger than this studio lets visitors run.",
                 "超出了本站允许访客运行的规模。",
             ),
-            Text("Use fewer frames or a smaller size.", "请减少帧数或缩小尺寸。"),
+            Text(
+                "Use fewer frames or clips, or a smaller size.", "请减少帧数、视频段数或缩小尺寸。"
+            ),
         )
     if isinstance(request, UpscaleRequest):
         return

@@ -112,7 +112,9 @@ def _size(request: Mapping[str, Any]) -> str:
         micro = f"{request['batch']}x{request['gradient_accumulation']}"
         return f"{micro}x{request['sequence_length']} {request['image_size']}px{rank}"
     if "frames" in request:
-        return "x".join(str(request.get(key)) for key in ("width", "height", "frames"))
+        size = "x".join(str(request.get(key)) for key in ("width", "height", "frames"))
+        clips = int(request.get("batch", 1))
+        return f"{clips} of {size}" if clips > 1 else size
     keys = ("width", "height") if "height" in request else ("batch", "prompt_tokens")
     size = "x".join(str(request.get(key)) for key in keys)
     return f"{size} +{request['new_tokens']}" if request.get("new_tokens") else size

@@ -54,7 +54,7 @@ def fit_tape(
     """
     runs = [[event for event in events if event.kind != MARK] for _, events in recordings]
     first = runs[0]
-    numbered = [_number_slots(run) for run in runs]
+    numbered = [number_slots(run) for run in runs]
     for run, slots in zip(runs, numbered, strict=True):
         if len(run) != len(first) or slots != numbered[0]:
             raise NotOneTape("the events differ between the shapes")
@@ -65,7 +65,7 @@ def fit_tape(
     sizes = np.array([[event.size_bytes for event in run] for run in runs], dtype=np.float64)
     if terms and np.linalg.matrix_rank(basis / np.abs(basis).max(axis=0)) < len(terms):
         raise NotOneTape("the shapes do not tell the terms apart")
-    coefficients = _solve(basis, sizes)
+    coefficients = solve(basis, sizes)
     return Tape(
         variables=variables,
         kind=np.array([event.kind for event in first], dtype=np.int8),
@@ -87,10 +87,10 @@ def fit_costs(
     """
     basis = np.array([terms(shape, variables) for shape, _ in recordings])
     values = np.array([[costs[name] for name in COSTS] for _, costs in recordings])
-    return _solve(basis, values).astype(np.float64)
+    return solve(basis, values).astype(np.float64)
 
 
-def _solve(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+def solve(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Least squares that must be exact: rows of the result belong to columns of `values`."""
     scale = np.abs(basis).max(axis=0)
     solution = np.linalg.lstsq(basis / scale, values, rcond=None)[0] / scale[:, None]
@@ -103,7 +103,7 @@ def _solve(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(solution.T)
 
 
-def _number_slots(events: list[Event]) -> list[int]:
+def number_slots(events: list[Event]) -> list[int]:
     """Slots by order of appearance; -1 - k for the k-th one that lived before the recording."""
     names: dict[int, int] = {}
     outside: dict[int, int] = {}

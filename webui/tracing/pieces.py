@@ -29,13 +29,16 @@ FEW, MANY = 4, 8
 
 @contextmanager
 def first_pieces() -> Iterator[None]:
-    """Inside, only the first pieces are done: the others repeat them."""
-    spans = pieces.spans
+    """Inside, only the first pieces are done: the others, and those of more clips, repeat them."""
+    spans, places = pieces.spans, pieces.places
 
     def first(tokens: int, count: int) -> Iterator[slice]:
         return islice(spans(tokens, count), TRACED_PIECES)
 
-    with patch.object(pieces, "spans", first):
+    def first_places(clips: int, tokens: int, count: int) -> Iterator[tuple[slice, slice]]:
+        return islice(places(clips, tokens, count), TRACED_PIECES)
+
+    with patch.object(pieces, "spans", first), patch.object(pieces, "places", first_places):
         yield
 
 

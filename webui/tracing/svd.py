@@ -5,6 +5,7 @@ Latent sides are multiples of 8 (the UNet halves them three times).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import product
 from typing import Any
@@ -16,11 +17,14 @@ from PIL import Image
 from webui.core.clip import ClipCard, ClipRequest
 from webui.core.settings import Settings
 from webui.estimator.tape import RELEASE, Tape, axial_cost_monomials
+from webui.estimator.templates import SEVERAL
 from webui.pipelines import svd
 from webui.pipelines.modules import owned_tensors
+from webui.pipelines.running import noise_sources
 from webui.pipelines.svd.phases import encode_embedding, encode_latent
+from webui.tracing.clips import CLIPS, ClipSizes, of_each, scaled_events
 from webui.tracing.fit import Shape, fit_costs, fit_tape, grid
-from webui.tracing.pieces import FEW, MANY, first_pieces, with_pieces
+from webui.tracing.pieces import FEW, MANY, PIECE, first_pieces, with_pieces
 from webui.tracing.recorder import Event, Recorder, Recording
 from webui.tracing.recording import record_run, weight_sizes
 from webui.tracing.slicing import Call, cut_calls, marked_calls
@@ -93,7 +97,7 @@ def trace_image(card: ClipCard, precision: str) -> Arrays:
 
 def encoded_of(pipe: Any, request: ClipRequest) -> svd.Encoded:
     """A picture's embedding and latent on meta, as `encode` gives them."""
-    copies = 2 if request.guidance > 1 else 1
+    copies = (2 if request.guidance > 1 else 1) * request.batch
     unet = pipe.unet.config
     sides = (request.height // DECODER_SCALE, request.width // DECODER_SCALE)
     channels = int(unet.in_channels) // 2
@@ -102,7 +106,7 @@ def encoded_of(pipe: Any, request: ClipRequest) -> svd.Encoded:
     return svd.Encoded(
         torch.empty(embedding, dtype=dtype, device="meta"),
         torch.empty((copies, channels, *sides), dtype=dtype, device="meta"),
-        torch.Generator("cpu"),
+        noise_sources(request),
     )
 
 
@@ -130,9 +134,23 @@ def trace_unet(card: ClipCard, precision: str, modes: tuple[str, ...] = MODES) -
             request = request_of(card, shape, guidance=guidance, steps=1)
             costs.append((shape, record_denoise(pipe, request, "resident").costs))
         arrays[f"costs.{name}"] = fit_costs(costs, VARIABLES, axial_cost_monomials)
+    sizes = ClipSizes(whole_pieces=True)
+    tapes: dict[str, Tape] = {}
     for mode, way, in_pieces in product(modes, WAYS, (False, True)):
         name = f"denoise.{mode}.{way}" + (".pieces" if in_pieces else "")
-        arrays |= _trace_loop(card, settings, mode, way, in_pieces).to_arrays(name)
+        tapes[name] = _trace_loop(card, settings, mode, way, in_pieces)
+        if (mode, way) == (modes[0], WAYS[0]):
+            record = _recording(card, settings, mode, way)
+            shape, pieces = (_PIECE_SHAPES[-1], FEW) if in_pieces else (_SHAPES[-1], 1)
+            values = {**shape, PIECE: 1 / FEW}
+            events = record(shape, pieces, CLIPS)
+            sizes.learn(tapes[name], scaled_events(tapes[name], values, events))
+        if way != WAYS[0]:
+            # Where one clip makes a batch of one, the library goes another way for several.
+            tapes[f"{name}.{SEVERAL}"] = _trace_loop(card, settings, mode, way, in_pieces, CLIPS)
+    for name, tape in tapes.items():
+        known = sizes.applied(tape)
+        arrays |= (of_each(known) if name.endswith(SEVERAL) else known).to_arrays(name)
     return arrays
 
 
@@ -140,23 +158,33 @@ WAYS = ("guided", "split", "single")
 """Guidance in one pass, in two, none."""
 
 
-def _trace_loop(card: ClipCard, settings: Settings, mode: str, way: str, in_pieces: bool) -> Tape:
+def _trace_loop(
+    card: ClipCard, settings: Settings, mode: str, way: str, in_pieces: bool, clips: int = 1
+) -> Tape:
     """The denoising loop's tape; in pieces it has the variable `piece`."""
-    guidance = _GUIDANCE["single" if way == "single" else "guided"]
-
-    def record(shape: Shape, pieces: int) -> list[Event]:
-        chosen = settings | {"ffn_chunks": pieces, "split_guidance": way == "split"}
-        pipe = svd.build_meta(card, settings)  # hooks stay on a module
-        request = request_of(card, shape, guidance=guidance)
-        with first_pieces():
-            return record_denoise(pipe, request, mode, chosen).events
-
+    record = _recording(card, settings, mode, way)
     pieces, shapes = (FEW, _PIECE_SHAPES) if in_pieces else (1, _SHAPES)
-    recordings = [(shape, record(shape, pieces)) for shape in shapes]
+    recordings = [(shape, record(shape, pieces, clips)) for shape in shapes]
     tape = fit_tape(recordings, VARIABLES)
     if not in_pieces:
         return tape
-    return with_pieces(tape, recordings[-1][1], record(shapes[-1], MANY))
+    return with_pieces(tape, recordings[-1][1], record(shapes[-1], MANY, clips))
+
+
+def _recording(
+    card: ClipCard, settings: Settings, mode: str, way: str
+) -> Callable[..., list[Event]]:
+    """What records the loop at a shape, with a number of pieces and of clips."""
+    guidance = _GUIDANCE["single" if way == "single" else "guided"]
+
+    def record(shape: Shape, pieces: int, clips: int = 1) -> list[Event]:
+        chosen = settings | {"ffn_chunks": pieces, "split_guidance": way == "split"}
+        pipe = svd.build_meta(card, settings)  # hooks stay on a module
+        request = request_of(card, shape, guidance=guidance, batch=clips)
+        with first_pieces():
+            return record_denoise(pipe, request, mode, chosen).events
+
+    return record
 
 
 def trace_vae(card: ClipCard, precision: str) -> Arrays:

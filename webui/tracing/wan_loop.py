@@ -17,9 +17,10 @@ from webui.core.gguf import GGUF
 from webui.core.settings import FP8, Settings
 from webui.estimator.tape import Tape
 from webui.pipelines import wan
+from webui.tracing.clips import CLIPS, ClipSizes, scaled_events
 from webui.tracing.fit import Shape, fit_tape
 from webui.tracing.gguf import places_of_events, restoring
-from webui.tracing.pieces import FEW, MANY, first_pieces, with_pieces
+from webui.tracing.pieces import FEW, MANY, PIECE, first_pieces, with_pieces
 from webui.tracing.recorder import Event, Recorder
 from webui.tracing.recording import record_run
 from webui.tracing.wan_conditions import GIVEN, given_pictures, unread_clips
@@ -63,6 +64,16 @@ def prepared(
     return pipe, embeddings, conditions
 
 
+def tensors_of(
+    embeddings: wan.Embeddings, conditions: wan.Conditions | None
+) -> tuple[torch.Tensor, ...]:
+    """What the loop is given, and which is no part of what it makes."""
+    tensors = [embeddings.positive, embeddings.negative]
+    if conditions is not None:
+        tensors += [*conditions.latents, conditions.embeddings]
+    return tuple(tensor for tensor in tensors if tensor is not None)
+
+
 def shortened(card: ClipCard) -> ClipCard:
     """The card with the first blocks of its transformer, and of its image encoder, only."""
     lengths = {"transformer": "num_layers", "image_encoder": "num_hidden_layers"}
@@ -96,7 +107,7 @@ def trace_loops(
                 asked = workload | {"solver": solver}
                 name = ".".join(["denoise", mode, guided, *(names or [solver])])
                 tapes[name] = trace_loop(card, chosen, mode, request_of, in_pieces, asked)
-    return tapes
+    return of_clips(tapes, card, settings, way, request_of)
 
 
 def trace_quantized_loops(
@@ -121,7 +132,23 @@ def trace_quantized_loops(
         name = ".".join(["denoise", mode, guided, "pieces" if in_pieces else TRACED_SOLVER])
         asked = workload | {"solver": TRACED_SOLVER}
         tapes[name] = trace_loop(card, settings, mode, request_of, in_pieces, asked)
-    return tapes
+    return of_clips(tapes, card, settings, way, request_of)
+
+
+def of_clips(
+    tapes: dict[str, Tape], card: ClipCard, settings: Settings, way: str, request_of: RequestOf
+) -> dict[str, Tape]:
+    """The tapes of one way with what several clips change, from two recordings of such."""
+    pictures = dict.fromkeys(ways_of(card)[way], GIVEN)
+    workload = {"guidance": GUIDANCE["guided"], "solver": TRACED_SOLVER, **pictures}
+    record = _recording(card, settings, "resident", request_of, workload)
+    values = {"n": _values(SHAPES[-1]), PIECE: 1 / FEW}
+    sizes = ClipSizes(whole_pieces=False)
+    for name, chunks in ((TRACED_SOLVER, 1), ("pieces", FEW)):
+        tape = tapes[f"denoise.resident.guided.{name}"]
+        events = record(SHAPES[-1], chunks, CLIPS)
+        sizes.learn(tape, scaled_events(tape, values, events))
+    return {name: sizes.applied(tape) for name, tape in tapes.items()}
 
 
 def trace_loop(
@@ -145,24 +172,8 @@ def trace_loop(
     Raises:
         NotOneTape: the events do not follow one pattern.
     """
-
-    short = shortened(card)
-
-    def record(shape: Shape, chunks: int) -> list[Event]:
-        request = request_of(card, shape, **workload)
-        chosen = settings | {"ffn_chunks": chunks}
-        with first_pieces(), kept_storage():
-            pipe = wan.build_meta(short, settings)
-            del pipe.transformer.blocks[BLOCKS:]
-            pipe, embeddings, conditions = prepared(pipe, request, settings)
-
-            def run(recorder: Recorder) -> None:
-                with restoring(recorder, settings):
-                    wan.denoise(pipe, embeddings, request, chosen, conditions)
-
-            return record_run(pipe.transformer, mode, run, wants_recorder=True).events
-
     chunks = FEW if in_pieces else 1
+    record = _recording(card, settings, mode, request_of, workload)
     recordings = [({"n": _values(shape)}, record(shape, chunks)) for shape in SHAPES]
     tape = fit_tape(recordings, VARIABLES)
     last = recordings[-1][1]
@@ -171,6 +182,30 @@ def trace_loop(
     if settings["quantization"] == GGUF:
         tape = replace(tape, places=places_of_events(last))
     return tape
+
+
+def _recording(
+    card: ClipCard, settings: Settings, mode: str, request_of: RequestOf, workload: dict[str, Any]
+) -> Callable[..., list[Event]]:
+    """What records the loop at a shape, with a number of pieces and of clips."""
+    short = shortened(card)
+
+    def record(shape: Shape, chunks: int, clips: int = 1) -> list[Event]:
+        request = request_of(card, shape, batch=clips, **workload)
+        chosen = settings | {"ffn_chunks": chunks}
+        with first_pieces(), kept_storage():
+            pipe = wan.build_meta(short, settings)
+            del pipe.transformer.blocks[BLOCKS:]
+            pipe, embeddings, conditions = prepared(pipe, request, settings)
+
+            def run(recorder: Recorder) -> torch.Tensor:
+                with restoring(recorder, settings):
+                    return wan.denoise(pipe, embeddings, request, chosen, conditions)
+
+            given = tensors_of(embeddings, conditions)
+            return record_run(pipe.transformer, mode, run, given, wants_recorder=True).events
+
+    return record
 
 
 def _values(shape: Shape) -> int:

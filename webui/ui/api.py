@@ -116,6 +116,7 @@ class Endpoints:
         platform: str | None = None,
         settings: dict[str, Any] | None = None,
         task: str | None = None,
+        batch: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> AsyncIterator[dict[str, Any]]:
         """Plans, runs and measures.
@@ -123,7 +124,8 @@ class Endpoints:
         `image` and `last_image` are files (`gradio_client.handle_file`), for models that start
         from a picture or end with one.
         The first answers carry the job's id and state; the last one is
-        `{"id", "state", "video": file, "outputs": [files], "receipt": {...}}`. Progress is in
+        `{"id", "state", "video": file, "outputs": [files], "receipt": {...}}`; with `batch` clips
+        `outputs` has each and `video` is the first. Progress is in
         `job.status().progress_data`. Cancelling the call cancels the job.
         """
         keys = given({key: value for key, value in locals().items() if key not in _NO_KEYS})

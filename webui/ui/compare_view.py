@@ -134,6 +134,7 @@ _KEYS = {
     "solver": form_words.SOLVER,
     "fps": form_words.FPS,
     "seed": common.SEED,
+    "batch": form_words.CLIPS,
     "pages": words.PAGES,
 }
 """What the keys of requests are called."""

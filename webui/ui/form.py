@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from webui.core.clip import OPTIONAL_KEYS, SOLVERS, ClipCard
+from webui.core.clip import MAX_CLIPS, OPTIONAL_KEYS, SOLVERS, ClipCard
 from webui.core.errors import BadInput
 from webui.core.model import ModelCard
 from webui.core.request import DETECTED, MAX_SEED
@@ -80,6 +80,7 @@ def defaults_of(model: ClipCard) -> dict[str, Any]:
         "solver": defaults.solver,
         "fps": defaults.fps,
         "seed": -1,
+        "batch": 1,
         **{SETTING + name: AUTO for name in SETTINGS},
     }
 
@@ -127,6 +128,7 @@ def request_data(
         "solver": form.get("solver"),
         "fps": form.get("fps"),
         "seed": form.get("seed"),
+        "batch": form.get("batch"),
         "card": form.get("card") or DETECTED,
         "settings": settings,
     }
@@ -142,7 +144,7 @@ def form_of(request: Mapping[str, Any], model: ClipCard) -> dict[str, Any]:
     """The controls' values for a request of the past ("use these settings again")."""
     form = defaults_of(model)
     for key in ("prompt", "negative_prompt", "frames", "steps", "guidance", "flow_shift",
-                "solver", "fps", "seed", "width", "height", "card"):  # fmt: skip
+                "solver", "fps", "seed", "batch", "width", "height", "card"):  # fmt: skip
         if request.get(key) is not None:
             form[key] = request[key]
     form["vram_gib"] = request.get("vram_gib") or 0
@@ -196,6 +198,7 @@ def restored(saved: Any, models: Mapping[str, ClipCard], cards: set[str]) -> dic
         "flow_shift": (0.1, 30, defaults.flow_shift),
         "fps": (1, 120, defaults.fps),
         "seed": (-1, MAX_SEED, -1),
+        "batch": (1, MAX_CLIPS, 1),
         "vram_gib": (0, 4096, 0),
         "frames": (model.min_frames, model.max_frames, defaults.frames),
     }

@@ -37,8 +37,8 @@ from webui.ui.words import generate as words
 
 RECENT = 8
 TASK = "generate"
-SAME_WORK = ("model", "frames", "height", "width", "steps", "guidance", "flow_shift", "solver",
-             "card", "vram_gib", "settings")  # fmt: skip
+SAME_WORK = ("model", "batch", "frames", "height", "width", "steps", "guidance", "flow_shift",
+             "solver", "card", "vram_gib", "settings")  # fmt: skip
 """Keys that decide memory and time: a run with these measured what the form plans."""
 
 Updates = dict[Any, Any]

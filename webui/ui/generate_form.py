@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from webui.core.clip import PICTURES, SOLVERS, ClipCard
+from webui.core.clip import MAX_CLIPS, PICTURES, SOLVERS, ClipCard
 from webui.core.model import ModelCard
 from webui.core.plan import Choice, Plan
 from webui.core.request import DETECTED, MAX_SEED
@@ -126,6 +126,10 @@ def build_controls(page: Page) -> Controls:
             fields["seed"] = gr.Number(
                 -1, label=label(words.SEED), precision=0, minimum=-1, maximum=MAX_SEED,
                 elem_id="generate-seed",
+            )  # fmt: skip
+            fields["batch"] = gr.Slider(
+                1, MAX_CLIPS, value=1, step=1, label=label(words.CLIPS),
+                info=label(words.CLIPS_INFO), elem_id="generate-batch",
             )  # fmt: skip
         with gr.Accordion(label(words.MEMORY_SETTINGS), elem_id="generate-memory-settings"):
             columns, notes = build_settings(page, fields, page.models().values(), "generate")

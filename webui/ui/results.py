@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from webui.core.clip import clip_seeds
 from webui.core.job import JobState, JobView
 from webui.core.phases import title_of
 from webui.core.text import Text
@@ -131,8 +132,7 @@ def _open(job: JobView, language: str) -> str:
 
 def render_result(run: RunSummary, language: str) -> str:
     """A finished run: the player, what it is, and what can be done with it."""
-    made = words.UPSCALED if run.request.get("task") == "upscale" else words.NO_SOUND_VIDEO
-    media = "".join(render_media(run.id, path.name, language, made) for path in made_by(run))
+    media = _media(run, language)
     failed = (
         f'<p class="vs-state">{say(words.STATES[run.state], language)}</p>'
         + render_error(run.error, language)
@@ -156,6 +156,25 @@ def may_resume(run: RunSummary) -> bool:
 
 def _kept(run: RunSummary, language: str) -> str:
     return f'<p class="vs-fine">{say(words.KEPT, language)}</p>' if may_resume(run) else ""
+
+
+def _media(run: RunSummary, language: str) -> str:
+    """What the run made; several clips each with their seed."""
+    made, seeds = made_by(run), seeds_of(run.request)
+    kind = words.UPSCALED if run.request.get("task") == "upscale" else words.NO_SOUND_VIDEO
+    shown = [render_media(run.id, path.name, language, kind) for path in made]
+    if len(seeds) == 1 or len(made) != len(seeds):
+        return "".join(shown)
+    clips = "".join(
+        f"<figure>{media}<figcaption>{say(words.SEED, language)} {seed}</figcaption></figure>"
+        for media, seed in zip(shown, seeds, strict=True)
+    )
+    return f'<div class="vs-clips">{clips}</div>'
+
+
+def seeds_of(request: Mapping[str, Any]) -> tuple[int, ...]:
+    """The seed of each clip of a recorded request."""
+    return clip_seeds(int(request.get("seed", 0)), int(request.get("batch", 1)))
 
 
 def _attempts(run: RunSummary, language: str) -> str:
@@ -190,6 +209,8 @@ def describe(run: RunSummary, language: str) -> str:
         counted = say(words.COUNTED_FRAMES, language, count=request.get("frames"))
         scale = say(words.SCALED, language, scale=request.get("scale"))
         return " · ".join([*parts, counted, scale, *_took(run, language)])
+    clips = int(request.get("batch", 1))
+    parts += [say(words.CLIPS, language, count=clips)] if clips > 1 else []
     frames, fps = int(request.get("frames", 1)), float(request.get("fps", 1) or 1)
     parts.append(f"{request.get('width')}x{request.get('height')}")
     parts.append(
@@ -198,7 +219,9 @@ def describe(run: RunSummary, language: str) -> str:
         else say(words.FRAMES, language, count=frames, seconds=f"{frames / fps:.1f}")
     )
     parts.append(say(words.STEPS, language, count=request.get("steps")))
-    parts.append(f"{say(words.SEED, language)} <b>{escape(str(request.get('seed')))}</b>")
+    seeds = seeds_of(request)
+    told = f"{seeds[0]} – {seeds[-1]}" if len(seeds) > 1 else str(request.get("seed"))
+    parts.append(f"{say(words.SEED, language)} <b>{escape(told)}</b>")
     return " · ".join([*parts, *_took(run, language)])
 
 
@@ -300,11 +323,17 @@ def _thumbnail(run: RunSummary, language: str) -> str:
 
 
 def _actions(run: RunSummary, language: str) -> str:
+    # Of a document the ZIP file, which has all of the others.
+    made = sorted(made_by(run), key=lambda path: path.suffix != ".zip")
+    files = made if len(made) == len(seeds_of(run.request)) else made[:1]
     saved = "".join(
         f'<a class="vs-button" href="{escape(file_address(run.id, path.name, download=True))}" '
+        f"download>{say(words.DOWNLOAD_ONE, language, number=number)}</a>"
+        if len(files) > 1
+        else f'<a class="vs-button" '
+        f'href="{escape(file_address(run.id, path.name, download=True))}" '
         f"download>{say(words.DOWNLOAD, language)}</a>"
-        # Of a document the ZIP file, which has all of the others.
-        for path in sorted(made_by(run), key=lambda path: path.suffix != ".zip")[:1]
+        for number, path in enumerate(files, 1)
     )
     delete = (
         button(

@@ -209,10 +209,10 @@ def test_where_components_live_on_a_card(settings, changes, modes):
 def test_lossless_means_give_the_same_latents(pipe, card, settings, picture, pieces, guidance):
     request = request_of(card, image=str(picture), guidance=guidance)
     encoded = svd.encode(pipe, request, settings)
-    draws = encoded.generator.get_state()
+    draws = encoded.generators[0].get_state()
 
     def latents(**changes: Any) -> torch.Tensor:
-        encoded.generator.set_state(draws)
+        encoded.generators[0].set_state(draws)
         return svd.denoise(pipe, encoded, request, settings | changes)
 
     whole = latents()

@@ -39,6 +39,7 @@ WORKLOADS = [
     {"frames": 9, "height": 128, "width": 128, "settings": {"precision": "bf16"}},
     {"height": 128, "width": 128, "settings": {"vae_tiling": True, "vae_tile": 64}},
     {"settings": {"vae_precision": "bf16"}},
+    {"batch": 3, "frames": 5},
     {"settings": {"step_cache": "first-block", "step_cache_threshold": 10}},
     {"settings": {"step_cache": "taylorseer", "ffn_chunks": 4}},
 ]
@@ -118,6 +119,32 @@ def test_unload_and_load_again(hosted: Studio) -> None:
     assert after.worker_pid == before.worker_pid
     assert after.receipt is not None and after.receipt.measurement is not None
     assert after.receipt.measurement.load_seconds > 0
+
+
+def test_several_clips_are_those_of_the_seeds_that_follow(hosted: Studio) -> None:
+    from PIL import Image
+
+    def pixels(**workload: int) -> list[bytes]:
+        done = finish(hosted, hosted.submit(ask(hosted, frames=1, **workload), OWNER))
+        assert done.state is JobState.DONE, done.error
+        run = hosted.run(done.id, OWNER)
+        assert run.receipt is not None
+        assert [path.name for path in run.outputs] == [
+            name.rpartition("/")[2] for name in run.receipt.outputs
+        ]
+        return [Image.open(path).tobytes() for path in run.outputs]
+
+    together = pixels(seed=7, batch=2)
+    assert len(together) == 2
+    for found, seed in zip(together, (7, 8), strict=True):
+        (expected,) = pixels(seed=seed)
+        assert _apart(found, expected) <= 1
+    assert _apart(*together) > 20
+
+
+def _apart(one: bytes, other: bytes) -> int:
+    """The largest difference of two pictures' values."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 def test_the_same_seed_makes_the_same_picture(hosted: Studio) -> None:

@@ -106,7 +106,7 @@ def test_rows_of_one_name_have_folders_of_their_own() -> None:
     ("row", "field", "says"),
     [
         ({"optimization": {"parallel_degree": 2}}, "optimization.parallel_degree", "one GPU"),
-        ({"optimization": {"batch_size": 2}}, "optimization.batch_size", "one clip at a time"),
+        ({"optimization": {"batch_size": 9}}, "batch_size", "batch_size cannot be 9"),
         ({"model_config": {"device": "tpu"}}, "model_config.device", "not a device"),
         ({"model_config": {"load_strategy": "blok"}}, "load_strategy", "not a load_strategy"),
         ({"model_config": {"offload": 3}}, "offload", "cannot be 3"),

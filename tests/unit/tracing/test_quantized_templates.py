@@ -31,7 +31,7 @@ from webui.tracing.recorder import MARK, Event, Recorder
 from webui.tracing.recording import record_run, weight_sizes
 from webui.tracing.wan import single_expert, step_costs
 from webui.tracing.wan_conditions import GIVEN
-from webui.tracing.wan_loop import BLOCKS, prepared
+from webui.tracing.wan_loop import BLOCKS, prepared, tensors_of
 from webui.tracing.wan_request import request_of
 from webui.tracing.writing import TOKENS
 
@@ -87,6 +87,7 @@ def test_denoise(model, name, guidance, pieces, shape) -> None:
             pipe.transformer,
             "resident",
             lambda: wan.denoise(pipe, embeddings, request, settings, conditions),
+            tensors_of(embeddings, conditions),
         )
     events = WanMemory(card, request, settings, BARE).phase("denoise")
     expected = live_peaks(made.events)[""]
@@ -117,6 +118,7 @@ def test_denoise_with_weights_in_blocks(model, name, offload, guidance, pieces, 
             pipe.transformer,
             "resident" if offload == "none" else offload,
             lambda: wan.denoise(pipe, embeddings, request, settings, conditions),
+            tensors_of(embeddings, conditions),
         )
     events = WanMemory(card, request, settings, BARE).phase("denoise")
     expected = live_peaks(made.events)[""]

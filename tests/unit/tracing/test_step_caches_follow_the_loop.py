@@ -19,7 +19,7 @@ from webui.tracing.recorder import Recorder
 from webui.tracing.recording import record_run
 from webui.tracing.wan import single_expert
 from webui.tracing.wan_conditions import GIVEN
-from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared
+from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared, tensors_of
 from webui.tracing.wan_request import request_of
 
 REAL = {"f": 21, "h": 60, "w": 104}
@@ -65,6 +65,7 @@ class Traced:
                     pipe.transformer,
                     mode,
                     lambda: wan.denoise(pipe, embeddings, request, self.settings, conditions),
+                    tensors_of(embeddings, conditions),
                 ).events
             )
         memory = WanMemory(card, request, self.settings, BARE)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from webui.catalogue import find_model
 from webui.core.clip import ClipCard, ClipRequest
@@ -29,7 +30,7 @@ from webui.tracing.recorder import Event, Recorder
 from webui.tracing.streaming import recorded_streaming
 from webui.tracing.wan import single_expert
 from webui.tracing.wan_conditions import GIVEN, record_conditions
-from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared
+from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared, tensors_of
 from webui.tracing.wan_request import request_of
 from webui.tracing.wan_vae import record_decode
 
@@ -61,9 +62,20 @@ def composed_peak(card: ClipCard, request: ClipRequest, settings: Settings, phas
     return events.peak_live_bytes() - events.resident_bytes
 
 
-def record(module: Any, mode: str, run: Callable[[], Any]) -> list[Event]:
-    """The events of a run; the module's weights are resident or streamed."""
+def record(
+    module: Any, mode: str, run: Callable[[], Any], given: tuple[torch.Tensor, ...] = ()
+) -> list[Event]:
+    """The events of a run; the module's weights are resident or streamed.
+
+    Args:
+        module: of the run.
+        mode: `none`, `block` or `leaf`.
+        run: the run.
+        given: tensors that are there before.
+    """
     recorder = Recorder()
+    for tensor in given:
+        recorder.track(tensor)
     if mode == "none":
         recorder.track_module(module)
     else:
@@ -121,7 +133,12 @@ def test_denoise(
     del pipe.transformer.blocks[BLOCKS:]
     embeddings = wan.encode(pipe, request, settings)
     fresh = live_peak(
-        record(pipe.transformer, mode, lambda: wan.denoise(pipe, embeddings, request))
+        record(
+            pipe.transformer,
+            mode,
+            lambda: wan.denoise(pipe, embeddings, request),
+            tensors_of(embeddings, None),
+        )
     )
     assert composed_peak(card, request, settings, "denoise") == pytest.approx(fresh, rel=EXACT)
 
@@ -160,7 +177,12 @@ def test_denoise_in_pieces_and_in_fp8(
         del pipe.transformer.blocks[BLOCKS:]
         embeddings = wan.encode(pipe, request, settings)
         fresh = live_peak(
-            record(pipe.transformer, mode, lambda: wan.denoise(pipe, embeddings, request, settings))
+            record(
+                pipe.transformer,
+                mode,
+                lambda: wan.denoise(pipe, embeddings, request, settings),
+                tensors_of(embeddings, None),
+            )
         )
     composed = composed_peak(card, request, settings, "denoise")
     if solver == "unipc":
@@ -262,6 +284,7 @@ def test_loops_with_pictures(
             pipe.transformer,
             mode,
             lambda: wan.denoise(pipe, embeddings, request, settings, conditions),
+            tensors_of(embeddings, conditions),
         )
     )
     memory = WanMemory(card, request, settings, BARE)

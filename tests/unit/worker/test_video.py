@@ -24,7 +24,7 @@ def frames() -> np.ndarray:
 
 
 def test_clip(frames: np.ndarray, tmp_path: Path) -> None:
-    assert video.save_outputs(frames, 12, tmp_path) == ["clip.mp4"]
+    assert video.save_outputs([frames], 12, tmp_path) == ["clip.mp4"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "thumbnail.jpg"]
     data = (tmp_path / "clip.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
@@ -39,14 +39,23 @@ def test_clip(frames: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_one_frame_is_a_picture(frames: np.ndarray, tmp_path: Path) -> None:
-    assert video.save_outputs(frames[:1], 12, tmp_path) == ["image.png"]
+    assert video.save_outputs([frames[:1]], 12, tmp_path) == ["image.png"]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "image.png")), frames[0])
+
+
+def test_several_clips(frames: np.ndarray, tmp_path: Path) -> None:
+    assert video.save_outputs([frames, frames[::-1]], 12, tmp_path) == ["clip-1.mp4", "clip-2.mp4"]
+    firsts = []
+    for name in ("clip-1.mp4", "clip-2.mp4"):
+        with av.open(str(tmp_path / name)) as container:
+            firsts.append(next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int))
+    assert np.abs(firsts[0] - frames[0]).mean() < 4 and np.abs(firsts[1] - frames[-1]).mean() < 4
 
 
 def test_no_encoder(frames: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webui.video.encoders.H264", ("nothing264",))
     with pytest.raises(MissingDependency, match="encoder"):
-        video.save_outputs(frames, 12, tmp_path)
+        video.save_outputs([frames], 12, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

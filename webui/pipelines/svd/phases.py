@@ -3,8 +3,8 @@
 The steps are those of StableVideoDiffusionPipeline's `__call__`, cut where a component may leave
 the card; the parts are the pipeline's own methods, and a test compares the result with it.
 
-Shapes: B batch (1; 2 inside the loop with guidance), T frames, C latent channels, H height and
-W width of the latent, D width of the image's embedding.
+Shapes: B clips of the request (twice as many inside the loop with guidance), T frames, C latent
+channels, H height and W width of the latent, D width of the image's embedding.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from webui.pipelines.running import (
     Report,
     check_finite,
     checked,
+    decode_each,
+    noise_sources,
     to_frames,
 )
 from webui.pipelines.svd.pieces import set_pieces
@@ -46,17 +48,17 @@ class Encoded:
     """The picture as the model takes it, on the run's device."""
 
     embeddings: torch.Tensor
-    """B 1 D; with guidance a zero one stands before it."""
+    """B 1 D; with guidance as many zero ones stand before them."""
     latents: torch.Tensor
-    """B C H W; with guidance a zero one stands before it."""
-    generator: torch.Generator
-    """Has drawn the noise on the picture, and draws the clip's next."""
+    """B C H W; with guidance as many zero ones stand before them."""
+    generators: list[torch.Generator]
+    """Of each clip: has drawn the noise on its picture, and draws the clip's next."""
 
 
 def run(
     pipe: Any, request: ClipRequest, settings: Mapping[str, Any], report: Report
-) -> NDArray[np.uint8]:
-    """Picture to frames (T H W C, uint8).
+) -> list[NDArray[np.uint8]]:
+    """Picture to frames (T H W C, uint8) of each clip.
 
     Raises:
         Cancelled: the report says so, at the next block.
@@ -71,7 +73,11 @@ def run(
     check_finite(latents)
     del encoded
     report.begin("decode")
-    return decode(pipe, latents, settings, on_progress=report.step, check_cancel=report.check)
+
+    def decoded(latent: torch.Tensor, on_progress: OnProgress) -> NDArray[np.uint8]:
+        return decode(pipe, latent, settings, on_progress=on_progress, check_cancel=report.check)
+
+    return decode_each(latents, decoded, report.step)
 
 
 @torch.no_grad()
@@ -82,20 +88,33 @@ def encode(
     *,
     check_cancel: CheckCancel | None = None,
 ) -> Encoded:
-    """The picture to an embedding and a latent. Without a picture (`verify`) a grey one."""
+    """The picture to an embedding, and to a latent for each clip, whose noise is its own.
+
+    Without a picture (`verify`) a grey one.
+    """
     image = _picture(request)
-    generator = torch.Generator("cpu").manual_seed(max(request.seed, 0))
+    sources = noise_sources(request)
     embeddings = encode_embedding(pipe, image, request, check_cancel=check_cancel)
     dtype = embeddings.dtype
-    latents = encode_latent(pipe, image, request, generator, dtype, check_cancel=check_cancel)
-    return Encoded(embeddings, latents, generator)
+    latents = [
+        encode_latent(pipe, image, request, source, dtype, check_cancel=check_cancel)
+        for source in sources
+    ]
+    if len(sources) == 1:
+        return Encoded(embeddings, latents[0], sources)
+    # Those without the picture come first, then those with it.
+    together = torch.stack(latents, dim=1).flatten(0, 1)
+    return Encoded(embeddings.repeat_interleave(request.batch, dim=0), together, sources)
 
 
 @torch.no_grad()
 def encode_embedding(
     pipe: Any, image: Image.Image, request: ClipRequest, *, check_cancel: CheckCancel | None = None
 ) -> torch.Tensor:
-    """What the picture shows (B 1 D), on the run's device wherever the encoder computes."""
+    """What the picture shows (1 1 D, with guidance 2 1 D), on the run's device.
+
+    That is so wherever the encoder computes.
+    """
     on_host = pipe.placement is not None and pipe.placement.modes["image_encoder"] == "host"
     where = torch.device("cpu") if on_host else pipe.run_device
     with checked(pipe.image_encoder.vision_model.encoder.layers, check_cancel):
@@ -114,7 +133,7 @@ def encode_latent(
     *,
     check_cancel: CheckCancel | None = None,
 ) -> torch.Tensor:
-    """The picture, with a little noise, as a latent (B C H W).
+    """The picture, with a little noise, as a latent (1 C H W, with guidance 2 C H W).
 
     A VAE in fp16 encodes in fp32, as its configuration asks (`force_upcast`).
     """
@@ -193,19 +212,19 @@ def _loop(
     # The model was trained with the rate less one (Stability-AI/generative-models,
     # scripts/sampling/simple_video_sample.py).
     time_ids = pipe._get_add_time_ids(
-        request.fps - 1, MOTION_BUCKET, NOISE_AUGMENTATION, dtype, 1, 1, guided
+        request.fps - 1, MOTION_BUCKET, NOISE_AUGMENTATION, dtype, request.batch, 1, guided
     ).to(device)
     # On the processor: the solver looks up each time's place, which a GPU would be waited for.
     scheduler.set_timesteps(request.steps)
     latents = pipe.prepare_latents(
-        1,
+        request.batch,
         request.frames,
         int(pipe.unet.config.in_channels),
         request.height,
         request.width,
         dtype,
         device,
-        encoded.generator,
+        encoded.generators,
     )
     guidance = torch.linspace(MIN_GUIDANCE, request.guidance, request.frames)
     guidance = guidance.to(device, dtype).view(1, -1, 1, 1, 1)
@@ -255,7 +274,7 @@ def decode(
     on_progress: OnProgress | None = None,
     check_cancel: CheckCancel | None = None,
 ) -> NDArray[np.uint8]:
-    """A latent (B T C H W) to frames (T H W C, uint8) in host memory, chunk by chunk."""
+    """One clip's latent (1 T C H W) to frames (T H W C, uint8) in host memory, chunk by chunk."""
     count = int(latents.shape[1])
     chunk = min(count, int(settings["decode_chunk"]))
     total = -(-count // chunk)

@@ -1,6 +1,6 @@
 """The phase between prompt and denoising: what the pictures of a request become.
 
-Shapes: B batch (1), C channels, T frames, H height, W width.
+Shapes: C channels, T frames, H height, W width.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from webui.core.clip import ClipRequest
-from webui.pipelines.running import CheckCancel, checked
+from webui.pipelines.running import CheckCancel, checked, noise_sources
 from webui.pipelines.wan.kinds import Conditions, PlacedWanControlPipeline, PlacedWanPipeline
 from webui.pipelines.wan.tiling import set_tiling
 
@@ -59,7 +60,7 @@ def _pictures(pipe: Any, request: ClipRequest, check_cancel: CheckCancel | None)
         )
         for picture in pictures
     ]
-    latents = pipe.prepare_latents(
+    noise, *others = pipe.prepare_latents(
         pixels[0],
         1,
         int(pipe.vae.config.z_dim),
@@ -68,11 +69,14 @@ def _pictures(pipe: Any, request: ClipRequest, check_cancel: CheckCancel | None)
         request.frames,
         torch.float32,
         pipe.run_device,
-        torch.Generator("cpu").manual_seed(max(request.seed, 0)),
+        noise_sources(request)[0],
         None,
         pixels[1] if len(pixels) > 1 else None,
     )
-    return Conditions(latents, embeddings)
+    if request.batch > 1:
+        shape = (request.batch, *noise.shape[1:])
+        noise = randn_tensor(shape, noise_sources(request), pipe.run_device, noise.dtype)
+    return Conditions((noise, *others), embeddings)
 
 
 def _control(pipe: Any, request: ClipRequest) -> Conditions:
@@ -90,7 +94,7 @@ def _control(pipe: Any, request: ClipRequest) -> Conditions:
     )
     latents = pipe.prepare_video_latents(clip, mask, references, None, pipe.run_device)
     masks = pipe.prepare_masks(mask, references)
-    return Conditions((latents, masks), references=len(references[0]))
+    return Conditions((latents, masks), references=len(references[0]), clips=request.batch)
 
 
 def pictures_of(pipe: Any, request: ClipRequest) -> tuple[str, ...]:

@@ -27,11 +27,17 @@ class Conditions:
 
     latents: tuple[torch.Tensor, ...]
     """What the pipeline's `prepare_latents` (image) or `prepare_video_latents` and `prepare_masks`
-    (control) gave."""
+    (control) gave: of one clip, but the noise, which is of all."""
     embeddings: torch.Tensor | None = None
     """Features of the pictures (pictures, tokens, width), for models with an image encoder."""
     references: int = 0
     """Latent frames that stand before the clip's own and are dropped at the end."""
+    clips: int = 1
+    """Clips that a control model denoises together."""
+
+    def of_each(self, index: int) -> torch.Tensor:
+        """One of the latents for all clips, without a copy."""
+        return self.latents[index].expand(self.clips, -1, -1, -1, -1)
 
 
 class _NoPicture(VideoProcessor):  # type: ignore[misc]
@@ -76,7 +82,10 @@ class PlacedWanImagePipeline(_Placed, WanImageToVideoPipeline):  # type: ignore[
 
     def prepare_latents(self, *arguments: Any, **named: Any) -> tuple[torch.Tensor, ...]:
         if self.conditions is not None:
-            return self.conditions.latents
+            noise, condition, *mask = self.conditions.latents
+            if not mask:
+                condition = condition.expand(len(noise), -1, -1, -1, -1)
+            return (noise, condition, *mask)
         latents: tuple[torch.Tensor, ...] = super().prepare_latents(*arguments, **named)
         return latents
 
@@ -93,13 +102,13 @@ class PlacedWanControlPipeline(_Placed, WanVACEPipeline):  # type: ignore[misc]
 
     def prepare_video_latents(self, *arguments: Any, **named: Any) -> torch.Tensor:
         if self.conditions is not None:
-            return self.conditions.latents[0]
+            return self.conditions.of_each(0)
         latents: torch.Tensor = super().prepare_video_latents(*arguments, **named)
         return latents
 
     def prepare_masks(self, *arguments: Any, **named: Any) -> torch.Tensor:
         if self.conditions is not None:
-            return self.conditions.latents[1]
+            return self.conditions.of_each(1)
         masks: torch.Tensor = super().prepare_masks(*arguments, **named)
         return masks
 

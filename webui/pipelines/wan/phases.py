@@ -1,6 +1,6 @@
 """A run and its phases, each one function, the same on a GPU, a processor and meta.
 
-Shapes: B batch (1), L text tokens, D text width, C channels, T frames, H height, W width
+Shapes: B clips of the request, L text tokens, D text width, C channels, T frames, H height, W width
 (latent frames and sides where the tensor is a latent).
 """
 
@@ -27,6 +27,8 @@ from webui.pipelines.running import (
     before_first,
     check_finite,
     checked,
+    decode_each,
+    noise_sources,
     to_frames,
 )
 from webui.pipelines.solving import solving_on_host
@@ -45,7 +47,7 @@ from webui.pipelines.wan.tiling import decoder_calls, set_tiling
 
 @dataclass(slots=True)
 class Embeddings:
-    """Text embeddings (B L D); `negative` is None when there is no guidance."""
+    """Text embeddings (1 L D); `negative` is None when there is no guidance."""
 
     positive: torch.Tensor
     negative: torch.Tensor | None
@@ -53,8 +55,8 @@ class Embeddings:
 
 def run(
     pipe: Any, request: ClipRequest, settings: Mapping[str, Any], report: Report
-) -> NDArray[np.uint8]:
-    """Prompt, and pictures where the model takes them, to frames (T H W C, uint8).
+) -> list[NDArray[np.uint8]]:
+    """Prompt, and pictures where the model takes them, to frames (T H W C, uint8) of each clip.
 
     Raises:
         Cancelled: the report says so, at the next block.
@@ -82,7 +84,11 @@ def run(
     check_finite(latents)
     del embeddings, conditions
     report.begin("decode")
-    return decode(pipe, latents, settings, on_progress=report.step, check_cancel=report.check)
+
+    def decoded(latent: torch.Tensor, on_progress: OnProgress) -> NDArray[np.uint8]:
+        return decode(pipe, latent, settings, on_progress=on_progress, check_cancel=report.check)
+
+    return decode_each(latents, decoded, report.step)
 
 
 @torch.no_grad()
@@ -234,15 +240,18 @@ def denoise(
                 on_step(index + 1 - first, request.steps - first, clean)
         return {}
 
+    negative = embeddings.negative
     arguments: dict[str, Any] = {
-        "prompt_embeds": embeddings.positive,
-        "negative_prompt_embeds": embeddings.negative,
+        "prompt_embeds": embeddings.positive.expand(request.batch, -1, -1),
+        "negative_prompt_embeds": (
+            None if negative is None else negative.expand(request.batch, -1, -1)
+        ),
         "height": request.height,
         "width": request.width,
         "num_frames": request.frames,
         "num_inference_steps": request.steps,
         "guidance_scale": request.guidance,
-        "generator": torch.Generator("cpu").manual_seed(max(request.seed, 0)),
+        "generator": noise_sources(request),
         "output_type": "latent",
         "callback_on_step_end": on_end,
         "max_sequence_length": pipe.card.max_sequence_length,

@@ -7,7 +7,7 @@ forward chunking for other blocks (models/attention.py, `_chunked_feed_forward`)
 and chunking the feed-forward alone would not help: the gate after it, in fp32 over all tokens, is
 where the peak is (models/transformers/transformer_wan.py, WanTransformerBlock.forward).
 
-Shapes: B batch (1), N tokens, D width, H heads.
+Shapes: B clips, N tokens, D width, H heads.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from torch import nn
 
 from webui.pipelines import pieces as shared
 from webui.pipelines.pieces import Span, compute, hold, make_holdable
+
+Place = tuple[slice, Span]
+"""A clip, and a range of its tokens."""
 
 
 def make_splittable(transformer: nn.Module) -> None:
@@ -72,8 +75,8 @@ class _PieceNorm(FP32LayerNorm):  # type: ignore[misc]
         if self.pieces == 1:
             result: torch.Tensor = super().forward(inputs)
             return result
-        for span in shared.spans(inputs.shape[1], self.pieces):
-            inputs[:, span] = super().forward(inputs[:, span])
+        for clip, span in shared.places(inputs.shape[0], inputs.shape[1], self.pieces):
+            inputs[clip, span] = super().forward(inputs[clip, span])
         return inputs
 
 
@@ -82,8 +85,8 @@ class _Pieces:
 
     pieces: int = 1
 
-    def _each(self, hidden: torch.Tensor) -> list[Span]:
-        return list(shared.spans(hidden.shape[1], self.pieces))
+    def _each(self, hidden: torch.Tensor) -> list[Place]:
+        return list(shared.places(hidden.shape[0], hidden.shape[1], self.pieces))
 
     def _transform(
         self: Any,
@@ -104,13 +107,13 @@ class _Pieces:
         hidden: torch.Tensor,
         rows: _Rows,
         rotary: tuple[torch.Tensor, torch.Tensor],
-        each: list[Span],
+        each: list[Place],
     ) -> None:
         attention = self.attn1
         normed = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
-        for span in each:
-            shift, scale, _ = rows.of(span, first=True)
-            normed[:, span] = self.norm1(hidden[:, span].float()) * (1 + scale) + shift
+        for clip, span in each:
+            shift, scale, _ = rows.of(clip, span, first=True)
+            normed[clip, span] = self.norm1(hidden[clip, span].float()) * (1 + scale) + shift
         query, key, value = (
             layer(normed).unflatten(2, (attention.heads, -1))
             for layer in (attention.to_q, attention.to_k, attention.to_v)
@@ -123,15 +126,15 @@ class _Pieces:
         project, drop = attention.to_out
 
         def add() -> None:
-            for span in each:
-                _, _, gate = rows.of(span, first=True)
-                output = drop(compute(project)(found[:, span].flatten(2, 3)))
-                hidden[:, span] = hidden[:, span].float() + output * gate
+            for clip, span in each:
+                _, _, gate = rows.of(clip, span, first=True)
+                output = drop(compute(project)(found[clip, span].flatten(2, 3)))
+                hidden[clip, span] = hidden[clip, span].float() + output * gate
 
         hold(project, add)
 
     def _attend_to_text(
-        self: Any, hidden: torch.Tensor, text: torch.Tensor, each: list[Span]
+        self: Any, hidden: torch.Tensor, text: torch.Tensor, each: list[Place]
     ) -> None:
         attention = self.attn2
         project, drop = attention.to_out
@@ -147,14 +150,18 @@ class _Pieces:
             picture = (key.unflatten(2, split), value.unflatten(2, split))
 
         def add(key: torch.Tensor, value: torch.Tensor) -> None:
-            for span in each:
-                query = norm_query(to_query(norm(hidden[:, span].float()).type_as(hidden)))
+            for clip, span in each:
+                query = norm_query(to_query(norm(hidden[clip, span].float()).type_as(hidden)))
                 query = query.unflatten(2, split)
-                seen = None if picture is None else _attention(attention, query, *picture)
-                found = _attention(attention, query, key, value).flatten(2, 3)
+                seen = (
+                    None
+                    if picture is None
+                    else _attention(attention, query, *(part[clip] for part in picture))
+                )
+                found = _attention(attention, query, key[clip], value[clip]).flatten(2, 3)
                 if seen is not None:
                     found = found + seen.flatten(2, 3)
-                hidden[:, span] = hidden[:, span] + drop(compute(project)(found))
+                hidden[clip, span] = hidden[clip, span] + drop(compute(project)(found))
 
         def with_query() -> None:
             key, value = attention.to_k(text), attention.to_v(text).unflatten(2, split)
@@ -167,17 +174,17 @@ class _Pieces:
 
         hold(self.norm2, lambda: hold(attention.to_q, with_query))
 
-    def _feed_forward(self: Any, hidden: torch.Tensor, rows: _Rows, each: list[Span]) -> None:
+    def _feed_forward(self: Any, hidden: torch.Tensor, rows: _Rows, each: list[Place]) -> None:
         activation, drop, down = self.ffn.net
         grow, shrink = compute(activation.proj), compute(down)
 
         def add() -> None:
-            for span in each:
-                shift, scale, gate = rows.of(span, first=False)
-                normed = self.norm3(hidden[:, span].float())
+            for clip, span in each:
+                shift, scale, gate = rows.of(clip, span, first=False)
+                normed = self.norm3(hidden[clip, span].float())
                 normed = (normed * (1 + scale) + shift).type_as(hidden)
                 output = shrink(drop(activation.gelu(grow(normed))))
-                hidden[:, span] = hidden[:, span].float() + output.float() * gate
+                hidden[clip, span] = hidden[clip, span].float() + output.float() * gate
 
         hold(activation.proj, lambda: hold(down, add))
 
@@ -232,8 +239,8 @@ class PieceControlBlock(_Pieces, WanVACETransformerBlock):  # type: ignore[misc]
             enter = compute(self.proj_in)
 
             def begin() -> None:
-                for span in self._each(control):
-                    control[:, span] = enter(control[:, span]) + hidden_states[:, span]
+                for clip, span in self._each(control):
+                    control[clip, span] = enter(control[clip, span]) + hidden_states[clip, span]
 
             hold(self.proj_in, begin)
         self._transform(control, encoder_hidden_states, temb, rotary_emb)
@@ -261,12 +268,12 @@ class _Rows:
         self._temb = temb
         self._all = (table + temb.float()).chunk(6, dim=1) if temb.ndim == 3 else ()
 
-    def of(self, span: Span, first: bool) -> tuple[torch.Tensor, ...]:
-        """Shift, scale, gate (B 1 D or B N D) of self-attention (first) or the feed-forward."""
+    def of(self, clip: slice, span: Span, first: bool) -> tuple[torch.Tensor, ...]:
+        """Shift, scale, gate (1 1 D or 1 N D) of self-attention (first) or the feed-forward."""
         if self._all:
-            return self._all[:3] if first else self._all[3:]
+            return tuple(rows[clip] for rows in (self._all[:3] if first else self._all[3:]))
         half = slice(0, 3) if first else slice(3, 6)
-        rows = self._table[:, half].unsqueeze(0) + self._temb[:, span, half].float()
+        rows = self._table[:, half].unsqueeze(0) + self._temb[clip, span, half].float()
         return rows.unbind(dim=2)
 
 
@@ -274,14 +281,14 @@ def _turn(
     norm: Callable[[torch.Tensor], torch.Tensor],
     heads: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
-    each: list[Span],
+    each: list[Place],
 ) -> None:
     """Norm and rotary embedding in place, on (B N H D/H), as WanAttnProcessor does them."""
-    for span in each:
-        flat = heads[:, span].flatten(2)
+    for clip, span in each:
+        flat = heads[clip, span].flatten(2)
         first, second = norm(flat).unflatten(2, heads.shape[2:]).unflatten(-1, (-1, 2)).unbind(-1)
         cos, sin = rotary[0][:, span, ..., 0::2], rotary[1][:, span, ..., 1::2]
-        part = heads[:, span]
+        part = heads[clip, span]
         part[..., 0::2] = first * cos - second * sin
         part[..., 1::2] = first * sin + second * cos
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from webui.core.clip import ClipCard
+from webui.core.clip import MAX_CLIPS, ClipCard
 from webui.core.errors import BadInput
 from webui.core.fields import MAX_BATCH, read_choice, read_whole, shown
 from webui.core.language import TextCard
@@ -164,7 +164,8 @@ class _Reading:
         return "none" if strategy or offload is False else None
 
     def _batch(self, given: Mapping[str, Any]) -> None:
-        batch = read_whole(given, "batch_size", 1, 1, MAX_BATCH)
+        most = MAX_CLIPS if isinstance(self._model, ClipCard) else MAX_BATCH
+        batch = read_whole(given, "batch_size", 1, 1, most)
         micro = read_whole(given, "micro_batch_size", batch, 1, MAX_BATCH)
         if isinstance(self._model, TrainCard):
             if micro > batch or batch % micro:
@@ -187,19 +188,9 @@ class _Reading:
                     "推理不累积梯度，无可拆分",
                 ),
             )
-        if isinstance(self._model, ClipCard):
-            if batch > 1:
-                raise BadInput(
-                    "optimization.batch_size",
-                    Text(
-                        f"{self._model.title} makes one clip at a time here.",
-                        f"{self._model.title} 在此一次只生成一段视频。",
-                    ),
-                    Text("Use batch_size: 1.", "请用 batch_size: 1。"),
-                )
-        elif "batch_size" in given and isinstance(self._model, PageCard):
+        if "batch_size" in given and isinstance(self._model, PageCard):
             self._fix("page_batch", batch, "optimization.batch_size")
-        elif "batch_size" in given and isinstance(self._model, TextCard):
+        elif "batch_size" in given and isinstance(self._model, ClipCard | TextCard):
             self._workload["batch"] = batch
 
     def _fix(self, name: str, value: Any, key: str) -> None:

@@ -42,6 +42,11 @@ GUIDANCE_OFF = Text(
     "引导强度为 1 时不用负面提示词，时间减半。",
 )
 SEED = Text("Seed (-1 draws one)", "种子（-1 为随机）")
+CLIPS = Text("Clips", "视频段数")
+CLIPS_INFO = Text(
+    "Made together, the first with this seed, the next with the one after it, and so on.",
+    "一起生成：第一段用此种子，之后各段依次用后面的种子。",
+)
 SAMPLING = Text("Sampling", "采样")
 FLOW_SHIFT = Text("Flow shift", "Flow shift")
 SOLVER = Text("Solver", "求解器")
