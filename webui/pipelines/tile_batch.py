@@ -120,7 +120,10 @@ class TileBatch:
         self.size = 1 if self._grows else self._start
         """Tiles that go through at once, as things stand."""
         limit_bytes = meter.limit_bytes if meter else 0
-        self._reserve_bytes = min(reserve_bytes, int(_RESERVE_SHARE * limit_bytes))
+        # A planned batch has its room: only what others take away makes it smaller.
+        reserve_bytes = min(reserve_bytes, int(_RESERVE_SHARE * limit_bytes))
+        self._reserve_bytes = reserve_bytes if grows else 0
+        self._spare = _SPARE if grows else 1.0
         self._searching = self._grows
         self._rates: dict[int, float] = {}
         """Tiles a second, by size: the best that was seen."""
@@ -295,12 +298,13 @@ class TileBatch:
         """The most tiles that the free memory has room for, the reserve left."""
         assert self._meter is not None
         free_bytes = self._meter.free_bytes()
-        room = int((free_bytes - self._reserve_bytes) // max(1.0, _SPARE * self._tile_bytes))
+        room = int((free_bytes - self._reserve_bytes) // max(1.0, self._spare * self._tile_bytes))
         if self._failed_size:
             if free_bytes > 1.25 * self._failed_free_bytes:
                 self._failed_size = 0
             else:
-                room = min(room, self._failed_size // 2)
+                proven = [size for size in self._rates if size < self._failed_size]
+                room = min(room, max(self._failed_size // 2, *proven, 0))
         return max(0, room)
 
 

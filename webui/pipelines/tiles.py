@@ -6,6 +6,7 @@ the input; what a model makes of them is `scale` times as large.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -214,6 +215,9 @@ class ClipBlend:
         scale: of the result.
         channels: of a pixel.
         folder: where the file goes; by default the system's folder for such files.
+
+    Raises:
+        OSError: the disk has no room for it.
     """
 
     def __init__(
@@ -227,8 +231,12 @@ class ClipBlend:
         self._grid, self._scale = grid, scale
         shape = (frames, grid.height * scale, grid.width * scale, channels)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        # Lengthened, not written: pages that nobody touched read as zeros.
-        self._file.truncate(2 * int(np.prod(shape, dtype=np.int64)))
+        size = 2 * int(np.prod(shape, dtype=np.int64))
+        if hasattr(os, "posix_fallocate"):
+            # A mapped file that finds the disk full later would end the process.
+            os.posix_fallocate(self._file.fileno(), 0, size)
+        else:
+            self._file.truncate(size)
         self._pixels = np.memmap(self._file, np.uint16, "r+", shape=shape)
 
     def add(self, index: int, first: int, pixels: NDArray[Any]) -> None:

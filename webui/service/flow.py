@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 from webui.core.documents import DocumentRequest
-from webui.core.errors import Cancelled, RunFailed, StudioError, error_from_json
+from webui.core.errors import Cancelled, StudioError, error_from_json
 from webui.core.job import JobState
 from webui.core.plan import Plan
 from webui.core.receipt import Attempt, Measurement, Receipt
 from webui.core.request import Request
-from webui.core.text import Text
 from webui.core.upscale import UpscaleRequest
 from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
@@ -22,6 +21,7 @@ from webui.service.page_work import PagePieces
 from webui.service.piece_work import Pieces, PieceWork
 from webui.service.planner import Planner, does_not_fit
 from webui.service.segment_work import SegmentPieces
+from webui.service.unexpected import as_studio_error
 from webui.storage import JobRecord, Ledger, Outputs
 
 EMBEDDINGS = "embeddings"
@@ -49,6 +49,8 @@ class Studio:
     """How often a job that ran out of memory is planned anew, asked at the time."""
     count_held: bool = False
     """Measures on a processor too what a run found and left in memory."""
+    closing: Event = field(default_factory=Event)
+    """Set when the studio ends."""
 
 
 def run_job(
@@ -85,14 +87,17 @@ def run_job(
     attempts: list[Attempt] = []
     while True:
         on_plan(plan, len(attempts))
-        last, error = _run(studio, job, request, worker, plan, weights, on_event, profile, others)
+        # A row of a profile that runs out is a result.
+        retries = studio.retries() if profile is None else 0
+        may_retry = len(attempts) < retries
+        last, error = _run(
+            studio, job, request, worker, plan, weights, on_event, profile, others, may_retry
+        )
         try:
             failed = attempt_of(studio.planner, request, plan, last, error)
             if failed is None:
                 break
             attempts.append(failed)
-            # A row of a profile that runs out is a result.
-            retries = studio.retries() if profile is None else 0
             if len(attempts) > retries or failed.shortage.on_host:
                 break
             following = plan_again(studio.planner, request, attempts)
@@ -125,20 +130,6 @@ def run_job(
     return receipt
 
 
-def as_studio_error(error: Exception) -> StudioError:
-    """What users are told of an error; what is a mistake of the studio itself goes into its log."""
-    if isinstance(error, StudioError):
-        return error
-    traceback.print_exception(error)
-    return RunFailed(
-        Text(
-            f"The studio itself failed: {type(error).__name__}.",
-            f"工作室自身出错：{type(error).__name__}。",
-        ),
-        Text("Its log has the details.", "详细信息见日志。"),
-    )
-
-
 def _base_seconds(planner: Planner, request: Request, plan: Plan) -> dict[str, float]:
     """What a run's seconds are compared with, by phase."""
     settings = dict(plan.settings)
@@ -161,11 +152,14 @@ def _run(
     on_event: OnEvent,
     profile: Mapping[str, Any] | None,
     others: Callable[[Plan], Sequence[Callable[[], Worker]]],
+    may_retry: bool,
 ) -> tuple[Mapping[str, Any], StudioError | None]:
     """One run of a plan: the worker's last event, and what ended it."""
     folder = studio.outputs.folder(job.folder)
     try:
-        last = _runner(request, folder, weights, lambda: worker(plan), lambda: others(plan)).run(
+        last = _runner(
+            studio, request, folder, weights, lambda: worker(plan), lambda: others(plan), may_retry
+        ).run(
             {
                 "id": job.id,
                 "request": request.to_json(),
@@ -211,11 +205,13 @@ def _receipt(
 
 
 def _runner(
+    studio: Studio,
     request: Request,
     folder: Path,
     weights: Mapping[str, str],
     worker: Callable[[], Worker],
     others: Callable[[], Sequence[Callable[[], Worker]]],
+    may_retry: bool,
 ) -> Worker:
     """Who runs the job: a worker, or what hands its pieces to several."""
     filmed = isinstance(request, UpscaleRequest) and request.input
@@ -226,8 +222,10 @@ def _runner(
     if isinstance(request, DocumentRequest):
         pieces = PagePieces(request, folder)
     elif isinstance(request, UpscaleRequest):
-        pieces = SegmentPieces(request, folder, 1 + len(also))
-    return worker() if pieces is None else PieceWork(pieces, [worker, *also])
+        pieces = SegmentPieces(request, folder, 1 + len(also), studio.closing)
+    if pieces is None:
+        return worker()
+    return PieceWork(pieces, [worker, *also], studio.closing, again_after_shortage=may_retry)
 
 
 def _state(error: StudioError | None) -> JobState:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from webui.core.errors import StudioError, WorkerLost
+from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
 from webui.core.receipt import Measurement, PhaseMeasurement
+from webui.core.text import Text
+from webui.service.unexpected import as_studio_error
 
 MOST_LOSSES = 2
 """A piece during which a worker was lost so often is taken to be the cause, and left out."""
@@ -71,22 +73,35 @@ class PieceWork:
     Args:
         pieces: of the job.
         workers: makes each worker, or makes it anew when it was lost.
+        closing: set when the studio ends: nothing is put together then.
+        again_after_shortage: what ran out of memory is tried again, and put together after that.
     """
 
-    def __init__(self, pieces: Pieces, workers: Sequence[Callable[[], Worker]]) -> None:
+    def __init__(
+        self,
+        pieces: Pieces,
+        workers: Sequence[Callable[[], Worker]],
+        closing: threading.Event | None = None,
+        again_after_shortage: bool = False,
+    ) -> None:
         self._pieces = pieces
         self._workers = workers
-        self._lock = threading.Lock()
+        self._closing = closing or threading.Event()
+        self._again_after_shortage = again_after_shortage
+        self._changed = threading.Condition()
         done = pieces.done()
         self._waiting = [number for number in pieces.numbers if number not in done]
         self._partial = len(self._waiting) < len(pieces.numbers)
         self._losses: Counter[int] = Counter()
+        self._at_work = 0
+        self._stopped = False
 
     def run(self, job: Mapping[str, Any], on_event: OnEvent | None = None) -> Mapping[str, Any]:
         """Runs to the end; the last event is that of the worker which ended last.
 
         Raises:
-            WorkerLost: the only worker died and could not be had again.
+            StudioError: pieces are left, and no worker said why: none could be had any more, or
+                the job was cancelled.
         """
         told = _Told(on_event, self._pieces)
         ends: list[list[_End]] = [[] for _ in self._workers]
@@ -98,7 +113,7 @@ class PieceWork:
             thread.start()
         for thread in threads:
             thread.join()
-        return self._ended(job, ends)
+        return self._ended(job, ends, on_event)
 
     def _serve(
         self,
@@ -107,70 +122,105 @@ class PieceWork:
         told: _Told,
         ends: list[_End],
     ) -> None:
-        """One worker's turn after turn, until no piece is left."""
+        """One worker's turn after turn, until no piece is left or no worker is to be had."""
         while numbers := self._take(job):
+            turn = None
             try:
                 worker = make()
-            except StudioError as error:  # it cannot be had, or was ended on purpose
-                self._end(ends, error)
-                return
-            turn = told.turn(numbers)
-            try:
+                turn = told.turn(numbers)
                 end = worker.run({**job, self._pieces.key: numbers}, turn)
-            except WorkerLost as lost:
-                self._lost(numbers, lost)
-                self._back(numbers)
-                told.over(turn)
-                continue
-            except StudioError as error:
-                self._end(ends, error)
+            except Exception as error:
+                raised = as_studio_error(error)
+                goes_on = turn is not None and isinstance(raised, WorkerLost)
+                if goes_on:
+                    goes_on = self._lost(numbers, raised, ends)
+                else:
+                    ends.append(raised)
+                # One that cannot be had leaves its pieces to the others; any other error ends all.
+                self._over(numbers, stop=turn is not None and not goes_on)
+                if goes_on and turn is not None:
+                    told.over(turn)
+                    continue
                 return
-            self._end(ends, end)
-            if end["event"] == "failed":
+            ends.append(end)
+            failed = end["event"] == "failed"
+            self._over(numbers, stop=failed)
+            if failed:
                 return
-            self._back(numbers)
             told.over(turn)
 
-    def _end(self, ends: list[_End], end: _End) -> None:
-        """How a turn ended; what failed in one is the end of all."""
-        with self._lock:
-            ends.append(end)
-            if isinstance(end, StudioError) or end["event"] == "failed":
-                self._waiting = []
-
     def _take(self, job: Mapping[str, Any]) -> list[int]:
-        """The next pieces for a worker."""
-        with self._lock:
+        """The next pieces for a worker; waits while those of another may come back."""
+        with self._changed:
+            while not self._waiting and self._at_work and not self._stopped:
+                self._changed.wait()
+            if self._stopped or not self._waiting:
+                return []
             settings = job.get("settings", {})
             count = self._pieces.most(len(self._waiting), len(self._workers), settings)
             taken, self._waiting = self._waiting[:count], self._waiting[count:]
+            self._at_work += 1
             return taken
 
-    def _back(self, numbers: list[int]) -> None:
-        """Pieces that were given out and are not there are to be done again."""
-        with self._lock:
+    def _over(self, numbers: Sequence[int], stop: bool) -> None:
+        """A turn is over: pieces that were given out and are not there are to be done again.
+
+        Args:
+            numbers: of the turn.
+            stop: what failed in one is the end of all.
+        """
+        with self._changed:
+            self._at_work -= 1
+            self._stopped = self._stopped or stop
             done = self._pieces.done()
             self._waiting = sorted({*self._waiting, *(n for n in numbers if n not in done)})
+            self._changed.notify_all()
 
-    def _lost(self, numbers: list[int], lost: WorkerLost) -> None:
-        """Notes during which piece a worker was lost."""
+    def _lost(self, numbers: list[int], lost: StudioError, ends: list[_End]) -> bool:
+        """Notes during which piece a worker was lost; whether the work goes on."""
         done = self._pieces.done()
         number = next((number for number in numbers if number not in done), None)
         if number is None:
-            return
+            return True
         self._losses[number] += 1
-        if self._losses[number] >= MOST_LOSSES:
-            self._pieces.give_up(number, lost)
+        if self._losses[number] >= MOST_LOSSES and isinstance(lost, WorkerLost):
+            try:
+                self._pieces.give_up(number, lost)
+            except Exception as error:  # the disk is full, say
+                ends.append(as_studio_error(error))
+                return False
+        return True
 
-    def _ended(self, job: Mapping[str, Any], workers: list[list[_End]]) -> Mapping[str, Any]:
+    def _ended(
+        self, job: Mapping[str, Any], workers: list[list[_End]], on_event: OnEvent | None
+    ) -> Mapping[str, Any]:
         """The end of the whole: the first that failed, else the last; with the files."""
-        outputs = self._pieces.put_together()
         ends = [end for own in workers for end in own]
-        raised = next((end for end in ends if isinstance(end, StudioError)), None)
+        raised = sorted(
+            (end for end in ends if isinstance(end, StudioError)),
+            key=lambda error: not isinstance(error, Cancelled),
+        )
         told = [end for end in ends if isinstance(end, Mapping)]
-        if raised is not None and not told:
-            raise raised
-        last = next((end for end in told if end["event"] == "failed"), told[-1] if told else {})
+        failed = next((end for end in told if end["event"] == "failed"), None)
+        outputs: list[str] = []
+        error: StudioError | None = None
+        if not self._is_repeated(failed):
+            try:
+                outputs = self._put_together(job, on_event)
+            except StudioError as unjoined:
+                error = unjoined
+        if failed is None:
+            left = set(self._pieces.numbers) - self._pieces.done()
+            if left:
+                error = next(iter(raised), None) or _left(len(left), len(self._pieces.numbers))
+            else:
+                error = error or self._pieces.failed()
+            if error is not None and not told:
+                if outputs:
+                    return {"event": "failed", "id": job["id"], "measurement": None,
+                            "error": error.to_json(), "outputs": outputs}  # fmt: skip
+                raise error
+        last = failed or (told[-1] if told else {})
         last = {"event": "result", "id": job["id"], "measurement": None, **last}
         measured = [
             _one_after_the_other(turns)
@@ -180,11 +230,27 @@ class PieceWork:
         last |= {"measurement": _side_by_side(measured).to_json() if measured else None}
         # What took another time than was planned teaches nothing.
         last |= {"partial": self._partial or len(told) != 1 or len(self._workers) > 1}
-        if last["event"] == "result":
-            error = self._pieces.failed()
-            if error is not None:
-                last |= {"event": "failed", "error": error.to_json()}
+        if error is not None and failed is None:
+            last |= {"event": "failed", "error": error.to_json()}
         return {**last, "outputs": outputs}
+
+    def _is_repeated(self, failed: Mapping[str, Any] | None) -> bool:
+        """Whether the same job runs again with other settings."""
+        return bool(failed and failed.get("shortage")) and self._again_after_shortage
+
+    def _put_together(self, job: Mapping[str, Any], on_event: OnEvent | None) -> list[str]:
+        if self._closing.is_set():
+            return []
+        if on_event is not None:
+            on_event({"event": "phase", "id": job["id"], "name": "save"})
+        return self._pieces.put_together()
+
+
+def _left(left: int, of: int) -> RunFailed:
+    return RunFailed(
+        Text(f"{left} of {of} parts are not made yet.", f"{of} 部分中还有 {left} 部分未完成。"),
+        Text("Resume the run: what is made stays.", "请继续任务：已完成的部分会保留。"),
+    )
 
 
 def _has_measurement(end: _End) -> bool:

@@ -24,6 +24,7 @@ from webui.core.upscale import UpscaleRequest
 from webui.hardware.readings import other_devices
 from webui.service import flow
 from webui.service.progress import Progress
+from webui.service.unexpected import as_studio_error
 from webui.storage import JobRecord
 
 LOADING_S = 1.0
@@ -192,6 +193,7 @@ class JobQueue:
         """Ends the thread and the worker; a running job is marked as interrupted."""
         with self._changed:
             self._closing = True
+            self._studio.closing.set()
             self._changed.notify_all()
         if self._worker is not None and self._running is None:
             self._worker.close()
@@ -216,7 +218,7 @@ class JobQueue:
             try:
                 self._run(job)
             except Exception as error:
-                self._fail(job, flow.as_studio_error(error))
+                self._fail(job, as_studio_error(error))
             with self._changed:
                 self._running = None
                 self._changed.notify_all()

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from webui.core.errors import StudioError, WorkerLost
+from webui.core.errors import RunFailed, StudioError, WorkerLost
 from webui.core.text import Text
 from webui.core.upscale import UpscaleRequest
 from webui.service.apart import ask_apart
@@ -33,6 +34,7 @@ class SegmentPieces:
         request: of the run.
         folder: the run's; holds the input.
         workers: that will share the segments; a project that has begun keeps its segments.
+        closing: set when the studio ends.
 
     Raises:
         BadInput: the input cannot be used.
@@ -42,8 +44,15 @@ class SegmentPieces:
 
     key, event = "segments", "frames"
 
-    def __init__(self, request: UpscaleRequest, folder: Path, workers: int) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        request: UpscaleRequest,
+        folder: Path,
+        workers: int,
+        closing: Event | None = None,
+    ) -> None:
+        self._folder, self._closing = folder, closing
+        self._cut_short = (0, 0)
         self._project = _project(request, folder, workers)
         self._parts = Parts(self._project)
         self._given_up: dict[int, WorkerLost] = {}
@@ -84,7 +93,9 @@ class SegmentPieces:
             Text("The segments could not be joined.", "无法合并片段。"),
             Text("They are kept: resume the run.", "片段仍然保留，可继续任务。"),
             within_s=JOIN_S,
+            closing=self._closing,
         )
+        self._cut_short = (int(answer["frames"]), int(answer["of"]))
         newest = self._project.folder / AFTER
         if newest.is_file():
             with suppress(StudioError):
@@ -94,6 +105,16 @@ class SegmentPieces:
         return [str(answer["output"])]
 
     def failed(self) -> StudioError | None:
+        """A segment that was given up, or one that was found damaged when all were joined."""
+        there, whole = self._cut_short
+        if not self._given_up and there < whole:
+            return RunFailed(
+                Text(
+                    f"{there} of {whole} frames are there: a part was damaged.",
+                    f"{whole} 帧中只有 {there} 帧：有片段损坏。",
+                ),
+                Text("Resume the run to make it again.", "请继续任务以重新生成。"),
+            )
         return next(iter(self._given_up.values()), None)
 
     def _clear(self) -> None:

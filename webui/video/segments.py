@@ -16,6 +16,9 @@ MOST_BLENDED = 8
 LEAST_FRAMES = 96
 """A segment is not cut shorter than this to give a worker something to do: warming up costs."""
 _MULTIPLE = 8
+LATENT_FRAMES = 4
+"""Reading begins at a multiple of this many frames: models with latents over time make the same of
+a frame wherever its segment begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,18 @@ def split(
             index=index,
             start=start,
             stop=min(start + length, frames),
-            read_start=max(0, start - overlap),
+            read_start=_read_start(start, overlap),
             blend=blend if index else 0,
             tail=blend if start + length < frames else 0,
         )
         for index, start in enumerate(starts)
     )
+
+
+def _read_start(start: int, overlap: int) -> int:
+    if not overlap:
+        return start
+    return max(0, (start - overlap) // LATENT_FRAMES * LATENT_FRAMES)
 
 
 def blend_weights(blend: int) -> tuple[float, ...]:

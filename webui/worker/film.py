@@ -32,6 +32,11 @@ class JobFootage(Footage):
         self._untold = 0
         self._picture_of = 0.0
 
+    @property
+    def folder(self) -> Path:
+        """On the disk of the run's own files."""
+        return self.project.folder
+
     def write(self, segment: Segment, index: int, frame: Pixels) -> None:
         super().write(segment, index, frame)
         if segment.read_start + index >= segment.start:

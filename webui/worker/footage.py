@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,11 @@ class BlankFootage:
     def __init__(self, request: UpscaleRequest) -> None:
         self.segments = split(request.frames, request.segment_frames, request.overlap)
         self._size = (request.height, request.width, 3)
+
+    @property
+    def folder(self) -> Path | None:
+        """None: large files go where the system has its own."""
+        return None
 
     def close(self) -> None:
         """There is nothing to close."""

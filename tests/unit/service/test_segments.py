@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.unit.video.clips import clip, numbers_of
 from webui.catalogue import find_model
 from webui.client import WorkerProcess
-from webui.core.errors import BadInput, Cancelled, WorkerLost
+from webui.core.errors import BadInput, Cancelled, RunFailed, WorkerLost
 from webui.core.parse import parse_request
 from webui.core.text import Text
 from webui.core.upscale import UpscaleRequest
@@ -27,6 +28,13 @@ from webui.video.reading import Reader
 
 FRAMES = 80
 TALL, WIDE = 48, 96
+
+
+def event_set() -> Event:
+    """Of a studio that is closing: nothing is joined."""
+    event = Event()
+    event.set()
+    return event
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +80,7 @@ def work(request: UpscaleRequest, folder: Path, workers: list[Hands]) -> Any:
     pieces = SegmentPieces(request, folder, len(workers))
     done = PieceWork(pieces, [partial(next, repeat(hands)) for hands in workers]).run(
         {"id": "job", "settings": {}},
-        lambda event: told.append((event["done"], event["of"])),
+        lambda event: told.append((event["done"], event["of"])) if "of" in event else None,
     )
     return done, told
 
@@ -114,6 +122,42 @@ def test_a_segment_that_ends_every_worker_fails_the_run_and_keeps_the_others(
     done, _ = work(asked(video), tmp_path, [Hands(tmp_path, {1: 9})])
     assert done["event"] == "failed" and done["error"]["type"] == "WorkerLost"
     assert frames_of(tmp_path / RESULT) == list(range(32))
+
+
+def test_a_card_that_cannot_be_had_leaves_its_segments_to_the_others(
+    video: Path, tmp_path: Path
+) -> None:
+    hands = Hands(tmp_path, {})
+
+    def refused() -> Hands:
+        raise WorkerLost(Text("no card", "没有显卡"))
+
+    pieces = SegmentPieces(asked(video), tmp_path, 2)
+    done = PieceWork(pieces, [partial(next, repeat(hands)), refused]).run({"id": "job"}, print)
+    assert done["event"] == "result" and frames_of(tmp_path / RESULT) == list(range(FRAMES))
+
+
+def test_what_is_not_made_is_no_success(video: Path, tmp_path: Path) -> None:
+    made = Hands(tmp_path, {})
+    given = iter([made])  # after its first turn it cannot be had again
+
+    def once() -> Hands:
+        hands = next(given, None)
+        if hands is None:
+            raise Cancelled()
+        return hands
+
+    def refused() -> Hands:
+        raise RuntimeError("a fault of the studio")
+
+    pieces = SegmentPieces(asked(video), tmp_path, 2)
+    done = PieceWork(pieces, [once, refused]).run({"id": "job"}, print)
+    assert done["event"] == "failed" and done["error"]["type"] == "Cancelled"
+    assert done["outputs"] == [RESULT] and frames_of(tmp_path / RESULT) == list(range(32))
+    with pytest.raises(RunFailed):
+        PieceWork(SegmentPieces(asked(video), tmp_path, 1), [refused], event_set()).run(
+            {"id": "job"}
+        )
 
 
 def test_no_video_is_one_sentence(tmp_path: Path) -> None:

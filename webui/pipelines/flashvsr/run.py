@@ -6,6 +6,7 @@ Shapes: B batch (tiles), T frames, H height, W width in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +26,10 @@ NO_COLOUR = "none"
 
 class Footage(Protocol):
     """Where frames come from and go to."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where large files may lie while a segment is made; None for the system's folder."""
 
     @property
     def segments(self) -> Sequence[Any]:
@@ -110,7 +115,7 @@ def _tiled(
     segment: Any,
 ) -> None:
     """Some tiles at a time over the whole segment; then its frames are joined."""
-    blend = ClipBlend(grid, segment.count, blocks.scale)
+    blend = ClipBlend(grid, segment.count, blocks.scale, folder=footage.folder)
     joined = [0] * len(grid)
     """Frames of each tile that are in the blend, also if its batch then ran out of memory."""
 
