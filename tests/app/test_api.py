@@ -153,6 +153,19 @@ def test_one_frame_gives_a_picture(client: Client) -> None:
     assert result["video"].endswith(".png")
 
 
+def test_several_clips_come_together(client: Client) -> None:
+    keys = {**SHORT, "frames": 1, "seed": 5, "batch": 2}
+    result = client.predict(**keys, api_name="/generate")
+    first, second = result["outputs"]
+    assert result["video"] == first and first.endswith("image-1.png")
+    assert second.endswith("image-2.png")
+    assert result["receipt"]["request"]["batch"] == 2
+    one = client.predict(model="demo", card="rtx-3060-12gb", api_name="/plan")
+    more = client.predict(model="demo", card="rtx-3060-12gb", batch=8, api_name="/plan")
+    assert more["peak_allocated_bytes"] > one["peak_allocated_bytes"]
+    assert more["seconds"] > one["seconds"]
+
+
 def test_cancel_by_id_and_by_the_client(client: Client) -> None:
     long = {**SHORT, "steps": 200, "frames": 33}
     first = client.submit(**long, api_name="/generate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from webui.ui.compare import CompareTab
 from webui.ui.compare_view import render_comparison
 from webui.ui.device_panels import _process
 from webui.ui.memory_panel import seconds_text
+from webui.ui.results import render_result
 
 SETTINGS = {"precision": "bf16", "offload": "leaf", "quantization": "none", "vae_tiling": False}
 
@@ -39,6 +41,20 @@ def test_differences_have_the_labels_of_the_form() -> None:
     shown = render_comparison(columns, "zh")
     assert "分辨率：96x64 · 步数：2 · 精度：bf16" in shown
     assert "Resolution: 96x64 · Steps: 2 · Precision: bf16" in render_comparison(columns, "en")
+
+
+def test_several_clips_are_shown_with_their_seeds_and_each_can_be_saved() -> None:
+    run = _run(fps=8, steps=2, seed=2**32 - 1, batch=2, prompt="<b>")
+    run.outputs = (Path("clip-1.mp4"), Path("clip-2.mp4"))
+    run.receipt = SimpleNamespace(
+        outputs=("outputs/r/clip-1.mp4", "outputs/r/clip-2.mp4"), attempts=(), measurement=None
+    )
+    shown = render_result(run, "en")
+    assert shown.count("<video") == 2 and "2 clips" in shown and "<b></p>" not in shown
+    # After the largest seed comes 0.
+    assert "seed 4294967295</figcaption>" in shown and "seed 0</figcaption>" in shown
+    assert "Download 1<" in shown and "Download 2<" in shown
+    assert "下载第 2 个" in render_result(run, "zh")
 
 
 def test_durations_are_in_the_language_of_the_page() -> None:

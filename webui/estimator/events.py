@@ -126,6 +126,11 @@ class PhaseEvents:
         sizes = [-self._size_of.pop(key) for key in keys]
         self._append(np.full(len(keys), RELEASE), np.array(keys), np.array(sizes), _Source(""))
 
+    def release_made(self, *kept: int) -> None:
+        """Frees what was made and still lives, but for some; what is resident stays."""
+        made = (key for key in self._size_of if key >= len(self._resident))
+        self.release(*[key for key in made if key not in kept])
+
     def play(
         self,
         tape: Tape,

@@ -39,6 +39,14 @@ class Rules:
     """There are attention kernels that make no matrix and repeat no heads: of half precision on
     cards since Ampere (aten/native/transformers/cuda/sdp_utils.cpp), of any on a processor."""
 
+    def replayed_clips(self, clips: int) -> int:
+        """Of clips that are decoded one by one those that tell what is reserved.
+
+        With expandable segments the second fits where the first was. Without, it may find the free
+        blocks in other sizes.
+        """
+        return 1 if self.expandable else min(clips, 2)
+
 
 def rules_for(card: Card, allocator: str, platform: str) -> Rules:
     """The rules for a card; expandable segments do not exist on Windows."""

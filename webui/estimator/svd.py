@@ -185,12 +185,19 @@ class SvdMemory:
         return events
 
     def _decode(self) -> PhaseEvents:
-        frames, latents = self.request.frames, self._latent_bytes(self.request.frames)
+        latents = self._latent_bytes(self.request.frames)
         # All clips' latents wait while one after the other is decoded.
         waiting = np.array([self.request.batch * latents])
         events = PhaseEvents([*self._always("vae"), Part("latents", waiting)])
-        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
-        own_bytes = latents // self._value_bytes * self._vae_value_bytes
+        workspace = events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+        for _ in range(self.rules.replayed_clips(self.request.batch)):
+            events.release_made(*workspace)
+            self._decode_clip(events)
+        return events
+
+    def _decode_clip(self, events: PhaseEvents) -> None:
+        frames = self.request.frames
+        own_bytes = self._latent_bytes(frames) // self._value_bytes * self._vae_value_bytes
         if self._value_bytes != self._vae_value_bytes:
             events.allocate(own_bytes, "latents")
         events.allocate(own_bytes, "latents")
@@ -205,7 +212,6 @@ class SvdMemory:
         events.release(*outputs[:-1])
         if self._vae_value_bytes != 4:
             events.allocate(2 * self._pixel_bytes(frames), "frames in fp32")
-        return events
 
     def _decode_chunk(self, events: PhaseEvents, count: int) -> int:
         """One call of the decoder; returns the key of its frames."""

@@ -344,8 +344,10 @@ class WanMemory:
         waiting = np.array([self.request.batch * self._latent_bytes])
         events = PhaseEvents([*self._always("vae"), Part("latents", waiting)])
         latent = self._latent_bytes // 4 * self._vae_value_bytes
-        events.allocate(latent, "latents")
-        self.vae.play_decode(events, self.shape, latent)
+        for _ in range(self.rules.replayed_clips(self.request.batch)):
+            events.release_made()
+            events.allocate(latent, "latents")
+            self.vae.play_decode(events, self.shape, latent)
         return events
 
 

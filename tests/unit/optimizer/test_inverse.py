@@ -53,6 +53,20 @@ def test_the_most_frames_are_those_that_asking_each_number_finds(
         assert not fitting or answer.request.frames == max(fitting)
 
 
+def test_clips_are_never_fewer_but_fewer_are_offered() -> None:
+    data = {**FULL, "vram_gib": 6, "settings": {"offload": "none", "text_encoder": "absent"}}
+    one = parse(**data, batch=1)
+    most = find_most(find_model(one.model), one, target_of(one, "rtx-4090"), "batch")
+    assert most.found and 1 <= most.request.batch < 8
+    too_many = most.request.batch + 1
+    made = plan("rtx-4090", **data, batch=too_many)
+    assert not made.fits and made.request.batch == too_many
+    (offer,) = [offer for offer in made.alternatives if "batch" in offer.changes]
+    assert offer.changes == {"batch": most.request.batch}
+    plural = "s" if most.request.batch > 1 else ""
+    assert offer.text.en == f"Fits at {most.request.batch} clip{plural}"
+
+
 @pytest.mark.parametrize(("card", "data"), TIGHT[:2], ids=str)
 def test_the_largest_size_is_the_one_that_asking_each_size_finds(
     card: str, data: dict[str, Any]
