@@ -23,7 +23,7 @@ from tests.app.running import RunningStudio
 from tests.unit.video.clips import clip
 from webui.core.units import MIB
 
-FRAMES, LONG = 6, 30
+FRAMES, LONG = 6, 150
 HEIGHT, WIDTH = 16, 32
 WAIT_S = 180
 """On two busy cores; a free one takes seconds."""

@@ -69,7 +69,7 @@ def test_on_a_phone_in_chinese(studio: RunningStudio, visit: Visit, tmp_path: Pa
     (tmp_path / "page.mp4").write_text("<html>")
     page.locator("#upscale-input input[type=file]").set_input_files(tmp_path / "page.mp4")
     alert = page.locator("#upscale-message [role=alert]")
-    expect(alert).to_contain_text("视频")
+    expect(alert).to_contain_text("视频", timeout=30_000)
     page.locator("#upscale-run").click()
-    expect(alert).to_contain_text("视频")
+    expect(alert).to_contain_text("视频", timeout=30_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -46,6 +46,9 @@ class LiveBytes(TorchDispatchMode):
             `CapReached`; None for no limit.
     """
 
+    supports_higher_order_operators = True
+    """Flex attention is one: it runs, and what it gives is counted."""
+
     def __init__(
         self, device_types: tuple[str, ...] = ("cpu",), limit_bytes: int | None = None
     ) -> None:

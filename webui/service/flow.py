@@ -215,7 +215,7 @@ def _runner(
 ) -> Worker:
     """Who runs the job: a worker, or what hands its pieces to several."""
     filmed = isinstance(request, UpscaleRequest) and request.input
-    if weights["kind"] == "random" and not filmed:
+    if weights.get("kind") == "random" and not filmed:
         return worker()
     pieces: Pieces | None = None
     also = others()

@@ -13,6 +13,7 @@ from webui.storage import Presets, load_config
 
 NAMED_BY_GUIDES = {
     "precision", "vae_precision", "offload", "text_encoder", "gradient_checkpointing",
+    "tile", "tile_overlap", "tile_recheck", "tile_reserve_gib", "gpus",
 }  # fmt: skip
 
 
