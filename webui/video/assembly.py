@@ -78,6 +78,7 @@ def assemble(project: Project, target: Path) -> Assembled:
     parts = Parts(project)
     for index in range(1, len(project.segments)):
         parts.settle(index)
+    parts.check_last()
     if project.is_picture:
         return _picture(parts, target)
     pieces, headers, delay = _checked(parts)

@@ -92,7 +92,7 @@ class Project:
         data = json.loads((folder / _PROJECT).read_text(encoding="utf-8"))
         return cls(
             folder=folder,
-            source=Path(data["source"]),
+            source=folder.absolute().parent / data["source"],
             facts=Facts.from_json(data["facts"]),
             timeline=Timeline.load(folder / _TIMELINE),
             segments=tuple(map(Segment.from_json, data["segments"])),
@@ -109,9 +109,11 @@ class Project:
         return self.frames == 1
 
     def _text(self) -> str:
+        # By name alone where it lies beside the folder: the studio's home may be moved.
+        beside = self.source.parent == self.folder.absolute().parent
         return json.dumps(
             {
-                "source": str(self.source),
+                "source": self.source.name if beside else str(self.source),
                 "facts": self.facts.to_json(),
                 "segments": [segment.to_json() for segment in self.segments],
                 "encoding": self.encoding.to_json(),

@@ -170,6 +170,43 @@ def test_a_broken_part_is_made_again(tmp_path: Path) -> None:
     assert numbers_of(Reader(made.path).frames(), SCALE) == list(range(80))
 
 
+@pytest.mark.parametrize("left", [0, 60, 400])
+def test_raw_frames_that_are_cut_off_are_made_again(left: int, tmp_path: Path) -> None:
+    project = start(tmp_path, clip(tmp_path / "a.mp4", 48))
+    parts = Parts(project)
+
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:left])
+
+    do(project, 0)
+    cut(parts.tail(0))
+    with pytest.raises(RunFailed, match="No part"):
+        assemble(project, tmp_path / "out.mp4")
+    assert parts.done() == set()
+    do(project, 0, 2)
+    cut(parts.tail(0))
+    cut(parts.head(2))
+    do(project, 1)  # finds both
+    assert parts.done() == {1}
+    do(project, 0, 2)
+    made = assemble(project, tmp_path / "out.mp4")
+    assert numbers_of(Reader(made.path).frames(), SCALE) == list(range(48))
+
+
+def test_a_project_may_be_moved_with_its_input(tmp_path: Path) -> None:
+    home = tmp_path / "old"
+    home.mkdir()
+    project = start(home, clip(home / "a.mp4", 20, audio="aac"))
+    do(project, 0)
+    home.rename(tmp_path / "new")
+    moved = Project.load(tmp_path / "new" / "video")
+    do(moved, 1)
+    made = assemble(moved, tmp_path / "out.mp4")
+    assert (made.frames, made.audio) == (20, 1)
+    elsewhere = start(tmp_path, tmp_path / "new" / "a.mp4", "other")
+    assert Project.load(elsewhere.folder).source == tmp_path / "new" / "a.mp4"
+
+
 def test_parts_of_another_encoder_setting_are_joined_too(tmp_path: Path) -> None:
     project = start(tmp_path, clip(tmp_path / "a.mp4", 40))
     do(project, 0, 1)
