@@ -48,11 +48,6 @@ class Parts:
         done = self.done()
         return next(n for n in range(len(done) + 1) if n not in done)
 
-    def frames_done(self) -> int:
-        """Frames of finished segments."""
-        done = self.done()
-        return sum(one.stop - one.start for one in self.project.segments if one.index in done)
-
     def partial(self) -> int:
         """Frames that are there of the first segment that is not finished."""
         leading = self.leading()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from dataclasses import dataclass
 from fractions import Fraction
@@ -77,7 +78,7 @@ class Timeline:
 
     def save(self, path: Path) -> None:
         """Writes it as an npz file, whole or not at all."""
-        part = path.with_name(f".{path.name}.part")
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         base = (self.time_base.numerator, self.time_base.denominator)
         try:
             with part.open("wb") as file:
