@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from webui.video.opening import MAX_FRAMES, check_size, refused
+from webui.core.upscale import MAX_FRAMES
+from webui.video.opening import check_size, refused
 from webui.video.timeline import DEFAULT_RATE, Timeline
 
 FORMATS = ("GIF", "WEBP", "PNG", "JPEG", "BMP", "TIFF")

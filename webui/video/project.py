@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from webui.core.upscale import SEGMENT_FRAMES
 from webui.video.facts import Facts
-from webui.video.segments import OVERLAP, SEGMENT_FRAMES, Segment, split
+from webui.video.segments import OVERLAP, Segment, split
 from webui.video.timeline import Timeline
 from webui.video.writing import Encoding
 
@@ -50,7 +51,7 @@ class Project:
             facts: of it.
             timeline: of it.
             scale: how many times larger the result is.
-            quality: of the result, one of `encoders.QUALITIES`.
+            quality: of the result, one of `upscale.QUALITIES`.
             segment_frames: see `split`.
             overlap: see `split`.
             gpus: see `split`.

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from webui.video.opening import MAX_FRAMES, decoded, demuxed, flushed, opened, refused
+from webui.core.upscale import MAX_FRAMES
+from webui.video.opening import decoded, demuxed, flushed, opened, refused
 
 DEFAULT_RATE = Fraction(25)
 """Frames a second where a file names none, as of a picture."""
