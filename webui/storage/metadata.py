@@ -7,16 +7,21 @@ file that has left the studio can still say how it was made.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from webui.core.errors import NotEnoughDisk, error_from_json
 from webui.storage.files import writing
 
 _MP4_KEY = "comment"
 _PNG_KEY = "receipt"
 _MAX_CHARACTERS = 1_000_000
 """A receipt has a few thousand; anything far past that is not ours."""
+APART_S = 120.0
+"""How long `embed_apart` may take."""
 
 
 def embed_metadata(path: Path, data: Mapping[str, Any]) -> bool:
@@ -42,6 +47,41 @@ def embed_metadata(path: Path, data: Mapping[str, Any]) -> bool:
     except ValueError:  # PyAV's InvalidDataError among them: not what its name says
         return False
     return True
+
+
+def embed_apart(path: Path, data: Mapping[str, Any], within_s: float = APART_S) -> bool:
+    """`embed_metadata` in a process of its own, for files that hold something of a stranger's.
+
+    Args:
+        path: as there.
+        data: as there.
+        within_s: how long it may take; the file is as it was if that is not enough.
+
+    Raises:
+        NotEnoughDisk: as there.
+    """
+    path = path.absolute()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "webui.storage.metadata_child", str(path)],
+            input=json.dumps(data),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=within_s,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
+        answer = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        for part in path.parent.glob(f".{path.stem}-*.part{path.suffix}"):
+            part.unlink(missing_ok=True)  # what a process that was ended has left
+        return False
+    if "error" in answer:
+        error = error_from_json(answer["error"])
+        if isinstance(error, NotEnoughDisk):
+            raise error
+    return bool(answer.get("embedded"))
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
@@ -78,6 +118,8 @@ def _embed_mp4(source: Path, target: Path, text: str) -> None:
             for stream in old.streams
             if stream.type in ("video", "audio")
         }
+        for index, stream in streams.items():
+            stream.metadata.update(old.streams[index].metadata)  # a sound's language
         for stream in old.streams.video:
             context = streams[stream.index].codec_context
             # AV1 keeps the shape of a pixel only in the container.

@@ -13,7 +13,7 @@ from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import MIB
 from webui.storage.files import check_free, write_error, writing
-from webui.storage.metadata import embed_metadata
+from webui.storage.metadata import embed_apart, embed_metadata
 from webui.storage.pictures import INPUT_PREFIX
 
 RECEIPT = "receipt.json"
@@ -24,6 +24,7 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 _THUMBNAIL_PX = 320
 _PICTURES = (".png", ".jpg")
 _CLIPS = (".mp4",)
+_EMBED_BYTES = 256 * MIB
 _SPARE_BYTES = 64 * MIB
 """Room that a run needs for its files, whatever their size."""
 
@@ -89,6 +90,9 @@ class Outputs:
     def finish(self, folder: str, receipt: Receipt) -> None:
         """Writes the receipt beside the files of a run and into them, and makes the thumbnail.
 
+        Files above `_EMBED_BYTES` do without it inside, since all of one is written anew. Upscaled
+        videos carry sound of a stranger's and are opened only in a process of their own.
+
         Raises:
             NotEnoughDisk: the disk is full; the files themselves are whole.
         """
@@ -98,8 +102,10 @@ class Outputs:
             part.write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
         for name in receipt.outputs:
             file = self.file(folder, Path(name).name)
-            embed_metadata(file, data)
-            if not (path / THUMBNAIL).exists():
+            foreign = receipt.request.get("task") == "upscale" and file.suffix.lower() in _CLIPS
+            if file.stat().st_size <= _EMBED_BYTES:
+                (embed_apart if foreign else embed_metadata)(file, data)
+            if not foreign and not (path / THUMBNAIL).exists():
                 write_thumbnail(file, path / THUMBNAIL)
 
     def read_receipt(self, folder: str) -> Receipt | None:

@@ -8,13 +8,15 @@ on. It may use little memory and little time.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import StudioError
+from webui.core.errors import NotEnoughDisk, RunFailed, StudioError
+from webui.core.text import Text
 from webui.core.units import GIB
 from webui.video.assembly import assemble
 from webui.video.compare import compare
@@ -42,8 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             answer = _facts(given)
     except StudioError as error:
-        print(json.dumps({"error": error.to_json()}))
-        return 1
+        return _failed(error)
+    except OSError as error:
+        return _failed(_disk_error(error))
     print(json.dumps(answer))
     return 0
 
@@ -57,6 +60,27 @@ def _facts(given: argparse.Namespace) -> dict[str, Any]:
 
 def _join(given: argparse.Namespace) -> dict[str, Any]:
     return assemble(Project.load(given.input), given.assemble).to_json()
+
+
+def _failed(error: StudioError) -> int:
+    print(json.dumps({"error": error.to_json()}))
+    return 1
+
+
+def _disk_error(error: OSError) -> StudioError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NotEnoughDisk(
+            Text("The disk is full: the video was not written.", "磁盘已满：视频未写入。"),
+            Text("Free some space, or delete old runs.", "请腾出空间，或删除旧的运行结果。"),
+        )
+    reason = error.strerror or str(error)
+    return RunFailed(
+        Text(
+            f"The video's files cannot be read or written: {reason}.",
+            f"无法读写视频文件：{reason}。",
+        ),
+        Text("Check the disk that holds the outputs.", "请检查存放输出的磁盘。"),
+    )
 
 
 def _limit_memory(most_bytes: int) -> None:

@@ -7,6 +7,7 @@ decoded, so the k-th time of a piece belongs to the packet with the k-th smalles
 from __future__ import annotations
 
 import heapq
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -66,7 +67,8 @@ def assemble(project: Project, target: Path) -> Assembled:
 
     Args:
         project: whose parts.
-        target: the file to write, an mp4; a single frame is a png of that name instead.
+        target: the file to write, an mp4, on the disk of the project; a single frame is a png of
+            that name instead.
 
     Returns:
         What was written; all parts are still there.
@@ -78,6 +80,7 @@ def assemble(project: Project, target: Path) -> Assembled:
     parts = Parts(project)
     for index in range(1, len(project.segments)):
         parts.settle(index)
+    parts.check_last()
     if project.is_picture:
         return _picture(parts, target)
     pieces, headers, delay = _checked(parts)
@@ -85,8 +88,9 @@ def assemble(project: Project, target: Path) -> Assembled:
     if not pieces and begun is None:
         raise _nothing_finished()
     frames = pieces[-1].start + pieces[-1].count if pieces else 0
-    part = target.with_name(f".{target.stem}.part.mp4")
-    last = project.folder / f".last.{target.stem}.mp4"
+    # Names of this process; in the project's folder, where what a killed one left is cleared away.
+    part = project.folder / f".{target.stem}.{os.getpid()}.part.mp4"
+    last = project.folder / f".last.{target.stem}.{os.getpid()}.mp4"
     try:
         segment = project.segments[pieces[-1].segment if pieces else 0]
         if pieces and segment.tail:  # the next one is missing: its own last frames are final
@@ -129,16 +133,11 @@ def _begun(parts: Parts) -> _Piece | None:
     return _Piece(parts.partial_body(index), parts.project.segments[index].start, count, index)
 
 
-def clear(project: Project) -> None:
-    """Removes the parts of a video that is complete."""
-    shutil.rmtree(project.folder, ignore_errors=True)
-
-
 def _picture(parts: Parts, target: Path) -> Assembled:
     if not parts.done():
         raise _nothing_finished()
     target = target.with_suffix(".png")
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         shutil.copyfile(parts.body(0), part)
         part.replace(target)

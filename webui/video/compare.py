@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from webui.video.footage import save_picture
+from webui.video.footage import save_pictures
 from webui.video.project import Project
 from webui.video.reading import Pixels, Reader
 
@@ -40,8 +40,7 @@ def compare(project: Project, result: Path, number: int) -> int:
     before = _picture(Reader(project.source, project.timeline), number)
     after.thumbnail((SIDE_PX, SIDE_PX))
     before = before.resize(after.size, Image.Resampling.BICUBIC)
-    save_picture(before, project.folder / CHOSEN_BEFORE)
-    save_picture(after, project.folder / CHOSEN_AFTER)
+    save_pictures(project.folder, {CHOSEN_BEFORE: before, CHOSEN_AFTER: after})
     return number
 
 

@@ -8,11 +8,11 @@ import av
 
 from webui.core.errors import MissingDependency
 from webui.core.text import Text
+from webui.core.upscale import QUALITIES
 
 H264 = ("libx264", "libopenh264", "h264_nvenc", "h264_mf", "h264_videotoolbox")
 TEN_BIT = ("libsvtav1", "libx265")
 """AV1 first: browsers play it everywhere, HEVC only where the system brings a decoder."""
-QUALITIES = ("high", "medium", "small")
 MOST_THREADS = 8
 """Encoders keep a few frames for each."""
 _CRF = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -103,8 +103,7 @@ class Footage:
     ) -> None:
         writer.write(index, frame)
         if before is not None:
-            save_picture(before, self.project.folder / BEFORE)
-            save_picture(_small(frame), self.project.folder / AFTER)
+            save_pictures(self.project.folder, {BEFORE: before, AFTER: _small(frame)})
 
     def finish(self, segment: Segment) -> None:
         """Makes the segment's part; from now on it is never made again.
@@ -136,15 +135,22 @@ def _small(pixels: Pixels) -> Image.Image:
     return picture
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a JPEG so that it is there whole or not at all.
+def save_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
+    """Writes JPEGs, each whole or not at all; they take their names together, when all are written.
+
+    Args:
+        folder: of the project, which other processes write to as well.
+        pictures: by their names, in the order in which they take them.
 
     Raises:
         OSError: the disk is full.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    parts = {name: folder / f".{name}.{os.getpid()}.part" for name in pictures}
     try:
-        picture.save(part, "JPEG", quality=85)
-        part.replace(path)
+        for name, part in parts.items():
+            pictures[name].save(part, "JPEG", quality=85)
+        for name, part in parts.items():
+            part.replace(folder / name)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)

@@ -16,8 +16,6 @@ MAX_SIDE_PX = 16_384
 MAX_PIXELS = 70_000_000
 """Of a frame: 8K has 33 million; a file of a few KiB can claim far more."""
 MAX_STREAMS = 64
-MAX_FRAMES = 2_000_000
-"""Nine hours at 60 a second."""
 CONTAINERS = (
     *("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "asf", "flv", "ogg"),
     *("mxf", "ivf", "obu", "h264", "hevc", "m4v", "yuv4mpegpipe", "nut", "avif"),

@@ -48,11 +48,6 @@ class Parts:
         done = self.done()
         return next(n for n in range(len(done) + 1) if n not in done)
 
-    def frames_done(self) -> int:
-        """Frames of finished segments."""
-        done = self.done()
-        return sum(one.stop - one.start for one in self.project.segments if one.index in done)
-
     def partial(self) -> int:
         """Frames that are there of the first segment that is not finished."""
         leading = self.leading()
@@ -99,7 +94,8 @@ class Parts:
     def settle(self, index: int, threads: int = 0) -> None:
         """Mixes the frames between a segment and the one before it, if both are finished.
 
-        Several workers may do that at a time; they make the same.
+        Several workers may do that at a time; they make the same. A segment whose raw frames are
+        cut off (the machine stopped before all was on the disk) becomes one that is not finished.
 
         Raises:
             OSError: the disk is full.
@@ -107,10 +103,12 @@ class Parts:
         if not 0 < index < len(self.project.segments):
             return
         segment = self.project.segments[index]
-        if not segment.blend or not self.done() >= {index - 1, index}:
+        if not segment.blend or not all(self.marker(n).is_file() for n in (index - 1, index)):
             return
         tail, head, seam = self.tail(index - 1), self.head(index), self.seam(index)
         if not seam.is_file():
+            if not (self.check_edge(index - 1, tail) and self.check_edge(index, head)):
+                return
             try:
                 earlier, later = np.load(tail, mmap_mode="r"), np.load(head, mmap_mode="r")
             except FileNotFoundError:
@@ -124,6 +122,29 @@ class Parts:
         for path in (tail, head):
             with suppress(OSError):  # somebody still reads it, on Windows
                 path.unlink(missing_ok=True)
+
+    def check_edge(self, index: int, path: Path) -> bool:
+        """Whether raw frames of a segment are whole; forgets the segment where they are cut off."""
+        try:
+            np.load(path, mmap_mode="r")
+        except (ValueError, EOFError):
+            path.unlink(missing_ok=True)
+            self.forget(index)
+            return False
+        except FileNotFoundError:
+            pass  # they are mixed already
+        return True
+
+    def check_last(self) -> None:
+        """Forgets the last of the leading segments while its own last frames, which nothing is
+        mixed with yet, are cut off."""
+        while leading := self.leading():
+            index = leading - 1
+            if not self.project.segments[index].tail or self.seam(leading).is_file():
+                return
+            if self.tail(index).is_file() and self.check_edge(index, self.tail(index)):
+                return
+            self.forget(index)
 
     def encode(self, path: Path, start: int, frames: Iterable[Pixels], threads: int = 0) -> None:
         """Writes frames from `start` on as a piece of the result."""

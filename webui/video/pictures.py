@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -10,15 +9,26 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from webui.video.opening import MAX_FRAMES, check_size, refused
+from webui.core.upscale import MAX_FRAMES
+from webui.video.opening import check_size, refused
 from webui.video.timeline import DEFAULT_RATE, Timeline
 
 FORMATS = ("GIF", "WEBP", "PNG", "JPEG", "BMP", "TIFF")
 _LEAST_MS = 20
 _USUAL_MS = 100
 """How long a frame of an animation stays that asks for less than `_LEAST_MS`: as browsers do."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by its Exif orientation: one for all frames of an animation."""
 _BAD = (OSError, ValueError, SyntaxError, EOFError, OverflowError, Image.DecompressionBombError)
 
 
@@ -71,13 +81,21 @@ def scan_picture(path: Path) -> tuple[Timeline, int, int, str]:
 def picture_frames(path: Path, start: int, stop: int) -> Iterator[NDArray[np.uint8] | None]:
     """Frames [start, stop), H W 3, RGB; None for one that is damaged."""
     with _opened(path) as picture:
+        turn = _turn(picture)
         for index in range(start, stop):
             try:
                 picture.seek(index)
-                shown = ImageOps.exif_transpose(picture) if not index else picture
-                yield np.asarray(_on_black(shown))
+                shown = _on_black(picture)
+                yield np.asarray(shown if turn is None else shown.transpose(turn))
             except _BAD:
                 yield None
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except _BAD:  # of a PNG it may stand behind the pixels
+        return None
 
 
 def _on_black(picture: Image.Image) -> Image.Image:
@@ -96,8 +114,10 @@ def _stays_ms(picture: Image.Image) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` decides
-        picture = Image.open(path, formats=FORMATS)
+    most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `check_size` decides
+    try:
+        picture = Image.open(path, formats=FORMATS)  # no more than its header
+    finally:
+        Image.MAX_IMAGE_PIXELS = most
     with picture:
         yield picture

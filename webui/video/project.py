@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from webui.core.upscale import SEGMENT_FRAMES
 from webui.video.facts import Facts
-from webui.video.segments import OVERLAP, SEGMENT_FRAMES, Segment, split
+from webui.video.segments import OVERLAP, Segment, split
 from webui.video.timeline import Timeline
 from webui.video.writing import Encoding
 
@@ -49,7 +51,7 @@ class Project:
             facts: of it.
             timeline: of it.
             scale: how many times larger the result is.
-            quality: of the result, one of `encoders.QUALITIES`.
+            quality: of the result, one of `upscale.QUALITIES`.
             segment_frames: see `split`.
             overlap: see `split`.
             gpus: see `split`.
@@ -92,7 +94,7 @@ class Project:
         data = json.loads((folder / _PROJECT).read_text(encoding="utf-8"))
         return cls(
             folder=folder,
-            source=Path(data["source"]),
+            source=folder.absolute().parent / data["source"],
             facts=Facts.from_json(data["facts"]),
             timeline=Timeline.load(folder / _TIMELINE),
             segments=tuple(map(Segment.from_json, data["segments"])),
@@ -109,9 +111,11 @@ class Project:
         return self.frames == 1
 
     def _text(self) -> str:
+        # By name alone where it lies beside the folder: the studio's home may be moved.
+        beside = self.source.parent == self.folder.absolute().parent
         return json.dumps(
             {
-                "source": str(self.source),
+                "source": self.source.name if beside else str(self.source),
                 "facts": self.facts.to_json(),
                 "segments": [segment.to_json() for segment in self.segments],
                 "encoding": self.encoding.to_json(),
@@ -126,7 +130,7 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: the disk is full.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)

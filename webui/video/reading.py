@@ -35,9 +35,13 @@ class Reader:
     def __init__(self, path: Path, timeline: Timeline | None = None) -> None:
         self.path = path
         self.timeline = timeline if timeline is not None else examine(path)[1]
-        self.repeated = 0
-        """Frames so far that could not be decoded, and that another one stands for."""
+        self._repeated: set[int] = set()
         self._picture = is_picture(path)
+
+    @property
+    def repeated(self) -> int:
+        """Frames so far that could not be decoded, and that another one stands for."""
+        return len(self._repeated)
 
     def frames(self, start: int = 0, stop: int | None = None, *, bits: int = 8) -> Iterator[Pixels]:
         """Frames [start, stop), each exactly once; `timeline.times` says when they are shown.
@@ -65,7 +69,7 @@ class Reader:
             if last is None:
                 last = pixels  # nothing before it decodes: the first good one stands for those
             while place < index:
-                self.repeated += 1
+                self._repeated.add(place)
                 yield last
                 place += 1
             last = pixels
@@ -76,8 +80,8 @@ class Reader:
             raise refused(
                 f"none of its frames from {start} on can be decoded", f"从第 {start} 帧起无法解码"
             )
-        for _ in range(place, stop):
-            self.repeated += 1
+        for missing in range(place, stop):
+            self._repeated.add(missing)
             yield last
 
     def _good(self, start: int, stop: int, bits: int) -> Iterator[tuple[int, Pixels]]:

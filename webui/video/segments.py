@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SEGMENT_FRAMES = 480
+from webui.core.upscale import SEGMENT_FRAMES
+
 OVERLAP = 16
 MOST_BLENDED = 8
 LEAST_FRAMES = 96

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from webui.video.opening import MAX_FRAMES, decoded, demuxed, flushed, opened, refused
+from webui.core.upscale import MAX_FRAMES
+from webui.video.opening import decoded, demuxed, flushed, opened, refused
 
 DEFAULT_RATE = Fraction(25)
 """Frames a second where a file names none, as of a picture."""
@@ -77,7 +79,7 @@ class Timeline:
 
     def save(self, path: Path) -> None:
         """Writes it as an npz file, whole or not at all."""
-        part = path.with_name(f".{path.name}.part")
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         base = (self.time_base.numerator, self.time_base.denominator)
         try:
             with part.open("wb") as file:

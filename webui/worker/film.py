@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from webui.core.text import Text
 from webui.video.footage import AFTER, Footage
 from webui.video.project import FOLDER, Project
 from webui.video.reading import Pixels
@@ -29,7 +30,7 @@ class JobFootage(Footage):
         project = Project.load(folder / FOLDER)
         super().__init__(project, [project.segments[index] for index in job["segments"]])
         self._report = report
-        self._untold = 0
+        self._untold = self._repeated_told = 0
         self._picture_of = 0.0
 
     @property
@@ -47,6 +48,19 @@ class JobFootage(Footage):
     def finish(self, segment: Segment) -> None:
         super().finish(segment)
         self._tell()
+        self._tell_repeated()
+
+    def _tell_repeated(self) -> None:
+        """Tells of damaged frames, where there are more than was told."""
+        count = self.repeated
+        if count > self._repeated_told:
+            self._repeated_told = count
+            self._report.tell(
+                Text(
+                    f"Frames that could not be decoded: {count}. The one before stands for each.",
+                    f"有 {count} 帧无法解码，均以前一帧代替。",
+                )
+            )
 
     def _tell(self) -> None:
         """Tells of the frames that are new, with the newest picture where there is another one."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from webui.core.errors import NotEnoughDisk, NotFound, StudioError
 from webui.storage import Outputs, read_metadata
 from webui.storage.files import check_free, writing
-from webui.storage.metadata import embed_metadata
+from webui.storage.metadata import embed_apart, embed_metadata
 
 
 @pytest.fixture
@@ -157,6 +158,28 @@ def test_the_system_says_full_as_we_expect():
     assert caught.value.errno == 28
 
 
+def test_an_upscaled_video_is_opened_in_a_process_of_its_own(
+    outputs, make_receipt, write_clip, monkeypatch
+):
+    def here(*_):
+        raise AssertionError("opened in this process")
+
+    folder = outputs.new_folder("run-3")
+    clip = write_clip(folder / "upscaled.mp4")
+    receipt = make_receipt("run-3", outputs=["upscaled.mp4"])
+    receipt = replace(receipt, request={"task": "upscale", "input": "放大"})
+    with monkeypatch.context() as patched:
+        patched.setattr("av.open", here)
+        outputs.finish(folder.name, receipt)
+    assert read_metadata(clip) == receipt.to_json()
+
+    content = clip.read_bytes()
+    assert embed_apart(clip, {"a": 1}, within_s=0.01) is False, "it took too long"
+    monkeypatch.setattr("webui.storage.outputs._EMBED_BYTES", len(content) - 1)
+    outputs.finish(folder.name, replace(receipt, device="another"))
+    assert clip.read_bytes() == content and not list(folder.glob(".*"))
+
+
 def test_the_sidecar_is_json_that_people_can_read(outputs, finished):
     text = (finished[0] / "receipt.json").read_text(encoding="utf-8")
     assert json.loads(text)["id"] == "run-1" and "红色" in text
@@ -191,3 +214,21 @@ def test_embedding_keeps_what_a_clip_is(encoder, tmp_path):
     assert facts() == before
     content = clip.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")  # plays before all of it is there
+
+
+def test_embedding_keeps_the_language_of_a_sound(tmp_path):
+    import av
+    import numpy as np
+
+    clip = tmp_path / "clip.mp4"
+    with av.open(str(clip), "w") as container:
+        sounds = [container.add_stream("aac", rate=48000, layout="mono") for _ in range(2)]
+        for sound, language in zip(sounds, ("deu", "jpn"), strict=True):
+            sound.metadata["language"] = language
+        for sound in sounds:
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            frame.sample_rate = 48000
+            container.mux([*sound.encode(frame), *sound.encode()])
+    assert embed_metadata(clip, {"a": 1})
+    with av.open(str(clip)) as container:
+        assert [one.metadata["language"] for one in container.streams] == ["deu", "jpn"]

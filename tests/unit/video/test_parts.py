@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from tests.unit.video.clips import clip, number_of, numbered, numbers_of, sound_of
-from webui.core.errors import RunFailed
-from webui.video.assembly import assemble, clear
+from webui.core.errors import NotEnoughDisk, RunFailed, error_from_json
+from webui.video import __main__ as main
+from webui.video.assembly import assemble
 from webui.video.colours import Colours
 from webui.video.facts import examine
 from webui.video.footage import AFTER, BEFORE, Footage
@@ -79,8 +81,6 @@ def test_exactly_its_frames_at_their_times(
     assert reader.repeated == 0
     assert not list(tmp_path.glob(".*")) and not list(project.folder.glob(".*"))
     assert not list(project.folder.glob("*.npy"))
-    clear(project)
-    assert not project.folder.exists()
 
 
 def test_segments_go_over_into_each_other(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_is_finished_survives(tmp_path: Path) -> None:
     again = start(tmp_path, source, segment_frames=9, gpus=3)
     assert again.segments == project.segments
     parts = Parts(again)
-    assert parts.done() == {0, 1, 3} and parts.leading() == 2 and parts.frames_done() == 48
+    assert parts.done() == {0, 1, 3} and parts.leading() == 2
     do(again, 2, 4)
     made = assemble(again, tmp_path / "out.mp4")
     assert numbers_of(Reader(made.path).frames(), SCALE) == list(range(70))
@@ -170,6 +170,43 @@ def test_a_broken_part_is_made_again(tmp_path: Path) -> None:
     assert numbers_of(Reader(made.path).frames(), SCALE) == list(range(80))
 
 
+@pytest.mark.parametrize("left", [0, 60, 400])
+def test_raw_frames_that_are_cut_off_are_made_again(left: int, tmp_path: Path) -> None:
+    project = start(tmp_path, clip(tmp_path / "a.mp4", 48))
+    parts = Parts(project)
+
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:left])
+
+    do(project, 0)
+    cut(parts.tail(0))
+    with pytest.raises(RunFailed, match="No part"):
+        assemble(project, tmp_path / "out.mp4")
+    assert parts.done() == set()
+    do(project, 0, 2)
+    cut(parts.tail(0))
+    cut(parts.head(2))
+    do(project, 1)  # finds both
+    assert parts.done() == {1}
+    do(project, 0, 2)
+    made = assemble(project, tmp_path / "out.mp4")
+    assert numbers_of(Reader(made.path).frames(), SCALE) == list(range(48))
+
+
+def test_a_project_may_be_moved_with_its_input(tmp_path: Path) -> None:
+    home = tmp_path / "old"
+    home.mkdir()
+    project = start(home, clip(home / "a.mp4", 20, audio="aac"))
+    do(project, 0)
+    home.rename(tmp_path / "new")
+    moved = Project.load(tmp_path / "new" / "video")
+    do(moved, 1)
+    made = assemble(moved, tmp_path / "out.mp4")
+    assert (made.frames, made.audio) == (20, 1)
+    elsewhere = start(tmp_path, tmp_path / "new" / "a.mp4", "other")
+    assert Project.load(elsewhere.folder).source == tmp_path / "new" / "a.mp4"
+
+
 def test_parts_of_another_encoder_setting_are_joined_too(tmp_path: Path) -> None:
     project = start(tmp_path, clip(tmp_path / "a.mp4", 40))
     do(project, 0, 1)
@@ -180,6 +217,20 @@ def test_parts_of_another_encoder_setting_are_joined_too(tmp_path: Path) -> None
     do(Project.load(project.folder), 2)
     made = assemble(project, tmp_path / "out.mp4")
     assert numbers_of(Reader(made.path).frames(), SCALE) == list(range(40))
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch, capsys) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    project = start(tmp_path, clip(tmp_path / "a.mp4", 16))
+    do(project, 0)
+    monkeypatch.setattr(main, "_limit_memory", lambda _: None)  # of the tests' process
+    monkeypatch.setattr("webui.video.assembly._join", full)
+    assert main.main([str(project.folder), "--assemble", str(tmp_path / "out.mp4")]) == 1
+    told = error_from_json(json.loads(capsys.readouterr().out)["error"])
+    assert isinstance(told, NotEnoughDisk) and "disk is full" in told.message.en
+    assert not list(project.folder.glob(".*")) and not list(tmp_path.glob("*out*"))
 
 
 def another_process(folder: Path, *indexes: int) -> subprocess.Popen:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 import resource
+import struct
 import subprocess
 import sys
 import wave
+import zlib
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -164,6 +166,12 @@ def test_pictures_are_short_videos(tmp_path: Path) -> None:
     assert (facts.frames, facts.height, facts.width) == (1, WIDTH, HEIGHT)
     (shown,) = Reader(tmp_path / "a.jpg", timeline).frames()
     assert number_of(np.rot90(shown)) == 3
+    for kind, more in (("webp", {"lossless": True}), ("png", {})):
+        path = tmp_path / f"turned.{kind}"
+        sheets[0].save(path, save_all=True, append_images=sheets[1:], exif=exif, **more)
+        for first in (0, 2):  # one orientation for all frames, wherever reading begins
+            frames = Reader(path).frames(first, 5)
+            assert numbers_of(np.rot90(pixels) for pixels in frames) == [*range(first, 5)]
 
 
 def why(path: Path) -> BadInput:
@@ -197,6 +205,12 @@ def test_bad_files_get_a_clear_word(tmp_path: Path, monkeypatch) -> None:
     assert "no video" in why(tmp_path / "sound.wav").message.en
     sound_alone(tmp_path / "sound.m4a")
     assert "no picture" in why(tmp_path / "sound.m4a").message.en
+    vast = tmp_path / "vast.png"
+    Image.new("1", (8, 8)).save(vast)
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 30_000, 30_000, 1, 0, 0, 0, 0)
+    chunk = header + struct.pack(">I", zlib.crc32(header))
+    vast.write_bytes(vast.read_bytes()[:12] + chunk + vast.read_bytes()[33:])
+    assert "30000x30000" in why(vast).message.en
     monkeypatch.setattr("webui.video.opening.MAX_PIXELS", HEIGHT * WIDTH - 1)
     assert "larger" in why(tmp_path / "whole.mp4").message.en
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.video.clips import HEIGHT, WIDTH, numbered, numbers_of
 from webui.core.errors import MissingDependency
+from webui.core.upscale import QUALITIES
 from webui.video import encoders
 from webui.video.colours import BT2020, Colours
 from webui.video.facts import examine
@@ -35,7 +36,7 @@ def write(path: Path, how: Encoding, depth: type = np.uint8) -> Path:
     return path
 
 
-@pytest.mark.parametrize("quality", encoders.QUALITIES)
+@pytest.mark.parametrize("quality", QUALITIES)
 def test_eight_bits_are_h264_for_browsers(quality: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", encoding(quality=quality, aspect=Fraction(4, 3)))
     with av.open(str(path)) as container:
@@ -56,7 +57,7 @@ def test_a_smaller_quality_is_a_smaller_file(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
     for bits in (8, 10):
         sizes = []
-        for quality in encoders.QUALITIES:
+        for quality in QUALITIES:
             path = tmp_path / "a.mp4"
             how = encoding(height=96, width=128, quality=quality, bits=bits)
             with Writer(path, how) as writer:
