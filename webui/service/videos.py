@@ -7,11 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import NotAllowed, NotFound
+from webui.core.errors import BadInput, NotAllowed, NotFound
 from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.text import Text
-from webui.core.upscale import UpscaleRequest, check_output_size
+from webui.core.upscale import (
+    MAX_FRAMES,
+    MAX_SIDE_PX,
+    MIN_SIDE_PX,
+    UpscaleRequest,
+    check_output_size,
+)
 from webui.service.apart import ask_apart
 from webui.service.limits import VisitorTurns, check_queue, check_size
 from webui.service.runs import Runs
@@ -97,6 +103,7 @@ class Videos:
         path = Path(request.input).expanduser().absolute()
         found = self.facts(path)
         size = {key: int(found[key]) for key in ("frames", "height", "width")}
+        _check_counted(**size)
         known = request.with_changes(input=str(path), **size)
         check_output_size(known)
         if limits is not None:
@@ -179,3 +186,30 @@ class Videos:
         if limits is not None:
             check_queue(visitor, limits, self._ledger)
         self._requeue(record)
+
+
+def _check_counted(frames: int, height: int, width: int) -> None:
+    """Refuses what a request cannot say, or the run could not be read from the ledger again.
+
+    Raises:
+        BadInput: too many frames, or a side out of range.
+    """
+    if frames > MAX_FRAMES:
+        raise BadInput(
+            "input",
+            Text(
+                f"The video has {frames} frames; {MAX_FRAMES} are the most.",
+                f"视频有 {frames} 帧，最多 {MAX_FRAMES} 帧。",
+            ),
+            Text("Cut it into shorter ones.", "请剪成较短的几段。"),
+        )
+    if min(height, width) < MIN_SIDE_PX or max(height, width) > MAX_SIDE_PX:
+        raise BadInput(
+            "input",
+            Text(
+                f"The input is {width} x {height} px; each side may have {MIN_SIDE_PX} to "
+                f"{MAX_SIDE_PX}.",
+                f"输入为 {width} x {height} 像素，每边须在 {MIN_SIDE_PX} 到 {MAX_SIDE_PX} 之间。",
+            ),
+            Text("Crop it or change its size first.", "请先裁剪或调整尺寸。"),
+        )
