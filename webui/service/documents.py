@@ -94,7 +94,7 @@ class Documents:
         """Counts an input's pages before anything runs; visitors wait for their turn.
 
         Args:
-            request: with an input.
+            request: of any task; those of others are given back as they are.
             visitor: who asks.
             limits: as for `counted`.
 
@@ -102,6 +102,8 @@ class Documents:
             BadInput: as `counted` does.
             NotAllowed: too many visitors ask at a time.
         """
+        if not isinstance(request, DocumentRequest) or not request.input:
+            return request
         with self._turns.turn(limits is None, visitor):
             return self.counted(request, limits)
 

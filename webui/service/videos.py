@@ -88,20 +88,22 @@ class Videos:
         with self._turns.turn(owner, visitor):
             return self.facts(path)
 
-    def counted(self, request: Request, limits: Limits | None = None) -> Request:
-        """The request with the frames and the size that its input has.
+    def counted(self, request: Request, limits: Limits | None = None, visitor: str = "") -> Request:
+        """The request with the frames and the size of its input; visitors wait for their turn.
 
         Args:
             request: of any task; those of others are given back as they are.
             limits: of a visitor; None for the owner.
+            visitor: who asks.
 
         Raises:
             BadInput: the input cannot be used, or is larger than a visitor may have upscaled.
+            NotAllowed: too many visitors ask.
         """
         if not isinstance(request, UpscaleRequest) or not request.input:
             return request
         path = Path(request.input).expanduser().absolute()
-        found = self.facts(path)
+        found = self.look(path, limits is None, visitor)
         size = {key: int(found[key]) for key in ("frames", "height", "width")}
         _check_counted(**size)
         known = request.with_changes(input=str(path), **size)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from webui.core.errors import BadInput
+from webui.core.errors import BadInput, NotAllowed
 from webui.core.request import Request
-from webui.service import Studio
+from webui.core.units import GIB
+from webui.service import Access, Studio
+from webui.service.inputs import output_bytes
+from webui.service.limits import COSTLY_AT_ONCE, check_size
+from webui.service.queue import JobQueue
 from webui.service.videos import Videos
+from webui.storage import Limits, StudioConfig
 
 
 def asked(studio: Studio, path: Path, **keys: Any) -> Request:
@@ -36,3 +43,66 @@ def test_a_picture_of_a_few_pixels_is_refused(local: Studio, tmp_path: Path) -> 
     Image.new("RGB", (5, 40)).save(tmp_path / "a.png")
     with pytest.raises(BadInput, match="5 x 40"):
         local.videos.counted(asked(local, tmp_path / "a.png"))
+
+
+@pytest.fixture
+def public(on_processor: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
+    """A hosted studio whose jobs stay waiting; its files cannot be opened."""
+    monkeypatch.setattr(JobQueue, "add", lambda *_: None)
+    studio = Studio(
+        tmp_path / "home",
+        access=Access(loopback=False),
+        config=StudioConfig(limits=Limits(max_queued_per_user=1)),
+        resume=False,
+    )
+    yield studio
+    studio.close()
+
+
+@pytest.mark.parametrize("task", ["upscale", "parse"])
+def test_visitors_files_are_opened_a_few_at_a_time(
+    public: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    keys = {"task": task} if task == "upscale" else {"task": task, "model": "ocr"}
+    request = public.parse({"model": "swin2sr-demo", "input": str(tmp_path / "no.mp4")} | keys)
+    part = public.videos if task == "upscale" else public.documents
+    monkeypatch.setattr(part._turns, "_wait_s", 0.05)
+    with ExitStack() as others:
+        for number in range(COSTLY_AT_ONCE):
+            others.enter_context(part._turns.turn(owner=False, visitor=f"other {number}"))
+        with pytest.raises(NotAllowed, match="busy"):
+            public.submit(request, "anna")
+
+
+def test_a_full_queue_opens_no_file(public: Studio, tmp_path: Path) -> None:
+    public._ledger.record("waits", "anna", {}, None, "folder")
+    with pytest.raises(NotAllowed, match="waiting already"):
+        public.submit(asked(public, tmp_path / "no.mp4"), "anna")
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        {"overlap": 240, "segment_frames": 32},
+        {"settings": {"tile": 64, "tile_overlap": 32}},
+    ],
+)
+def test_visitors_are_limited_by_what_is_computed(local: Studio, shared: dict[str, Any]) -> None:
+    size = {"frames": 320, "height": 256, "width": 256}
+    limits = Limits(max_pixel_frames=320 * 512 * 512 * 3 // 2)
+    check_size(asked(local, Path("a.mp4"), **size), limits)
+    with pytest.raises(BadInput, match="larger than"):
+        check_size(asked(local, Path("a.mp4"), **size, **shared), limits)
+
+
+def test_tiles_of_two_windows_are_refused(local: Studio) -> None:
+    with pytest.raises(BadInput, match="32 px are the least"):
+        asked(local, Path("a.mp4"), settings={"tile": 16, "tile_overlap": 8})
+    asked(local, Path("a.mp4"), settings={"tile": 32, "tile_overlap": 8})
+
+
+def test_a_film_needs_the_room_that_films_take(local: Studio) -> None:
+    film = {"frames": 108_000, "height": 1080, "width": 1920}
+    high, small = (asked(local, Path("a.mp4"), quality=q, **film) for q in ("high", "small"))
+    assert 40 * GIB < output_bytes(high) < 60 * GIB
+    assert output_bytes(small) < output_bytes(high) / 3
