@@ -370,10 +370,18 @@ class Studio:
         return source.to_json()
 
     def _again(self, job: JobRecord) -> None:
-        """Queues a recorded job."""
+        """Queues a recorded job.
+
+        Raises:
+            NotAllowed: somebody else has done so since it was read.
+        """
         request = self.parse(job.request)
         weights = self._weights(request)
-        self._ledger.set_state(job.id, JobState.QUEUED)
+        if not self._ledger.requeue(job):
+            raise NotAllowed(
+                Text("It goes on already.", "任务已在继续。"),
+                Text("Wait for it, or cancel it.", "请等待或取消它。"),
+            )
         self._queue.add(job, request, weights)
 
     def _requeue(self) -> None:

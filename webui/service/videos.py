@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from webui.core.upscale import (
 )
 from webui.service.apart import ask_apart
 from webui.service.limits import VisitorTurns, check_queue, check_size
-from webui.service.runs import Runs
+from webui.service.runs import RunLocks, Runs
 from webui.service.segment_work import RESULT
 from webui.storage import JobRecord, Ledger, Limits, Outputs
 from webui.video.compare import CHOSEN_AFTER, CHOSEN_BEFORE
@@ -55,7 +54,7 @@ class Videos:
         self._runs, self._ledger = runs, ledger
         self._outputs, self._requeue = outputs, requeue
         self._turns = VisitorTurns()
-        self._comparing = threading.Lock()
+        self._comparing = RunLocks()
 
     def facts(self, path: Path) -> dict[str, Any]:
         """What a video or a picture is: `frames`, `height`, `width`, `fps`, ... (`webui.video`).
@@ -142,7 +141,8 @@ class Videos:
         """
         folder = self._outputs.folder(self._runs.record(run_id, visitor).folder)
         result = self._outputs.file(folder.name, RESULT)
-        with self._turns.turn(owner, visitor), self._comparing:  # there is one pair of pictures
+        # A run has one pair of pictures.
+        with self._turns.turn(owner, visitor), self._comparing.of(run_id):
             answer = ask_apart(
                 ["webui.video", str(folder / FOLDER), "--frame", str(number),
                  "--result", str(result)],
@@ -173,8 +173,8 @@ class Videos:
 
         Raises:
             NotFound: the visitor has no such run.
-            NotAllowed: it upscales nothing, did not end early, or the queue has no place for a
-                visitor.
+            NotAllowed: it upscales nothing, did not end early, goes on already, or the queue has no
+                place for a visitor.
         """
         record = self._runs.record(run_id, visitor)
         if record.request.get("task") != "upscale" or record.state not in _ENDED_EARLY:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import pytest
 from PIL import Image
 
 from webui.core.errors import BadInput, NotAllowed
+from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.units import GIB
-from webui.service import Access, Studio
+from webui.service import Access, Studio, videos
+from webui.service.access import LOCAL
 from webui.service.inputs import output_bytes
 from webui.service.limits import COSTLY_AT_ONCE, check_size
 from webui.service.queue import JobQueue
+from webui.service.segment_work import RESULT
 from webui.service.videos import Videos
-from webui.storage import Limits, StudioConfig
+from webui.storage import JobRecord, Ledger, Limits, StudioConfig
 
 
 def asked(studio: Studio, path: Path, **keys: Any) -> Request:
@@ -106,3 +110,63 @@ def test_a_film_needs_the_room_that_films_take(local: Studio) -> None:
     high, small = (asked(local, Path("a.mp4"), quality=q, **film) for q in ("high", "small"))
     assert 40 * GIB < output_bytes(high) < 60 * GIB
     assert output_bytes(small) < output_bytes(high) / 3
+
+
+@pytest.mark.parametrize("task", ["upscale", "parse"])
+def test_of_two_clicks_one_goes_on(
+    local: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    queued: list[str] = []
+    monkeypatch.setattr(JobQueue, "add", lambda _, record, *__: queued.append(record.id))
+    keys = {"model": "ocr", "pages": "1"} if task == "parse" else {"model": "swin2sr-demo"}
+    request = local.parse({"task": task, "input": str(tmp_path / "a"), **keys})
+    local._outputs.new_folder("run")
+    folder = next((local.home / "outputs").glob("*run")).name
+    local._ledger.record("run", LOCAL, request.to_json(), None, folder)
+    local._ledger.set_state("run", JobState.CANCELLED)
+    both_have_read = threading.Barrier(2)
+    once = Ledger.get
+
+    def get(ledger: Ledger, job_id: str) -> JobRecord:
+        record = once(ledger, job_id)
+        with suppress(threading.BrokenBarrierError):
+            both_have_read.wait(0.3)
+        return record
+
+    monkeypatch.setattr(Ledger, "get", get)
+    refused: list[NotAllowed] = []
+
+    def click() -> None:
+        try:
+            (local.documents if task == "parse" else local.videos).resume("run", LOCAL)
+        except NotAllowed as error:
+            refused.append(error)
+
+    clicks = [threading.Thread(target=click) for _ in range(2)]
+    for each in clicks:
+        each.start()
+    for each in clicks:
+        each.join()
+    assert queued == ["run"] and len(refused) == 1
+    if task == "upscale":
+        assert "already" in refused[0].message.en
+
+
+def test_frames_of_two_runs_are_compared_at_once(
+    local: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in ("one", "two"):
+        folder = local._outputs.new_folder(run)
+        (folder / RESULT).touch()
+        local._ledger.record(run, LOCAL, {}, None, folder.name)
+    both = threading.Barrier(2)
+
+    def compare(*_: Any) -> dict[str, Any]:
+        both.wait(5)
+        return {"frame": 0}
+
+    monkeypatch.setattr(videos, "ask_apart", compare)
+    other = threading.Thread(target=local.videos.compared, args=("one", LOCAL, 0, True))
+    other.start()
+    assert local.videos.compared("two", LOCAL, 0, True) == 0
+    other.join()
