@@ -16,6 +16,8 @@ from webui.core.units import MIB
 
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 8192
 """Of the input."""
+MIN_TILE_PX = 32
+"""Of the input: four windows of Swin2SR; smaller tiles are little more than borders."""
 MAX_OUTPUT_SIDE_PX = 16_384
 """The encoder's limit (libx264)."""
 MAX_FRAMES = 1_000_000
@@ -174,14 +176,28 @@ def check_tiles(model: UpscaleCard, settings: Settings) -> None:
     """Refuses tiles that the model cannot be run in.
 
     Raises:
-        BadInput: a side off the model's grid, or no larger than what tiles share.
+        BadInput: a side that is too short or off the model's grid, or no larger than what tiles
+            share.
     """
     tile = int(settings.get("tile", 0))
     if not tile:
         return
     unit = model.tile_multiple
+    least = -(-MIN_TILE_PX // unit) * unit
+    if tile < least:
+        raise BadInput(
+            "settings.tile",
+            Text(
+                f"Tiles of {tile} px are too small; {least} px are the least.",
+                f"{tile} 像素的块太小，最小 {least} 像素。",
+            ),
+            Text(
+                f"Use {least} or more, or 0 for the whole frame.",
+                f"请用 {least} 或更大的值，或用 0 表示整帧。",
+            ),
+        )
     if tile % unit:
-        below, above = max(unit, tile // unit * unit), -(-tile // unit) * unit
+        below, above = tile // unit * unit, -(-tile // unit) * unit
         raise BadInput(
             "settings.tile",
             Text(

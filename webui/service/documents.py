@@ -20,7 +20,7 @@ from webui.documents.gathering import gather
 from webui.documents.kept import KeptPages
 from webui.service.apart import ask_apart
 from webui.service.limits import VisitorTurns, check_pages, check_queue
-from webui.service.runs import Runs
+from webui.service.runs import RunLocks, Runs
 from webui.storage import JobRecord, Ledger, Limits, Outputs
 from webui.storage.files import check_free, write_error
 
@@ -62,6 +62,7 @@ class Documents:
     ) -> None:
         self._runs, self._ledger, self._outputs = runs, ledger, outputs
         self._requeue = requeue
+        self._resuming = RunLocks()
         self._turns = VisitorTurns()
 
     @contextmanager
@@ -94,7 +95,7 @@ class Documents:
         """Counts an input's pages before anything runs; visitors wait for their turn.
 
         Args:
-            request: with an input.
+            request: of any task; those of others are given back as they are.
             visitor: who asks.
             limits: as for `counted`.
 
@@ -102,6 +103,8 @@ class Documents:
             BadInput: as `counted` does.
             NotAllowed: too many visitors ask at a time.
         """
+        if not isinstance(request, DocumentRequest) or not request.input:
+            return request
         with self._turns.turn(limits is None, visitor):
             return self.counted(request, limits)
 
@@ -232,9 +235,13 @@ class Documents:
 
         Raises:
             NotFound: the visitor has no such run.
-            NotAllowed: it is no run over pages, has not ended, or has all of its pages; or the
-                queue has no place for a visitor.
+            NotAllowed: it is no run over pages, has not ended, goes on already, or has all of its
+                pages; or the queue has no place for a visitor.
         """
+        with self._resuming.of(run_id):  # or a second one forgets pages while they are read
+            self._resume(run_id, visitor, limits)
+
+    def _resume(self, run_id: str, visitor: str, limits: Limits | None) -> None:
         record = self._runs.record(run_id, visitor)
         if record.request.get("task") != "parse" or record.state not in _ENDED:
             raise _nothing_left(

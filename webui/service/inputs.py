@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 BYTES_PER_PIXEL_FRAME = 0.5
 """Room for a clip: far above what the encoder makes of it."""
+VIDEO_BITS = {"high": 0.25, "medium": 0.12, "small": 0.06}
+"""Room for an upscaled video, by its quality: of each pixel of each frame."""
+RAW_FRAMES, RAW_BYTES = 16, 3
+"""Frames that are kept as plain pixels until the segments beside them are made."""
 BYTES_PER_PAGE = MIB
 """Room for a page's picture and text, twice: in the run's folder and in its ZIP."""
 SPARE_BYTES = 16 * MIB
@@ -139,7 +143,9 @@ def output_bytes(request: Request) -> int:
     if isinstance(request, UpscaleRequest):
         height, width = request.output_size
         # Twice: the segments, and what is put together of them.
-        return int(2 * request.frames * height * width * BYTES_PER_PIXEL_FRAME) + SPARE_BYTES
+        coded = 2 * request.frames * VIDEO_BITS[request.quality] / 8
+        raw = RAW_BYTES * (RAW_FRAMES if request.segments > 1 else 1)  # one: a picture's PNG
+        return int(height * width * (coded + raw)) + SPARE_BYTES
     if not isinstance(request, ClipRequest):
         return SPARE_BYTES
     pixels = request.width * request.height * request.frames * request.batch

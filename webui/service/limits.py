@@ -13,8 +13,10 @@ from webui.core.errors import BadInput, NotAllowed
 from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.text import Text
-from webui.core.upscale import UpscaleRequest
+from webui.core.upscale import UpscaleRequest, tiles_of
+from webui.optimizer.upscaling import auto_overlap
 from webui.storage import Ledger, Limits
+from webui.video.segments import split
 
 COSTLY_AT_ONCE = 2
 """Questions of many searches (`most`, `smallest`, `frontier`) of all visitors together that are
@@ -102,8 +104,10 @@ def check_size(request: Request, limits: Limits) -> None:
     """
     if not isinstance(request, ClipRequest | UpscaleRequest):
         return
-    pixels = request.width * request.height * request.frames
-    pixels *= request.scale**2 if isinstance(request, UpscaleRequest) else request.batch
+    if isinstance(request, UpscaleRequest):
+        pixels = _upscaled_pixels(request)
+    else:
+        pixels = request.width * request.height * request.frames * request.batch
     if pixels > limits.max_pixel_frames:
         raise BadInput(
             "frames",
@@ -112,6 +116,11 @@ def check_size(request: Request, limits: Limits) -> None:
                 "超出了本站允许访客运行的规模。",
             ),
             Text(
+                "Use fewer frames or a smaller size; longer segments and larger tiles share less.",
+                "请减少帧数或缩小尺寸；较长的分段和较大的分块重复计算更少。",
+            )
+            if isinstance(request, UpscaleRequest)
+            else Text(
                 "Use fewer frames or clips, or a smaller size.", "请减少帧数、视频段数或缩小尺寸。"
             ),
         )
@@ -134,6 +143,19 @@ def check_size(request: Request, limits: Limits) -> None:
                 f"提示词超过了 {limits.max_prompt_characters} 个字符。",
             ),
         )
+
+
+def _upscaled_pixels(request: UpscaleRequest) -> int:
+    """Pixels of the result that the model makes: of what segments and tiles share, each time."""
+    settings = request.settings
+    parts = split(
+        request.frames, request.segment_frames, request.overlap, int(settings.get("gpus", 1))
+    )
+    tile = int(settings.get("tile", 0))
+    overlap = int(settings.get("tile_overlap", auto_overlap(tile)))
+    tall, wide = (min(side, tile or side) for side in (request.height, request.width))
+    tiles = tiles_of(request.height, request.width, tile, overlap)
+    return sum(part.count for part in parts) * tiles * tall * wide * request.scale**2
 
 
 def check_pages(request: Request, limits: Limits) -> None:

@@ -13,6 +13,8 @@ from webui.service.trace import Trace
 
 SAVE_S = 0.5
 """Writing the clip, about."""
+EVEN_GAPS = 2
+"""The newest pieces tell the pace when they span so many of the longest gaps."""
 
 
 class Progress:
@@ -40,6 +42,12 @@ class Progress:
         """Of pages or frames: how many are made, and of how many."""
         self._paces: deque[tuple[float, int]] = deque(maxlen=20)
         """When the newest pieces came, and how many were done then."""
+        self._work_began: float | None = None
+        """The first phase after loading."""
+        self._done_before = 0
+        """Pieces of an earlier run, which this one goes on with."""
+        self._longest_gap = 0.0
+        """Without a piece."""
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Takes in one event of the worker."""
@@ -49,6 +57,8 @@ class Progress:
             self.phase = str(event["name"])
             self.step, self.steps = self.pieces or (0, 0)
             self._phase_began = time.monotonic()
+            if self._work_began is None and self.phase != "loading":
+                self._work_began = self._phase_began
         elif kind == "step":
             if event["phase"] != self.phase or self.pieces is not None:
                 return
@@ -57,9 +67,13 @@ class Progress:
             if self.pieces is None:
                 # A guess by time gives way to what is counted; on a slow machine it was far ahead.
                 self._shown = 0.0
+                self._done_before = int(event["done"]) - int(event.get("count", 1))
             self.pieces = int(event["done"]), int(event["of"])
             self.step, self.steps = self.pieces
-            self._paces.append((time.monotonic(), self.step))
+            now = time.monotonic()
+            last = self._paces[-1][0] if self._paces else self._work_began or now
+            self._longest_gap = max(self._longest_gap, now - last)
+            self._paces.append((now, self.step))
         elif kind == "told":
             self.told = Text.from_json(event["text"])
         elif kind == "preview":
@@ -106,10 +120,16 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """Pieces a second, of the newest; None where the work has none, or only began."""
+        """Pieces a second; None where the work has none, or only began.
+
+        Of the newest where they come evenly. Where many come at once and then none for long (a
+        segment in tiles), of all since the work began.
+        """
         if len(self._paces) < 2:
             return None
         (began, before), (ended, now) = self._paces[0], self._paces[-1]
+        if self._work_began is not None and ended - began < EVEN_GAPS * self._longest_gap:
+            began, before = self._work_began, self._done_before
         return (now - before) / (ended - began) if ended > began and now > before else None
 
     def _before(self) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from webui.core.errors import NotFound, StudioError
 from webui.core.job import JobState
@@ -29,6 +31,18 @@ class RunSummary:
     thumbnail: Path | None
     outputs: tuple[Path, ...]
     """Absolute paths of what it made."""
+
+
+class RunLocks:
+    """A lock for each run, for as long as somebody holds or waits for it."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._own = threading.Lock()
+
+    def of(self, run_id: str) -> threading.Lock:
+        with self._own:
+            return self._locks.setdefault(run_id, threading.Lock())
 
 
 class Runs:

@@ -219,13 +219,14 @@ class Studio:
             require_inputs(request, find_model(request.model, request.task))
         self._planner.check_runs_here(request)
         if not self.access.is_owner(owner):
+            check_queue(owner, self.config.limits, self._ledger)  # before files are opened
             check_size(request, self.config.limits)
             check_card(self._planner.runs_on_processor(request), self.detected())
         pictures = read_inputs(request)
         limits = None if self.access.is_owner(owner) else self.config.limits
         if not self._random_weights:
-            request = self.documents.counted(request, limits)
-        request = self.videos.counted(request, limits)
+            request = self.documents.look(request, owner, limits)
+        request = self.videos.counted(request, limits, owner)
         plan = self._planner.plan(request)
         if not plan.fits and not self._forced:
             raise does_not_fit(plan)
@@ -369,10 +370,18 @@ class Studio:
         return source.to_json()
 
     def _again(self, job: JobRecord) -> None:
-        """Queues a recorded job."""
+        """Queues a recorded job.
+
+        Raises:
+            NotAllowed: somebody else has done so since it was read.
+        """
         request = self.parse(job.request)
         weights = self._weights(request)
-        self._ledger.set_state(job.id, JobState.QUEUED)
+        if not self._ledger.requeue(job):
+            raise NotAllowed(
+                Text("It goes on already.", "任务已在继续。"),
+                Text("Wait for it, or cancel it.", "请等待或取消它。"),
+            )
         self._queue.add(job, request, weights)
 
     def _requeue(self) -> None:

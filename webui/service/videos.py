@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import NotAllowed, NotFound
+from webui.core.errors import BadInput, NotAllowed, NotFound
 from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.text import Text
-from webui.core.upscale import UpscaleRequest, check_output_size
+from webui.core.upscale import (
+    MAX_FRAMES,
+    MAX_SIDE_PX,
+    MIN_SIDE_PX,
+    UpscaleRequest,
+    check_output_size,
+)
 from webui.service.apart import ask_apart
 from webui.service.limits import VisitorTurns, check_queue, check_size
-from webui.service.runs import Runs
+from webui.service.runs import RunLocks, Runs
 from webui.service.segment_work import RESULT
 from webui.storage import JobRecord, Ledger, Limits, Outputs
 from webui.video.compare import CHOSEN_AFTER, CHOSEN_BEFORE
@@ -49,7 +54,7 @@ class Videos:
         self._runs, self._ledger = runs, ledger
         self._outputs, self._requeue = outputs, requeue
         self._turns = VisitorTurns()
-        self._comparing = threading.Lock()
+        self._comparing = RunLocks()
 
     def facts(self, path: Path) -> dict[str, Any]:
         """What a video or a picture is: `frames`, `height`, `width`, `fps`, ... (`webui.video`).
@@ -82,21 +87,24 @@ class Videos:
         with self._turns.turn(owner, visitor):
             return self.facts(path)
 
-    def counted(self, request: Request, limits: Limits | None = None) -> Request:
-        """The request with the frames and the size that its input has.
+    def counted(self, request: Request, limits: Limits | None = None, visitor: str = "") -> Request:
+        """The request with the frames and the size of its input; visitors wait for their turn.
 
         Args:
             request: of any task; those of others are given back as they are.
             limits: of a visitor; None for the owner.
+            visitor: who asks.
 
         Raises:
             BadInput: the input cannot be used, or is larger than a visitor may have upscaled.
+            NotAllowed: too many visitors ask.
         """
         if not isinstance(request, UpscaleRequest) or not request.input:
             return request
         path = Path(request.input).expanduser().absolute()
-        found = self.facts(path)
+        found = self.look(path, limits is None, visitor)
         size = {key: int(found[key]) for key in ("frames", "height", "width")}
+        _check_counted(**size)
         known = request.with_changes(input=str(path), **size)
         check_output_size(known)
         if limits is not None:
@@ -133,7 +141,8 @@ class Videos:
         """
         folder = self._outputs.folder(self._runs.record(run_id, visitor).folder)
         result = self._outputs.file(folder.name, RESULT)
-        with self._turns.turn(owner, visitor), self._comparing:  # there is one pair of pictures
+        # A run has one pair of pictures.
+        with self._turns.turn(owner, visitor), self._comparing.of(run_id):
             answer = ask_apart(
                 ["webui.video", str(folder / FOLDER), "--frame", str(number),
                  "--result", str(result)],
@@ -164,8 +173,8 @@ class Videos:
 
         Raises:
             NotFound: the visitor has no such run.
-            NotAllowed: it upscales nothing, did not end early, or the queue has no place for a
-                visitor.
+            NotAllowed: it upscales nothing, did not end early, goes on already, or the queue has no
+                place for a visitor.
         """
         record = self._runs.record(run_id, visitor)
         if record.request.get("task") != "upscale" or record.state not in _ENDED_EARLY:
@@ -179,3 +188,30 @@ class Videos:
         if limits is not None:
             check_queue(visitor, limits, self._ledger)
         self._requeue(record)
+
+
+def _check_counted(frames: int, height: int, width: int) -> None:
+    """Refuses what a request cannot say, or the run could not be read from the ledger again.
+
+    Raises:
+        BadInput: too many frames, or a side out of range.
+    """
+    if frames > MAX_FRAMES:
+        raise BadInput(
+            "input",
+            Text(
+                f"The video has {frames} frames; {MAX_FRAMES} are the most.",
+                f"视频有 {frames} 帧，最多 {MAX_FRAMES} 帧。",
+            ),
+            Text("Cut it into shorter ones.", "请剪成较短的几段。"),
+        )
+    if min(height, width) < MIN_SIDE_PX or max(height, width) > MAX_SIDE_PX:
+        raise BadInput(
+            "input",
+            Text(
+                f"The input is {width} x {height} px; each side may have {MIN_SIDE_PX} to "
+                f"{MAX_SIDE_PX}.",
+                f"输入为 {width} x {height} 像素，每边须在 {MIN_SIDE_PX} 到 {MAX_SIDE_PX} 之间。",
+            ),
+            Text("Crop it or change its size first.", "请先裁剪或调整尺寸。"),
+        )

@@ -133,6 +133,19 @@ class Ledger:
             if not changed.rowcount:
                 raise _not_found(job_id)
 
+    def requeue(self, job: JobRecord) -> bool:
+        """Moves a job to QUEUED, if it still is in the state that the record has.
+
+        Returns:
+            Whether it was: of two that ask at once, one.
+        """
+        with self._writing() as connection:
+            changed = connection.execute(
+                "UPDATE jobs SET state = ?, error = NULL WHERE id = ? AND state = ?",
+                (JobState.QUEUED.value, job.id, job.state.value),
+            )
+            return changed.rowcount > 0
+
     def finish(
         self,
         job_id: str,

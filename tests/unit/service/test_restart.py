@@ -15,6 +15,7 @@ from webui.core.job import JobState
 from webui.core.receipt import Measurement, PhaseMeasurement, Receipt, Shortage
 from webui.core.text import Text
 from webui.service import Access, Studio, flow
+from webui.service import progress as following
 from webui.service.access import LOCAL
 from webui.service.planner import Planner
 from webui.service.progress import Progress
@@ -305,3 +306,37 @@ def test_progress_in_pieces_is_what_is_counted() -> None:
         progress.hear({"event": "frames", "count": 1, "done": done, "of": 8})
         assert progress.fraction == share
     assert (progress.step, progress.steps) == (2, 8)
+
+
+def test_the_pace_of_segments_whose_frames_come_all_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(following.time, "monotonic", lambda: now[0])
+    followed = Progress({"loading": 9.0, "upscale": 1.0})
+    followed.hear({"event": "phase", "name": "loading"})
+    now[0] = 9.0
+    followed.hear({"event": "phase", "name": "upscale"})
+    done = 480  # by an earlier run
+    for segment in (1, 2, 3):
+        now[0] = 9.0 + 240 * segment
+        for _ in range(120):
+            now[0] += 0.01
+            done += 4
+            followed.hear({"event": "frames", "count": 4, "done": done, "of": 4800})
+        assert followed.rate == pytest.approx(2.0, rel=0.01)
+        now[0] += 100
+        assert followed.seconds_left == pytest.approx((4800 - done) / 2 - 100, rel=0.02)
+
+
+def test_the_pace_of_pieces_that_come_evenly_is_that_of_the_newest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(following.time, "monotonic", lambda: now[0])
+    followed = Progress({"loading": 9.0, "upscale": 1.0})
+    followed.hear({"event": "phase", "name": "upscale"})
+    for done in range(1, 61):
+        now[0] += 2.0 if done <= 30 else 1.0
+        followed.hear({"event": "frames", "count": 1, "done": done, "of": 100})
+    assert followed.rate == pytest.approx(1.0)
