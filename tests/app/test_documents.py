@@ -55,6 +55,8 @@ def test_no_text_becomes_a_path(client: Client, given: Any) -> None:
 
 
 def test_a_bad_document_is_refused_with_a_clear_word(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(AppError, match="no document to read"):
+        client.predict(input=None, api_name="/parse")
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
     with pytest.raises(AppError, match="not a whole PDF"):
         client.predict(input=handle_file(tmp_path / "broken.pdf"), api_name="/parse")

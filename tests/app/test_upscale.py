@@ -102,6 +102,7 @@ def test_bad_input_is_one_clear_sentence(client: Client, short: Path, tmp_path: 
     (tmp_path / "page.mp4").write_text("<html>no video</html>")
     video = handle_file(str(short))
     assert "uploaded" in refusal(client, input="/etc/passwd")
+    assert "nothing to upscale" in refusal(client, input=None)
     assert "video" in refusal(client, input=handle_file(str(tmp_path / "page.mp4")))
     assert "Use 2 or 4" in refusal(client, input=video, scale=3)
     assert "cannot overlap" in refusal(

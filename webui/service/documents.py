@@ -22,7 +22,7 @@ from webui.service.apart import ask_apart
 from webui.service.limits import VisitorTurns, check_pages, check_queue
 from webui.service.runs import RunLocks, Runs
 from webui.storage import JobRecord, Ledger, Limits, Outputs
-from webui.storage.files import check_free, write_error
+from webui.storage.files import check_free, named_path, write_error
 
 _ENDED = (JobState.INTERRUPTED, JobState.CANCELLED, JobState.FAILED, JobState.DONE)
 READ, CUT_OFF, FAILED = "read", "cut off", "failed"
@@ -122,7 +122,7 @@ class Documents:
         """
         if not isinstance(request, DocumentRequest) or not request.input:
             return request
-        path = Path(request.input).expanduser().absolute()
+        path = named_path(request.input)
         found = _count(path, request)
         card = find_model(request.model, request.task)
         assert isinstance(card, DocumentCard)

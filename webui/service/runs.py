@@ -73,8 +73,18 @@ class Runs:
 
     def records(self, visitor: str, limit: int) -> list[JobRecord]:
         """The same, as the ledger has them."""
-        everything = self._access.loopback and visitor == LOCAL
-        return self._ledger.jobs(None if everything else visitor, limit=limit)
+        return self._ledger.jobs(self._owner(visitor), limit=limit)
+
+    def live(self, visitor: str, limit: int, task: str = "") -> list[JobRecord]:
+        """Those of a task, or of all, that run or wait, the oldest first: however old they are."""
+        states = (JobState.RUNNING, JobState.QUEUED)
+        owner = self._owner(visitor)
+        found = [self._ledger.jobs(owner, limit=limit, state=each, task=task) for each in states]
+        return [job for jobs in found for job in reversed(jobs)]
+
+    def _owner(self, visitor: str) -> str | None:
+        """Whose runs somebody sees; None for everybody's."""
+        return None if self._access.loopback and visitor == LOCAL else visitor
 
     def counts(self, states: Iterable[JobState]) -> dict[str, int]:
         """How many jobs of everybody are in each state."""

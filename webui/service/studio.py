@@ -294,6 +294,10 @@ class Studio:
         self._runs.record(job_id, owner)
         self._queue.cancel(job_id)
 
+    def live(self, owner: str, limit: int = 50, task: str = "") -> list[JobView]:
+        """The visitor's jobs that run or wait, of a task or of all, the oldest first."""
+        return [self.view(job.id, owner) for job in self._runs.live(owner, limit, task)]
+
     def runs(self, owner: str, limit: int = 50) -> list[RunSummary]:
         """The visitor's runs, newest first."""
         return self._runs.of(owner, limit)

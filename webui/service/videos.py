@@ -22,6 +22,7 @@ from webui.service.limits import VisitorTurns, check_queue, check_size
 from webui.service.runs import RunLocks, Runs
 from webui.service.segment_work import RESULT
 from webui.storage import JobRecord, Ledger, Limits, Outputs
+from webui.storage.files import named_path
 from webui.video.compare import CHOSEN_AFTER, CHOSEN_BEFORE
 from webui.video.footage import AFTER, BEFORE
 from webui.video.project import FOLDER
@@ -101,7 +102,7 @@ class Videos:
         """
         if not isinstance(request, UpscaleRequest) or not request.input:
             return request
-        path = Path(request.input).expanduser().absolute()
+        path = named_path(request.input)
         found = self.look(path, limits is None, visitor)
         size = {key: int(found[key]) for key in ("frames", "height", "width")}
         _check_counted(**size)

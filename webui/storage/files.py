@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from webui.core.errors import NotEnoughDisk, StudioError
+from webui.core.errors import BadInput, NotEnoughDisk, StudioError
 from webui.core.text import Text
 from webui.core.units import format_bytes
 
@@ -23,6 +23,25 @@ def free_bytes(folder: Path) -> int:
     while not place.exists() and place != place.parent:
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def named_path(named: str) -> Path:
+    """The whole path that the owner named as input.
+
+    Raises:
+        BadInput: it begins with the home folder of a user who is not there, as in `~nobody/a.mp4`.
+    """
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        raise BadInput(
+            "input",
+            Text(
+                "The path begins with ~, and there is no such home folder.",
+                "路径以 ~ 开头，但没有这样的主文件夹。",
+            ),
+            Text("Write the whole path.", "请写出完整路径。"),
+        ) from error
 
 
 def check_free(folder: Path, needed_bytes: int) -> None:

@@ -198,7 +198,12 @@ class Ledger:
         return _record(rows[0])
 
     def jobs(
-        self, owner: str | None = None, *, limit: int = 50, state: JobState | None = None
+        self,
+        owner: str | None = None,
+        *,
+        limit: int = 50,
+        state: JobState | None = None,
+        task: str = "",
     ) -> list[JobRecord]:
         """Jobs, newest first.
 
@@ -206,11 +211,13 @@ class Ledger:
             owner: only this owner's; None for everybody's.
             limit: how many at most.
             state: only those in this state.
+            task: only those of this task; of all when left out.
         """
         rows = self._read(
             f"SELECT {_COLUMNS} FROM jobs WHERE (?1 IS NULL OR owner = ?1) "
-            "AND (?2 IS NULL OR state = ?2) ORDER BY number DESC LIMIT ?3",
-            (owner, state.value if state else None, limit),
+            "AND (?2 IS NULL OR state = ?2) "
+            "AND (?3 = '' OR json_extract(request, '$.task') = ?3) ORDER BY number DESC LIMIT ?4",
+            (owner, state.value if state else None, task, limit),
         )
         return [_record(row) for row in rows]
 

@@ -34,6 +34,8 @@ from webui.ui.uploads import received_file, with_pictures
 
 POLL_S = 0.25
 MAX_RUNS = 200
+PAGES_TOLD = 50
+"""Pages in one answer at most."""
 _NO_KEYS = ("self", "request")
 """Parameters of actions that are no keys of a request."""
 
@@ -166,7 +168,7 @@ class Endpoints:
         keys = given({key: value for key, value in locals().items() if key not in _NO_KEYS})
         studio, visit = self.page.studio, self._visit(request)
         try:
-            path = received_file(keys.pop("input"), "input")
+            path = received_file(keys.pop("input", None), "input")
             parsed = studio.parse(keys | {"task": "upscale", "input": path})
             job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
         except StudioError as error:
@@ -200,7 +202,7 @@ class Endpoints:
         keys = given({key: value for key, value in locals().items() if key not in _NO_KEYS})
         studio, visit = self.page.studio, self._visit(request)
         try:
-            path = received_file(keys.pop("input"), "input")
+            path = received_file(keys.pop("input", None), "input")
             parsed = studio.parse(keys | {"task": "parse", "input": path})
             job_id = await anyio.to_thread.run_sync(studio.submit, parsed, visit.visitor)
         except StudioError as error:
@@ -238,7 +240,8 @@ class Endpoints:
             seen: tuple[Any, ...] = ()
             while True:
                 job = studio.view(job_id, visit.visitor)
-                if pages and (new := told.new()):
+                # The disk is read and written in a thread: other visitors' events go on.
+                while pages and (new := await anyio.to_thread.run_sync(told.new)):
                     yield {"id": job_id, "state": str(job.state), "pages": new}
                 if job.state.final:
                     break
@@ -256,7 +259,10 @@ class Endpoints:
             raise refusal(error, visit.language) from error
         if job.state is not JobState.DONE:
             raise refusal(job.error or ended(job), visit.language)
-        result = self._result(job_id, visit)
+        try:
+            result = await anyio.to_thread.run_sync(self._result, job_id, visit)
+        except StudioError as error:
+            raise refusal(error, visit.language) from error
         if pages:
             del result["video"]
             result["pages_failed"] = told.failed
@@ -338,9 +344,9 @@ class _ToldPages:
         self.failed: list[int] = []
 
     def new(self) -> list[dict[str, Any]]:
-        """Pages that came since the last call."""
+        """Pages that came since the last call, the first of them where there are many."""
         done = self._documents.done(self._job_id, self._visitor)
-        numbers = [number for number in done if number not in self._told]
+        numbers = [number for number in done if number not in self._told][:PAGES_TOLD]
         found = [self._documents.page(self._job_id, self._visitor, number) for number in numbers]
         self._told.update(numbers)
         self.failed += [page.number for page in found if page.error is not None]

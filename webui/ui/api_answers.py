@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,10 +13,14 @@ from webui.core.errors import StudioError
 from webui.core.job import JobState, JobView
 from webui.core.phases import title_of
 from webui.core.text import Text
+from webui.storage.files import check_free
 from webui.ui.form import PICTURE
 from webui.ui.page import Visit
 from webui.ui.uploads import received_file
 from webui.ui.words import common as words
+
+_UNITS = {"upscale": "frames", "parse": "pages"}
+"""What a job's progress counts, by its task; of others it is steps."""
 
 
 def named(pictures: dict[str, Any]) -> dict[str, str]:
@@ -36,8 +41,12 @@ def downloaded_file(path: str) -> dict[str, Any]:
     """What gradio turns into a file that the client downloads.
 
     Copied to gradio's cache first: gradio refuses paths outside the working directory, and the
-    home folder may be anywhere.
+    home folder may be anywhere. Takes a while for a long video.
+
+    Raises:
+        NotEnoughDisk: there is no room for the copy.
     """
+    check_free(Path(get_upload_folder()), Path(path).stat().st_size)
     path = save_file_to_cache(path, cache_dir=get_upload_folder())
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
@@ -49,7 +58,7 @@ def report(progress: gr.Progress, job: JobView, visit: Visit) -> None:
         return
     phase = title_of(job.phase)
     if job.steps:
-        unit = "frames" if (job.request or {}).get("task") == "upscale" else "steps"
+        unit = _UNITS.get(str((job.request or {}).get("task")), "steps")
         progress((job.step, job.steps), desc=visit.say(phase), unit=unit)
     else:
         progress(job.fraction, desc=visit.say(phase))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -181,7 +182,8 @@ def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
 
 def restored(saved: Any, models: Mapping[str, ClipCard], cards: set[str]) -> dict[str, Any] | None:
     """The form that this browser remembers, or None; nothing in it is taken on trust."""
-    if not isinstance(saved, Mapping) or saved.get("model") not in models:
+    saved = plain_values(saved)
+    if saved.get("model") not in models:
         return None
     model = models[saved["model"]]
     form = defaults_of(model)
@@ -222,6 +224,25 @@ def _sides(saved: Mapping[str, Any]) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """The value if it is a text, a number or a switch, else None."""
     return value if isinstance(value, str | int | float | bool) else None
+
+
+def plain_values(saved: Any) -> dict[str, Any]:
+    """What a browser kept of a form, each value by `plain`; empty where it is no form."""
+    items = saved.items() if isinstance(saved, Mapping) else ()
+    return {str(key): plain(value) for key, value in items}
+
+
+def offered_changes(text: str) -> Mapping[str, Any]:
+    """What a button of an offer changes, as the page sends it.
+
+    Raises:
+        BadInput: it is no JSON object.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        changes = json.loads(text)
+        if isinstance(changes, Mapping):
+            return changes
+    raise _unknown("changes")
 
 
 def number(value: Any, default: float) -> float:

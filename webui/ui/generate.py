@@ -6,7 +6,6 @@ tab therefore loses nothing, and a page that is opened again finds its job throu
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -349,7 +348,7 @@ class GenerateTab:
                 form["prompt"] = asked.get("prompt", "")[:4000]
                 return {self._fields["prompt"]: form["prompt"], self.areas.memory: form}
             case "apply":
-                changes = json.loads(asked.get("changes", "{}"))
+                changes = forms.offered_changes(asked.get("changes", "{}"))
                 changed = forms.with_changes(form, changes)
                 return self.form_updates(changed, visit, form) | {self.controls.message: ""}
             case "limits":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from webui.storage import Limits
 
 LIVE_RUNS = 30
-"""How many of the newest runs are searched for jobs under way."""
+"""How many jobs under way are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +93,8 @@ class Page:
 
     def live_jobs(self, visitor: str, task: str = "") -> list[JobView]:
         """The visitor's jobs that wait or run, the oldest first; those of a task, or all."""
-        runs = self._runs(visitor, LIVE_RUNS, task)
-        views = (self.studio.view(run.id, visitor) for run in reversed(runs) if not run.state.final)
-        return [view for view in views if not view.state.final]
+        jobs = self.studio.live(visitor, LIVE_RUNS, task)
+        return [job for job in jobs if not job.state.final]
 
     def finished_runs(self, visitor: str, limit: int, task: str = "") -> list[RunSummary]:
         """The visitor's runs that have ended, the newest first; those of a task, or all."""

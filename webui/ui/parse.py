@@ -5,7 +5,6 @@ As in the generation tab, no event waits: a job is submitted, and a timer asks h
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -330,7 +329,8 @@ class ParseTab:
         studio, run_id = self.page.studio, asked.get("run", "")
         match asked.get("action"):
             case "apply":
-                changed = parse_form.with_changes(form, json.loads(asked.get("changes", "{}")))
+                changes = forms.offered_changes(asked.get("changes", "{}"))
+                changed = parse_form.with_changes(form, changes)
                 return self.form_updates(changed, visit, form) | {self.controls.message: ""}
             case "cancel":
                 studio.cancel(asked.get("job", ""), visit.visitor)
@@ -351,7 +351,10 @@ class ParseTab:
                     **self._poll(form, visit, state),
                     self.controls.weights: self._weights(model, visit),
                 }
-        return {**self.viewer.act(asked, visit, state["shown"]), self.controls.message: ""}
+        return {
+            **self.viewer.act(asked, visit, state["shown"], state["known"]),
+            self.controls.message: "",
+        }
 
 
 def _kept_view(state: State) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from webui.core.pages import PageCard
 from webui.core.request import DETECTED
 from webui.core.settings import SETTINGS
 from webui.ui.form import AUTO as CHOSEN_FOR_YOU
-from webui.ui.form import SETTING, decode_setting, encode_setting, number, setting_values
+from webui.ui.form import (
+    SETTING,
+    decode_setting,
+    encode_setting,
+    number,
+    plain_values,
+    setting_values,
+)
 from webui.ui.words import common as words
 
 INPUT = "document"
@@ -132,7 +139,8 @@ def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> Form:
 
 def restored(saved: Any, models: Mapping[str, DocumentCard], cards: set[str]) -> Form | None:
     """The form that this browser remembers, or None; nothing in it is taken on trust."""
-    if not isinstance(saved, Mapping) or saved.get("model") not in models:
+    saved = plain_values(saved)
+    if saved.get("model") not in models:
         return None
     model = models[saved["model"]]
     form = defaults_of(model)

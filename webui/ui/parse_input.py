@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from webui.core.documents import ALL, MAX_UPLOAD_BYTES, DocumentCard, DocumentRequest
 from webui.core.errors import NotAllowed
 from webui.core.request import Request
+from webui.storage.files import named_path
 from webui.ui.page import Page, Visit
 from webui.ui.parse_form import Form, request_data
 from webui.ui.uploading import VISITOR_BYTES
@@ -40,7 +40,7 @@ def chosen_input(page: Page, form: Form, files: Any, visit: Visit) -> Iterator[s
     elif folder and not visit.owner:
         raise NotAllowed(words.OWNERS_FOLDER, words.UPLOAD_INSTEAD)
     else:
-        yield str(Path(folder).expanduser()) if folder else ""
+        yield str(named_path(folder)) if folder else ""
 
 
 def request_for(page: Page, form: Form, model: DocumentCard, path: str) -> Request:

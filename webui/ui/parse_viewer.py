@@ -9,7 +9,7 @@ import gradio as gr
 
 from webui.core.errors import NotFound, StudioError
 from webui.documents.blocks import PageResult
-from webui.service.documents import MOST_SEARCHED
+from webui.service.documents import FAILED, MOST_SEARCHED
 from webui.ui import parse_view as view
 from webui.ui import results
 from webui.ui.memory_panel import render_error
@@ -26,7 +26,8 @@ Shown = Mapping[str, Any]
 """`run`, `page`, `view`, `mark` (a block's place), and `there`: whether the page was when it was
 drawn."""
 Known = Mapping[str, Any]
-"""`run`, and `outcomes` of its pages that are read: those are not opened again."""
+"""`run`, `outcomes` of its pages that are read: those are not opened again; and `final`: whether it
+had ended."""
 
 
 class DocumentViewer:
@@ -73,14 +74,13 @@ class DocumentViewer:
             shown: what is shown until now; how it is shown stays.
             number: the page; the first that is read when left out.
             mark: the block that is marked.
-            known: what is known of its pages, while it is read.
+            known: what is known of a document's pages.
         """
         try:
             same = shown.get("run") == run_id
             run = self.page.studio.run(run_id, visit.visitor)
             expected = self._documents.expected(run_id, visit.visitor)
-            current = known is not None and known.get("run") == run_id and not run.state.final
-            before = known["outcomes"] if known and current else None
+            before = _still_known(known, run_id, run.state.final)
             outcomes = self._documents.outcomes(run_id, visit.visitor, before)
             if number not in expected:
                 number = next(iter(outcomes), expected[0] if expected else 1)
@@ -105,7 +105,7 @@ class DocumentViewer:
                 "mark": mark,
                 "there": result is not None,
             },
-            controls.known: {"run": run_id, "outcomes": outcomes},
+            controls.known: {"run": run_id, "outcomes": outcomes, "final": run.state.final},
         }
         if not same:
             updates |= {controls.search: "", controls.found: ""}
@@ -124,7 +124,9 @@ class DocumentViewer:
                 updates.pop(part, None)
         return updates
 
-    def act(self, asked: Mapping[str, str], visit: Visit, shown: Shown) -> Updates:
+    def act(
+        self, asked: Mapping[str, str], visit: Visit, shown: Shown, known: Known | None = None
+    ) -> Updates:
         """A button of the document.
 
         Raises:
@@ -134,18 +136,20 @@ class DocumentViewer:
         number = int(shown.get("page") or 0)
         match asked.get("action"):
             case "page":
-                return self.show(run_id, visit, shown, _whole(asked.get("page"), number))
+                return self.show(
+                    run_id, visit, shown, _whole(asked.get("page"), number), known=known
+                )
             case "hit":
                 place, page = _whole(asked.get("place"), 0), _whole(asked.get("page"), number)
                 read = {**shown, "view": view.VIEWS[0]}
-                return self.show(run_id, visit, read, page, place)
+                return self.show(run_id, visit, read, page, place, known)
             case "view":
                 if asked.get("view") not in view.VIEWS:
                     return {}
                 chosen = {**shown, "view": asked["view"]}
-                return self.show(run_id, visit, chosen, number, shown.get("mark"))
+                return self.show(run_id, visit, chosen, number, shown.get("mark"), known)
             case "show" | "read":
-                return self.show(asked.get("run", ""), visit, shown)
+                return self.show(asked.get("run", ""), visit, shown, known=known)
         return {}
 
     def find(self, text: str, visit: Visit, shown: Shown) -> Updates:
@@ -164,6 +168,13 @@ class DocumentViewer:
             return self._documents.page(run_id, visit.visitor, number)
         except NotFound:
             return None
+
+
+def _still_known(known: Known | None, run_id: str, final: bool) -> dict[int, str]:
+    """Outcomes of pages that need not be opened again; those that failed may be tried again."""
+    if not known or known.get("run") != run_id or (final and not known.get("final")):
+        return {}
+    return {page: out for page, out in known["outcomes"].items() if out != FAILED}
 
 
 def _whole(text: str | None, otherwise: int) -> int:

@@ -6,7 +6,6 @@ how it stands.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from webui.core.errors import BadInput, NotFound, StudioError
 from webui.core.plan import Alternative, Plan
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
+from webui.estimator.upscaling import segment_counts
 from webui.ui import form as forms
 from webui.ui import memory_panel, plan_panel, results, upscale_form, upscale_view, weights
 from webui.ui.generate_form import card_choices, setting_updates
@@ -30,8 +30,8 @@ from webui.ui.upscale_output import TASK, UpscaleOutput
 from webui.ui.words import generate as shared
 from webui.ui.words import upscale as words
 
-SAME_WORK = ("model", "scale", "frames", "height", "width", "overlap", "segment_frames", "card",
-             "vram_gib", "settings")  # fmt: skip
+SAME_WORK = ("model", "scale", "frames", "height", "width", "overlap", "segment_frames", "colour",
+             "card", "vram_gib", "settings")  # fmt: skip
 """Keys that decide memory and time: a run with these measured what the form plans."""
 
 Updates = dict[Any, Any]
@@ -147,16 +147,23 @@ class UpscaleTab:
     def plan_updates(self, form: Form, visit: Visit, state: State) -> Updates:
         """The panel, the hints and the settings' notes for the form as it stands."""
         controls, facts = self.controls, state["facts"]
-        updates: Updates = {controls.memory: form}
+        # A run or a preset that was put into the form, here or in another tab, has other sizes.
+        wrong = [key for key in SIZE_KEYS if facts and form[key] != facts[key]]
+        form = form | {key: facts[key] for key in wrong}
+        updates: Updates = {
+            controls.memory: form,
+            **{self._fields[key]: gr.update(value=facts[key]) for key in wrong},
+        }
         try:
             request = self.page.studio.parse(
                 upscale_form.request_data(form, self._model(form), facts)
             )
             assert isinstance(request, UpscaleRequest)
-            updates[controls.size_hint] = upscale_view.render_size(
-                *request.output_size, request.segments, visit.language
-            )
+            size = request.output_size
+            updates[controls.size_hint] = upscale_view.render_size(*size, 1, visit.language)
             plan = self.page.studio.plan(request, visit.owner)
+            segments = sum(count for _, count in segment_counts(request, plan.settings))
+            updates[controls.size_hint] = upscale_view.render_size(*size, segments, visit.language)
         except StudioError as error:
             updates[controls.panel] = memory_panel.render_error(error, visit.language)
             return updates
@@ -324,7 +331,8 @@ class UpscaleTab:
         studio, run_id = self.page.studio, asked.get("run", "")
         match asked.get("action"):
             case "apply":
-                changed = upscale_form.with_changes(form, json.loads(asked.get("changes", "{}")))
+                changes = forms.offered_changes(asked.get("changes", "{}"))
+                changed = upscale_form.with_changes(form, changes)
                 return self.form_updates(changed, visit, form) | {self.controls.message: ""}
             case "cancel":
                 studio.cancel(asked.get("job", ""), visit.visitor)

@@ -18,6 +18,7 @@ from webui.core.upscale import (
     MAX_SEGMENT_FRAMES,
     MAX_SIDE_PX,
     MIN_SEGMENT_FRAMES,
+    MIN_SIDE_PX,
     QUALITIES,
     UpscaleCard,
 )
@@ -112,9 +113,13 @@ def build_controls(page: Page) -> Controls:
                 )  # fmt: skip
                 size_hint = gr.HTML(elem_id="upscale-size-hint", padding=True)
                 with gr.Row():
-                    fields["width"] = _whole(page, words.WIDTH, "width", start, 1, MAX_SIDE_PX)
-                    fields["height"] = _whole(page, words.HEIGHT, "height", start, 1, MAX_SIDE_PX)
-                fields["frames"] = _whole(page, words.FRAMES, "frames", start, 0, MAX_FRAMES)
+                    fields["width"] = _whole(
+                        page, words.WIDTH, "width", start, MIN_SIDE_PX, MAX_SIDE_PX
+                    )
+                    fields["height"] = _whole(
+                        page, words.HEIGHT, "height", start, MIN_SIDE_PX, MAX_SIDE_PX
+                    )
+                fields["frames"] = _whole(page, words.FRAMES, "frames", start, 1, MAX_FRAMES)
                 fields["colour"] = gr.Dropdown(
                     [(label(words.COLOURS[name]), name) for name in COLOURS],
                     value=start["colour"], label=label(words.COLOUR),

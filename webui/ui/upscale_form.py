@@ -20,7 +20,7 @@ from webui.core.upscale import (
     SEGMENT_FRAMES,
     UpscaleCard,
 )
-from webui.ui.form import AUTO, SETTING, decode_setting, encode_setting, number
+from webui.ui.form import AUTO, SETTING, decode_setting, encode_setting, number, plain_values
 from webui.ui.words import common as words
 
 SIZE_KEYS = ("frames", "height", "width")
@@ -114,7 +114,8 @@ def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> Form:
 
 def restored(saved: Any, models: Mapping[str, UpscaleCard], cards: set[str]) -> Form | None:
     """The form that this browser remembers, or None; nothing in it is taken on trust."""
-    if not isinstance(saved, Mapping) or saved.get("model") not in models:
+    saved = plain_values(saved)
+    if saved.get("model") not in models:
         return None
     model = models[saved["model"]]
     form = defaults_of(model)
