@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -139,13 +139,14 @@ def save_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
     """Writes JPEGs, each whole or not at all; they take their names together, when all are written.
 
     Args:
-        folder: of the project, which other processes write to as well.
+        folder: of the project, which others write to at the same time.
         pictures: by their names, in the order in which they take them.
 
     Raises:
         OSError: the disk is full.
     """
-    parts = {name: folder / f".{name}.{os.getpid()}.part" for name in pictures}
+    mine = uuid.uuid4().hex[:8]
+    parts = {name: folder / f".{name}.{mine}.part" for name in pictures}
     try:
         for name, part in parts.items():
             pictures[name].save(part, "JPEG", quality=85)
