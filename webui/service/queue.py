@@ -74,7 +74,7 @@ class JobQueue:
         self._running: _Job | None = None
         self._worker: WorkerProcess | None = None
         self._others: dict[str, WorkerProcess] = {}
-        """By their device; they live as long as a job that is shared."""
+        """By their device; they live as long as the job that is shared."""
         self._changed = threading.Condition()
         self._closing = False
         self._unwritten: dict[str, StudioError] = {}
@@ -238,6 +238,7 @@ class JobQueue:
                 lambda plan: self._helpers(plan, job),
             )
         finally:
+            self._close_others()
             if self._closing and not self._ended(job):
                 self._studio.ledger.set_state(
                     job.record.id,
@@ -344,6 +345,12 @@ class JobQueue:
             worker = self._others[device] = WorkerProcess(log, allocator=allocator, device=device)
         worker.start()
         return _Cancellable(job, worker)
+
+    def _close_others(self) -> None:
+        """Ends the workers on other GPUs, which would keep their memory for no job."""
+        for worker in self._others.values():
+            worker.close()
+        self._others = {}  # not emptied: a cancel may be going through the old one
 
     def _end_others(self) -> None:
         for worker in self._others.values():

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.unit.service.following import ask, wait_for
@@ -274,6 +275,32 @@ def test_an_error_of_the_studio_itself_ends_the_job_and_not_the_queue(
         assert record.state is JobState.FAILED and record.error is not None
         assert "ZeroDivisionError" in record.error.message.zh
     assert "a bug" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_workers_on_other_cards_end_with_the_job(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+
+    def shared(*_: Any) -> None:
+        assert queue._running is not None
+        queue._helper("cpu", "expandable", queue._running)
+        pids.append(queue._others["cpu"].pid or 0)
+
+    monkeypatch.setattr(flow, "run_job", shared)
+    request = request_json(place)
+    studio = place.studio(resume=False)
+    parsed = studio.parse(request)
+    studio.close()
+    parts = flow.Studio(place.planner, place.ledger, place.outputs)
+    queue = JobQueue(parts, place.home / "worker.log", device="cpu")
+    queue.add(place.record("job1", request), parsed, {"kind": "embedded", "folder": ""})
+    deadline = time.monotonic() + 60
+    while (not pids or queue.underway()) and time.monotonic() < deadline:
+        queue.wait(0.1)
+    assert pids and not psutil.pid_exists(pids[0]) and not queue._others
+    queue.close()
 
 
 def test_progress_follows_the_events_and_never_goes_back() -> None:
