@@ -77,10 +77,7 @@ class Runs:
 
     def live(self, visitor: str, limit: int, task: str = "") -> list[JobRecord]:
         """Those of a task, or of all, that run or wait, the oldest first: however old they are."""
-        states = (JobState.RUNNING, JobState.QUEUED)
-        owner = self._owner(visitor)
-        found = [self._ledger.jobs(owner, limit=limit, state=each, task=task) for each in states]
-        return [job for jobs in found for job in reversed(jobs)]
+        return self._ledger.live(self._owner(visitor), limit=limit, task=task)
 
     def _owner(self, visitor: str) -> str | None:
         """Whose runs somebody sees; None for everybody's."""

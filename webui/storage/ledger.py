@@ -198,12 +198,7 @@ class Ledger:
         return _record(rows[0])
 
     def jobs(
-        self,
-        owner: str | None = None,
-        *,
-        limit: int = 50,
-        state: JobState | None = None,
-        task: str = "",
+        self, owner: str | None = None, *, limit: int = 50, state: JobState | None = None
     ) -> list[JobRecord]:
         """Jobs, newest first.
 
@@ -211,13 +206,29 @@ class Ledger:
             owner: only this owner's; None for everybody's.
             limit: how many at most.
             state: only those in this state.
-            task: only those of this task; of all when left out.
         """
         rows = self._read(
             f"SELECT {_COLUMNS} FROM jobs WHERE (?1 IS NULL OR owner = ?1) "
-            "AND (?2 IS NULL OR state = ?2) "
-            "AND (?3 = '' OR json_extract(request, '$.task') = ?3) ORDER BY number DESC LIMIT ?4",
-            (owner, state.value if state else None, task, limit),
+            "AND (?2 IS NULL OR state = ?2) ORDER BY number DESC LIMIT ?3",
+            (owner, state.value if state else None, limit),
+        )
+        return [_record(row) for row in rows]
+
+    def live(self, owner: str | None = None, *, limit: int = 50, task: str = "") -> list[JobRecord]:
+        """Jobs that run or wait, the oldest first: however many newer ones have ended.
+
+        Args:
+            owner: only this owner's; None for everybody's.
+            limit: how many at most; those that run, and the newest that wait.
+            task: only those of this task; of all when left out.
+        """
+        # One query: a job that begins to run between two of them would be in neither.
+        rows = self._read(
+            f"SELECT {_COLUMNS} FROM (SELECT * FROM jobs WHERE state IN (?1, ?2) "
+            "AND (?3 IS NULL OR owner = ?3) "
+            "AND (?4 = '' OR json_extract(request, '$.task') = ?4) "
+            "ORDER BY state = ?1 DESC, number DESC LIMIT ?5) ORDER BY number",
+            (JobState.RUNNING.value, JobState.QUEUED.value, owner, task, limit),
         )
         return [_record(row) for row in rows]
 
