@@ -99,8 +99,8 @@ def test_it_halves_when_memory_runs_out_and_repeats_nothing(monkeypatch) -> None
 def test_a_plan_is_gone_below_and_never_above(monkeypatch) -> None:
     card = Card(monkeypatch, lambda size: 1 + 0.1 * size, gib=10)
     batch = card.run(60, start=16, grows=False)
-    # Two of the eight are the reserve's.
-    assert card.sizes[:2] == [16, 8] and 4 <= batch.size <= 6
+    # What was planned has its room: no reserve is taken from it.
+    assert card.sizes[:2] == [16, 8] and max(card.sizes[2:]) <= 9 and batch.size >= 8
 
     card = Card(monkeypatch, lambda size: 1 + 0.1 * size)
     assert card.run(60, start=4, grows=False).size == 4 and card.told == []
