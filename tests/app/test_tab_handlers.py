@@ -19,6 +19,7 @@ from webui.storage import Ledger, Outputs, StudioConfig, files
 from webui.ui import api, api_answers, parse_form, upscale_form
 from webui.ui import form as forms
 from webui.ui.page import LIVE_RUNS, Page, Visit
+from webui.ui.parse import ParseTab
 from webui.ui.parse_controls import build_controls, build_memory
 from webui.ui.parse_input import chosen_input
 from webui.ui.parse_viewer import DocumentViewer
@@ -123,6 +124,16 @@ def test_pages_of_a_document_that_ended_are_opened_once(
     # What was known while it was read is not all: pages that came last, or were tried again.
     viewer.act({"action": "page", "page": "4"}, ME, shown, {**known, "final": False})
     assert len(opened) > 2
+
+
+def test_a_past_document_is_planned_beside_its_measurement(page: Page, tmp_path: Path) -> None:
+    recorded(tmp_path, "abc", JobState.DONE, task="parse", pages="1")
+    with gr.Blocks():
+        tab = ParseTab(page, build_memory())
+    form = parse_form.defaults_of(page.readers()["ocr"])
+    state = {"shown": {}, "known": {}}
+    updates = tab._act({"action": "show", "run": "abc"}, form, ME, state)
+    assert updates[tab.controls.revision] and updates[tab.controls.shown]["run"] == "abc"
 
 
 def test_a_long_job_behind_many_newer_ones_is_shown(page: Page, tmp_path: Path) -> None:

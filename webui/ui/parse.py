@@ -351,10 +351,10 @@ class ParseTab:
                     **self._poll(form, visit, state),
                     self.controls.weights: self._weights(model, visit),
                 }
-        return {
-            **self.viewer.act(asked, visit, state["shown"], state["known"]),
-            self.controls.message: "",
-        }
+        updates = self.viewer.act(asked, visit, state["shown"], state["known"])
+        if asked.get("action") == "show":  # its measurement stands beside the plan
+            updates[self.controls.revision] = secrets.token_hex(8)
+        return {**updates, self.controls.message: ""}
 
 
 def _kept_view(state: State) -> dict[str, Any]:
