@@ -84,13 +84,14 @@ def test_an_offer_that_is_none_is_refused(tab: UpscaleTab, changes: str) -> None
 def test_memories_of_another_shape_do_no_harm(page: Page, bad: Any) -> None:
     readers, upscalers, makers = page.readers(), page.upscalers(), page.models()
     for key in ("model", "card"):
-        for models, restore in (
+        given: tuple[tuple[Any, Any], ...] = (
             (readers, parse_form.restored),
             (upscalers, upscale_form.restored),
             (makers, forms.restored),
-        ):
+        )
+        for models, restore in given:
             saved = {"model": next(iter(models)), key: bad}
-            form = restore(saved, models, {"h200"})  # type: ignore[operator]
+            form = restore(saved, models, {"h200"})
             assert form is None if key == "model" else form["card"] == "detected"
 
 
@@ -116,9 +117,12 @@ def test_pages_of_a_document_that_ended_are_opened_once(
     shown, known = updates[viewer.controls.shown], updates[viewer.controls.known]
     opened: list[int] = []
     read = KeptPages.read
-    monkeypatch.setattr(
-        KeptPages, "read", lambda self, number: (opened.append(number), read(self, number))[1]
-    )
+
+    def counted(self: KeptPages, number: int) -> PageResult | None:
+        opened.append(number)
+        return read(self, number)
+
+    monkeypatch.setattr(KeptPages, "read", counted)
     again = viewer.act({"action": "page", "page": "4"}, ME, shown, known)
     assert opened == [4] and again[viewer.controls.known]["outcomes"] == known["outcomes"]
     # What was known while it was read is not all: pages that came last, or were tried again.
@@ -131,7 +135,7 @@ def test_a_past_document_is_planned_beside_its_measurement(page: Page, tmp_path:
     with gr.Blocks():
         tab = ParseTab(page, build_memory())
     form = parse_form.defaults_of(page.readers()["ocr"])
-    state = {"shown": {}, "known": {}}
+    state: dict[str, Any] = {"shown": {}, "known": {}}
     updates = tab._act({"action": "show", "run": "abc"}, form, ME, state)
     assert updates[tab.controls.revision] and updates[tab.controls.shown]["run"] == "abc"
 
