@@ -33,7 +33,8 @@ def open_values(
         "sparsity": ["stable"],
         "tile": list(sides),
         "tile_overlap": list(dict.fromkeys(auto_overlap(side) for side in sides)),
-        "tile_batch": _batches(model, request, sides),
+        # A processor gains nothing by more at a time.
+        "tile_batch": [1] if target.card.kind == "cpu" else _batches(model, request, sides),
         "tile_recheck": [SETTINGS["tile_recheck"].default],
         "tile_reserve_gib": [SETTINGS["tile_reserve_gib"].default],
         "gpus": [shared_between(request, target.gpus)],

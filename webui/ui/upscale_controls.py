@@ -182,6 +182,8 @@ def model_updates(
             choices=scale_choices(model, visit.language), value=form["scale"]
         ),
         fields["overlap"]: gr.update(value=form["overlap"], visible=model.temporal),
+        # Models that look at one frame by itself keep its colours.
+        fields["colour"]: gr.update(value=form["colour"], visible=model.temporal),
     }
     for name in model.settings:
         if SETTINGS[name].choices:
