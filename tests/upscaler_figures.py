@@ -78,6 +78,8 @@ def measure(
 class Frames:
     """Frames in and out, kept in memory."""
 
+    folder: Path | None = None
+
     def __init__(self, frames: NDArray[np.uint8], segments: int = 1) -> None:
         self._parts = np.array_split(frames, segments)
         self.segments = [

@@ -97,8 +97,10 @@ UPSCALE_SETTINGS = (
         default=2,
         label=Text("Memory kept free (GiB)", "保留显存（GiB）"),
         info=Text(
-            "What the check leaves free for others; of small cards at most a quarter.",
-            "检查时为其他程序保留的显存；小显存卡上最多保留四分之一。",
+            "What stays free for others where more tiles than planned may go together (tiles at a "
+            "time: 0); of small cards at most a quarter.",
+            "允许超过规划的分块数（每批分块数为 0）时，为其他程序保留的显存；"
+            "小显存卡上最多保留四分之一。",
         ),
         choice_labels={},
     ),

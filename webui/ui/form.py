@@ -152,10 +152,31 @@ def form_of(request: Mapping[str, Any], model: ClipCard) -> dict[str, Any]:
     name = size_name(form["width"], form["height"])
     known = [size_name(*size) for size in model.sizes]
     form["size"] = name if name in known else CUSTOM_SIZE
-    for setting, value in (request.get("settings") or {}).items():
-        if setting in SETTINGS:
-            form[SETTING + setting] = encode_setting(value)
-    return form
+    return form | settings_in(request)
+
+
+def settings_in(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The controls' values for the settings that a request names."""
+    return {
+        SETTING + name: encode_setting(value)
+        for name, value in (request.get("settings") or {}).items()
+        if name in SETTINGS
+    }
+
+
+def offered_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The controls' values for the settings of an offer; None is chosen by the studio again.
+
+    Raises:
+        BadInput: there is no such setting.
+    """
+    for name in settings:
+        if name not in SETTINGS:
+            raise _unknown(name)
+    return {
+        SETTING + name: AUTO if value is None else encode_setting(value)
+        for name, value in settings.items()
+    }
 
 
 def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,10 +188,7 @@ def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     changed = dict(form)
     for key, value in changes.items():
         if key == "settings" and isinstance(value, Mapping):
-            for name, setting in value.items():
-                if name not in SETTINGS:
-                    raise _unknown(name)
-                changed[SETTING + name] = AUTO if setting is None else encode_setting(setting)
+            changed |= offered_settings(value)
         elif key in changed and not isinstance(value, Mapping | list):
             changed[key] = value
             if key in ("width", "height"):

@@ -15,7 +15,6 @@ from gradio.components import Component
 
 from webui.core.clip import ClipCard
 from webui.core.errors import NotFound, StudioError
-from webui.core.plan import Plan
 from webui.core.request import DETECTED
 from webui.ui import form as forms
 from webui.ui import memory_panel, plan_panel, results, weights
@@ -170,7 +169,7 @@ class GenerateTab:
         except StudioError as error:
             updates[self.areas.panel] = memory_panel.render_error(error, visit.language)
             return updates
-        receipt = self._receipt_for(plan, visit, state)
+        receipt = plan_panel.receipt_for(self.page, plan, visit, state.get("shown"), SAME_WORK)
         updates[self.areas.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt)
         columns, notes = self.controls.columns, self.controls.notes
         return updates | setting_updates(columns, notes, plan, visit)
@@ -208,7 +207,7 @@ class GenerateTab:
             ),
             **workload_updates(self.controls, form, model, visit),
             self.controls.examples: render_examples(model, visit),
-            self.controls.weights: self._weights(model, visit),
+            self.controls.weights: weights.weights_of(self.page, model, visit),
         }
 
     def _replan(self) -> Updates:
@@ -242,25 +241,9 @@ class GenerateTab:
             updates |= {self.areas.result: empty, self.areas.shown: None}
         return updates
 
-    def _receipt_for(self, plan: Plan, visit: Visit, state: Mapping[str, Any]) -> Any:
-        """The receipt of the shown run, when it measured what is planned now."""
-        if not state.get("shown"):
-            return None
-        try:
-            run = self.page.studio.run(state["shown"], visit.visitor)
-        except StudioError:
-            return None
-        now = plan.request.to_json()
-        same = all(run.request.get(key) == now.get(key) for key in SAME_WORK)
-        return run.receipt if same else None
-
     def _model(self, form: Form) -> ClipCard:
         models = self.page.models()
         return models.get(str(form.get("model")), next(iter(models.values())))
-
-    def _weights(self, model: ClipCard, visit: Visit) -> str:
-        state = self.page.studio.downloads.state(model.name)
-        return weights.render_weights(model, state, visit.language, owner=visit.owner)
 
     def _recent(self, visit: Visit) -> str:
         runs = self.page.finished_runs(visit.visitor, RECENT, TASK)
@@ -315,7 +298,7 @@ class GenerateTab:
             self.areas.timer: gr.Timer(active=bool(jobs) or weights.is_running(download)),
         }
         if download.progress is not None:
-            updates[self.controls.weights] = self._weights(model, visit)
+            updates[self.controls.weights] = weights.weights_of(self.page, model, visit)
         if following and following not in [job.id for job in jobs]:
             updates |= self._show(following, visit)
             updates[self.areas.recent] = self._recent(visit)
@@ -370,7 +353,9 @@ class GenerateTab:
                 model = self._model(form)
                 weights.change_download(self.page, visit, model.name, start=action == "download")
                 updates = self._poll(form, visit, state)
-                return updates | {self.controls.weights: self._weights(model, visit)}
+                return updates | {
+                    self.controls.weights: weights.weights_of(self.page, model, visit)
+                }
         return {}
 
 

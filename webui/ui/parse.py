@@ -14,7 +14,6 @@ from gradio.components import Component
 
 from webui.core.documents import DocumentCard, DocumentRequest, count_pages
 from webui.core.errors import BadInput, NotFound, StudioError
-from webui.core.plan import Plan
 from webui.ui import form as forms
 from webui.ui import memory_panel, parse_form, plan_panel, results, weights
 from webui.ui.generate_form import card_choices, setting_updates
@@ -178,7 +177,7 @@ class ParseTab:
         assert isinstance(planned, DocumentRequest)
         fed = model.fed_size(planned.height, planned.width, planned.max_pixels)
         updates |= self._hints(form, counted, fed, visit)
-        receipt = self._receipt_for(plan, visit, shown)
+        receipt = plan_panel.receipt_for(self.page, plan, visit, shown.get("run"), SAME_WORK)
         updates[self.controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
         return updates | setting_updates(self.controls.columns, self.controls.notes, plan, visit)
 
@@ -205,7 +204,7 @@ class ParseTab:
         }
         if before is None or before["model"] != form["model"]:
             updates |= model_updates(self.controls, form, model, visit)
-            updates[self.controls.weights] = self._weights(model, visit)
+            updates[self.controls.weights] = weights.weights_of(self.page, model, visit)
         return {**updates, self.controls.revision: secrets.token_hex(8)}
 
     def run_updates(self, run_id: str, visit: Visit) -> Updates:
@@ -236,23 +235,9 @@ class ParseTab:
         updates: Updates = {self.controls.recent: self.viewer.recent(visit)}
         return updates | (self.viewer.empty(visit) if shown.get("run") == run_id else {})
 
-    def _receipt_for(self, plan: Plan, visit: Visit, shown: Mapping[str, Any]) -> Any:
-        """The receipt of the shown document, when it measured what is planned now."""
-        try:
-            run = self.page.studio.run(str(shown.get("run") or ""), visit.visitor)
-        except StudioError:
-            return None
-        now = plan.request.to_json()
-        same = all(run.request.get(key) == now.get(key) for key in SAME_WORK)
-        return run.receipt if same else None
-
     def _model(self, form: Form) -> DocumentCard:
         models = self.page.readers()
         return models.get(str(form.get("model")), next(iter(models.values())))
-
-    def _weights(self, model: DocumentCard, visit: Visit) -> str:
-        state = self.page.studio.downloads.state(model.name)
-        return weights.render_weights(model, state, visit.language, owner=visit.owner)
 
     # What the user does
 
@@ -264,7 +249,7 @@ class ParseTab:
         return {
             **updates,
             **model_updates(self.controls, new, model, visit),
-            self.controls.weights: self._weights(model, visit),
+            self.controls.weights: weights.weights_of(self.page, model, visit),
         }
 
     def _on_input(self, form: Form, visit: Visit, state: State) -> Updates:
@@ -305,7 +290,7 @@ class ParseTab:
             self.controls.timer: gr.Timer(active=bool(jobs) or weights.is_running(download)),
         }
         if download.progress is not None:
-            updates[self.controls.weights] = self._weights(model, visit)
+            updates[self.controls.weights] = weights.weights_of(self.page, model, visit)
         if following:
             if shown.get("run") in (None, following):  # else another document is looked at
                 updates |= self.viewer.follow(following, visit, shown, state.get("known") or {})
@@ -349,7 +334,7 @@ class ParseTab:
                 weights.change_download(self.page, visit, model.name, start=action == "download")
                 return {
                     **self._poll(form, visit, state),
-                    self.controls.weights: self._weights(model, visit),
+                    self.controls.weights: weights.weights_of(self.page, model, visit),
                 }
         updates = self.viewer.act(asked, visit, state["shown"], state["known"])
         if asked.get("action") == "show":  # its measurement stands beside the plan

@@ -16,8 +16,10 @@ from webui.ui.form import (
     decode_setting,
     encode_setting,
     number,
+    offered_settings,
     plain_values,
     setting_values,
+    settings_in,
 )
 from webui.ui.words import common as words
 
@@ -105,10 +107,7 @@ def form_of(request: Mapping[str, Any], model: DocumentCard) -> Form:
     if isinstance(pixels, int):
         form["max_pixels"] = pixels
     form["vram_gib"] = request.get("vram_gib") or 0
-    for setting, value in (request.get("settings") or {}).items():
-        if setting in SETTINGS:
-            form[SETTING + setting] = encode_setting(value)
-    return form
+    return form | settings_in(request)
 
 
 def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> Form:
@@ -120,11 +119,7 @@ def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> Form:
     changed = dict(form)
     for key, value in changes.items():
         if key == "settings" and isinstance(value, Mapping):
-            for name, setting in value.items():
-                if name not in SETTINGS:
-                    raise BadInput(str(name), words.STALE_OFFER)
-                chosen = CHOSEN_FOR_YOU if setting is None else encode_setting(setting)
-                changed[SETTING + name] = chosen
+            changed |= offered_settings(value)
         elif key in ("width", "height"):
             # A page has the size that it has; what the model sees of it is what can be changed.
             width, height = changes.get("width"), changes.get("height")

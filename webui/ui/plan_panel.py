@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from webui.core.clip import ClipCard
+from webui.core.errors import StudioError
 from webui.core.plan import Alternative, Plan
 from webui.core.receipt import Receipt
 from webui.optimizer.inverse import Answer
@@ -31,6 +32,29 @@ def plan_panel(
     """
     content = _content(page, plan, receipt)
     return render_panel(content if limits else replace(content, limits=None), visit.language)
+
+
+def receipt_for(
+    page: Page, plan: Plan, visit: Visit, run_id: Any, same_work: tuple[str, ...]
+) -> Receipt | None:
+    """The receipt of a shown run, when it measured what is planned now.
+
+    Args:
+        page: the studio.
+        plan: of now.
+        visit: who asks.
+        run_id: of the shown run; empty where none is.
+        same_work: the request's keys that decide memory and time.
+    """
+    if not run_id:
+        return None
+    try:
+        run = page.studio.run(str(run_id), visit.visitor)
+    except StudioError:
+        return None
+    now = plan.request.to_json()
+    same = all(run.request.get(key) == now.get(key) for key in same_work)
+    return run.receipt if same else None
 
 
 def limits_panel(

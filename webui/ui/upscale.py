@@ -15,7 +15,7 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.errors import BadInput, NotFound, StudioError
-from webui.core.plan import Alternative, Plan
+from webui.core.plan import Alternative
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.upscaling import segment_counts
@@ -169,7 +169,7 @@ class UpscaleTab:
             return updates
         if facts:
             plan = replace(plan, alternatives=tuple(map(for_this_input, plan.alternatives)))
-        receipt = self._receipt_for(plan, visit, state)
+        receipt = plan_panel.receipt_for(self.page, plan, visit, state.get("shown"), SAME_WORK)
         updates[controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
         return updates | setting_updates(controls.columns, controls.notes, plan, visit)
 
@@ -191,7 +191,7 @@ class UpscaleTab:
         }
         if before is None or before["model"] != form["model"]:
             updates |= model_updates(self.controls, form, model, visit)
-            updates[self.controls.weights] = self._weights(model, visit)
+            updates[self.controls.weights] = weights.weights_of(self.page, model, visit)
         return updates | self.output.replan()
 
     def run_updates(self, run_id: str, visit: Visit) -> Updates:
@@ -222,23 +222,9 @@ class UpscaleTab:
         """A run was deleted: it leaves the player and the row of recent runs."""
         return self.output.forget(run_id, shown, visit)
 
-    def _receipt_for(self, plan: Plan, visit: Visit, state: State) -> Any:
-        """The receipt of the shown run, when it measured what is planned now."""
-        try:
-            run = self.page.studio.run(str(state.get("shown") or ""), visit.visitor)
-        except StudioError:
-            return None
-        now = plan.request.to_json()
-        same = all(run.request.get(key) == now.get(key) for key in SAME_WORK)
-        return run.receipt if same else None
-
     def _model(self, form: Form) -> UpscaleCard:
         models = self.page.upscalers()
         return models.get(str(form.get("model")), next(iter(models.values())))
-
-    def _weights(self, model: UpscaleCard, visit: Visit) -> str:
-        state = self.page.studio.downloads.state(model.name)
-        return weights.render_weights(model, state, visit.language, owner=visit.owner)
 
     # What the user does
 
@@ -250,7 +236,7 @@ class UpscaleTab:
         return {
             **updates,
             **model_updates(self.controls, new, model, visit),
-            self.controls.weights: self._weights(model, visit),
+            self.controls.weights: weights.weights_of(self.page, model, visit),
         }
 
     def _on_input(self, form: Form, visit: Visit, state: State) -> Updates:
@@ -310,7 +296,7 @@ class UpscaleTab:
             download = self.page.studio.downloads.state(model.name)
             busy = busy or weights.is_running(download)
             if download.progress is not None:
-                updates[controls.weights] = self._weights(model, visit)
+                updates[controls.weights] = weights.weights_of(self.page, model, visit)
         updates[controls.timer] = gr.Timer(active=busy)
         following = state.get("following") or (jobs[0].id if jobs else None)
         if following and following not in [job.id for job in jobs]:
@@ -353,7 +339,7 @@ class UpscaleTab:
                 weights.change_download(self.page, visit, model.name, start=action == "download")
                 return {
                     **self._poll(form, visit, state),
-                    self.controls.weights: self._weights(model, visit),
+                    self.controls.weights: weights.weights_of(self.page, model, visit),
                 }
         return {}
 

@@ -20,7 +20,16 @@ from webui.core.upscale import (
     SEGMENT_FRAMES,
     UpscaleCard,
 )
-from webui.ui.form import AUTO, SETTING, decode_setting, encode_setting, number, plain_values
+from webui.ui.form import (
+    AUTO,
+    SETTING,
+    decode_setting,
+    encode_setting,
+    number,
+    offered_settings,
+    plain_values,
+    settings_in,
+)
 from webui.ui.words import common as words
 
 SIZE_KEYS = ("frames", "height", "width")
@@ -86,10 +95,7 @@ def form_of(request: Mapping[str, Any], model: UpscaleCard) -> Form:
     for key in (*_BOUNDS, "scale", "colour", "quality", "card"):
         if request.get(key) is not None:
             form[key] = request[key]
-    for setting, value in (request.get("settings") or {}).items():
-        if setting in SETTINGS:
-            form[SETTING + setting] = encode_setting(value)
-    return form
+    return form | settings_in(request)
 
 
 def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> Form:
@@ -101,10 +107,7 @@ def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> Form:
     changed = dict(form)
     for key, value in changes.items():
         if key == "settings" and isinstance(value, Mapping):
-            for name, setting in value.items():
-                if name not in SETTINGS:
-                    raise BadInput(str(name), words.STALE_OFFER)
-                changed[SETTING + name] = AUTO if setting is None else encode_setting(setting)
+            changed |= offered_settings(value)
         elif key in changed and not isinstance(value, Mapping | list):
             changed[key] = 0 if key == "vram_gib" and value is None else value
         else:

@@ -33,6 +33,12 @@ def change_download(page: Page, visit: Visit, model: str, *, start: bool) -> Non
         page.studio.downloads.cancel(model)
 
 
+def weights_of(page: Page, model: ModelCard, visit: Visit) -> str:
+    """`render_weights` as things stand now, for whoever looks."""
+    state = page.studio.downloads.state(model.name)
+    return render_weights(model, state, visit.language, owner=visit.owner)
+
+
 def render_weights(model: ModelCard, state: WeightsState, language: str, *, owner: bool) -> str:
     """What the model can do, whether its weights are here, and how to get them."""
     about = (

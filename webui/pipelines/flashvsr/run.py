@@ -5,9 +5,8 @@ Shapes: B batch (tiles), T frames, H height, W width in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,34 +14,14 @@ import torch
 from webui.pipelines.flashvsr.blocks import Blocks
 from webui.pipelines.flashvsr.colour import fix_colour
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
-from webui.pipelines.flashvsr.frames import SIDE_MULTIPLE, Frame, Reader
+from webui.pipelines.flashvsr.frames import SIDE_MULTIPLE, Reader
 from webui.pipelines.flashvsr.stream import to_bytes, to_pixels
+from webui.pipelines.footage import Footage
 from webui.pipelines.running import Report
 from webui.pipelines.tile_batch import TileBatch, follows_memory, new_tile_batch
 from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
 
 NO_COLOUR = "none"
-
-
-class Footage(Protocol):
-    """Where frames come from and go to."""
-
-    @property
-    def folder(self) -> Path | None:
-        """Where large files may lie while a segment is made; None for the system's folder."""
-
-    @property
-    def segments(self) -> Sequence[Any]:
-        """What is to be done, piece by piece: frames that follow one another, `count` of them."""
-
-    def read(self, segment: Any) -> Iterator[Frame]:
-        """The frames of a segment (H W 3); in tiles, a segment is read more than once."""
-
-    def write(self, segment: Any, index: int, frame: Frame) -> None:
-        """Takes a frame of the result; `index` counts in the segment."""
-
-    def finish(self, segment: Any) -> None:
-        """All frames of a segment were written."""
 
 
 def run(

@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from webui.core.text import Text
+from webui.pipelines.footage import Footage
 from webui.pipelines.running import Report, check_finite, checked
 from webui.pipelines.swin2sr.components import PHASE, Swin2srPipeline
 from webui.pipelines.tile_batch import follows_memory, new_tile_batch
@@ -25,23 +26,6 @@ from webui.pipelines.tiles import FrameBlend, TileGrid
 Pixels = NDArray[np.uint8]
 _JOINING = 2
 """Batches that wait to be joined at most."""
-
-
-class Footage(Protocol):
-    """Where frames come from and go to."""
-
-    @property
-    def segments(self) -> Sequence[Any]:
-        """What is to be done, piece by piece; each has its `count` of frames."""
-
-    def read(self, segment: Any) -> Iterator[Pixels]:
-        """The frames of a segment (H W 3)."""
-
-    def write(self, segment: Any, index: int, frame: Pixels) -> None:
-        """Takes a frame of the result; `index` counts in the segment."""
-
-    def finish(self, segment: Any) -> None:
-        """All frames of a segment were written."""
 
 
 @dataclass(slots=True)
