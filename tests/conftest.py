@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -54,3 +56,20 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_listens_to_torch() -> Iterator[None]:
+    """Fails the test after which torch's calls still go through a counter of bytes or a recording:
+    a later test would be measured, or not compile, because of it."""
+    before = _listeners()
+    yield
+    assert _listeners() == before
+
+
+def _listeners() -> int:
+    if "torch" not in sys.modules:
+        return 0
+    from torch.utils._python_dispatch import _len_torch_dispatch_stack
+
+    return int(_len_torch_dispatch_stack())

@@ -103,6 +103,7 @@ def test_only_a_phase_that_continues_keeps_the_cache() -> None:
     assert device.emptied == 1
     report.begin("forward")
     assert device.emptied == 2
+    report.end()
 
 
 def test_host_peak() -> None:
