@@ -108,13 +108,6 @@ class Outputs:
             if not foreign and not (path / THUMBNAIL).exists():
                 write_thumbnail(file, path / THUMBNAIL)
 
-    def read_receipt(self, folder: str) -> Receipt | None:
-        """The receipt in a run folder, or None when there is none that can be read."""
-        try:
-            return Receipt.from_json(json.loads((self.folder(folder) / RECEIPT).read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
     def files(self, folder: str) -> list[Path]:
         """What a run made, without its receipt, thumbnail and input; empty when it is gone."""
         try:

@@ -74,18 +74,6 @@ class Presets:
         request = check_keys(data, where=path.name, optional=KEYS)
         return Preset(name=name, about=about_of(text, name), request=request)
 
-    def load_all(self) -> tuple[list[Preset], list[BadInput]]:
-        """All presets that can be read, and what is wrong with the others."""
-        presets, errors = [], []
-        for name in self.names():
-            try:
-                presets.append(self.load(name))
-            except BadInput as error:
-                errors.append(error)
-            except NotFound:  # deleted since it was listed
-                continue
-        return presets, errors
-
     def save(self, name: str, request: Mapping[str, Any], about: Text | None = None) -> Preset:
         """Writes a preset; one of the same name is replaced.
 

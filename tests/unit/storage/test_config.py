@@ -93,7 +93,7 @@ def test_another_file_can_be_named(tmp_path):
 
 def test_presets_are_saved_listed_and_deleted(tmp_path):
     presets = Presets(tmp_path / "presets")
-    assert presets.names() == [] and presets.load_all() == ([], [])
+    assert presets.names() == []
     request = {
         "model": "demo",
         "prompt": "一个圆: yes",
@@ -125,21 +125,21 @@ def test_a_wrong_preset_names_its_file_and_key(tmp_path):
     (tmp_path / "b.yaml").write_text("modle: demo\n")
     (tmp_path / "c.yaml").write_text("- 1\n")
     (tmp_path / "d.yaml").write_text("a: [\n")
-    good, errors = Presets(tmp_path).load_all()
-    assert [preset.name for preset in good] == ["a"]
-    assert [error.field for error in errors] == ["modle", "", ""]
-    assert all(name in str(error) for name, error in zip("bcd", errors, strict=True))
-    with pytest.raises(BadInput, match=r"c\.yaml"):
-        Presets(tmp_path).load("c")
+    presets = Presets(tmp_path)
+    assert presets.load("a").request == {"model": "demo"}
+    for name, field in (("b", "modle"), ("c", ""), ("d", "")):
+        with pytest.raises(BadInput, match=rf"{name}\.yaml") as error:
+            presets.load(name)
+        assert error.value.field == field
 
 
 def test_the_shipped_presets_are_requests():
     from webui.catalogue import find_model
     from webui.hardware import find_card
 
-    presets, errors = Presets(Path("presets")).load_all()
-    assert errors == [] and len(presets) >= 22
-    for preset in presets:
+    presets = Presets(Path("presets"))
+    assert len(presets.names()) >= 22
+    for preset in map(presets.load, presets.names()):
         request = parse_request(preset.request, find_model)
         assert request.card == "detected" or find_card(request.card)
         assert set(request.settings) <= NAMED_BY_GUIDES, "the rest the optimizer chooses"

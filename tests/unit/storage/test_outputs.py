@@ -43,7 +43,7 @@ def test_every_file_says_how_it_was_made(outputs, finished):
     folder, receipt = finished
     assert read_metadata(folder / "clip.mp4") == receipt.to_json()
     assert read_metadata(folder / "frame.png") == receipt.to_json()
-    assert outputs.read_receipt(folder.name) == receipt
+    assert json.loads((folder / "receipt.json").read_text("utf-8")) == receipt.to_json()
     assert sorted(path.name for path in outputs.files(folder.name)) == ["clip.mp4", "frame.png"]
     assert not list(folder.glob(".*")), "temporary files were left"
 
@@ -90,7 +90,6 @@ def test_a_broken_clip_still_gets_its_receipt(outputs, make_receipt):
     (folder / "clip.mp4").write_bytes(b"junk")
     (folder / "frame.png").write_bytes(b"junk")
     outputs.finish(folder.name, make_receipt("run-2", outputs=["clip.mp4", "frame.png"]))
-    assert outputs.read_receipt(folder.name) is not None
     assert (folder / "clip.mp4").read_bytes() == b"junk"
     assert outputs.thumbnail(folder.name) is None
     assert sorted(os.listdir(folder)) == ["clip.mp4", "frame.png", "receipt.json"]
