@@ -70,6 +70,6 @@ def _nothing_listens_to_torch() -> Iterator[None]:
 def _listeners() -> int:
     if "torch" not in sys.modules:
         return 0
-    from torch.utils._python_dispatch import _len_torch_dispatch_stack
+    from torch._C import _len_torch_dispatch_stack
 
     return int(_len_torch_dispatch_stack())
