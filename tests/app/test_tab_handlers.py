@@ -20,9 +20,10 @@ from webui.ui import api, api_answers, parse_form, upscale_form
 from webui.ui import form as forms
 from webui.ui.page import LIVE_RUNS, Page, Visit
 from webui.ui.parse import ParseTab
-from webui.ui.parse_controls import build_controls, build_memory
+from webui.ui.parse_controls import build_controls
 from webui.ui.parse_input import chosen_input
 from webui.ui.parse_viewer import DocumentViewer
+from webui.ui.task_controls import build_memory
 from webui.ui.upscale import UpscaleTab
 
 ME = Visit(visitor=LOCAL, language="en", owner=True)
@@ -112,7 +113,7 @@ def test_pages_of_a_document_that_ended_are_opened_once(
     for number in range(1, 10):
         KeptPages(folder).write(PageResult(number=number, document="a.pdf", page=number))
     with gr.Blocks():
-        viewer = DocumentViewer(page, build_controls(page, build_memory()))
+        viewer = DocumentViewer(page, build_controls(page, build_memory("parse")))
     updates = viewer.show("abc", ME, {})
     shown, known = updates[viewer.controls.shown], updates[viewer.controls.known]
     opened: list[int] = []
@@ -133,7 +134,7 @@ def test_pages_of_a_document_that_ended_are_opened_once(
 def test_a_past_document_is_planned_beside_its_measurement(page: Page, tmp_path: Path) -> None:
     recorded(tmp_path, "abc", JobState.DONE, task="parse", pages="1")
     with gr.Blocks():
-        tab = ParseTab(page, build_memory())
+        tab = ParseTab(page, build_memory("parse"))
     form = parse_form.defaults_of(page.readers()["ocr"])
     state: dict[str, Any] = {"shown": {}, "known": {}}
     updates = tab._act({"action": "show", "run": "abc"}, form, ME, state)

@@ -16,8 +16,8 @@ from webui.ui.config_editor import ConfigTab
 from webui.ui.dashboard import DashboardTab
 from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
-from webui.ui.parse_controls import build_memory
 from webui.ui.results import say
+from webui.ui.task_controls import build_memory
 from webui.ui.theme import STYLESHEETS, build_theme
 from webui.ui.uploading import MAX_UPLOAD_BYTES
 from webui.ui.web import (
@@ -80,7 +80,8 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
     ) as demo:  # fmt: skip
         header = gr.HTML(elem_id="studio-header", js_on_load=_HEADER_CLICKS)
-        documents_memory = build_memory()
+        # Outside of the tabs: in one that is not open it would read nothing.
+        documents_memory = build_memory("parse")
         with gr.Tabs(elem_id="studio-tabs") as tabs:
             with gr.Tab(page.labels(generate_words.TAB), id="generate"):
                 first = generate.build_tab(page)
@@ -135,8 +136,9 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         demo.load(larger.on_load, larger.load_inputs(), larger.outputs, **hidden)
         demo.load(documents.on_load, documents.load_inputs(), documents.outputs, **hidden)
         header.click(
-            lambda data: {first.areas.memory: first.form_of(data)},
-            set(first.controls.fields.values()), [first.areas.memory], preprocess=False, **hidden,
+            lambda data: {first.controls.memory: first.form_of(data)},
+            set(first.controls.fields.values()), [first.controls.memory], preprocess=False,
+            **hidden,
         ).then(None, js=_SWITCH_LANGUAGE)  # fmt: skip
         api.build_api(page)
     demo.queue(default_concurrency_limit=None, api_open=False)

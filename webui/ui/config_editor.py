@@ -21,11 +21,11 @@ from webui.ui import config_views as views
 from webui.ui.config_areas import ConfigAreas, build_areas
 from webui.ui.form import plain
 from webui.ui.generate import GenerateTab
-from webui.ui.generate_form import card_choices
 from webui.ui.memory_panel import content_of_plan, render_error, render_panel
 from webui.ui.page import Page, Visit
 from webui.ui.parse import ParseTab
 from webui.ui.results import say
+from webui.ui.task_controls import card_choices
 from webui.ui.uploads import received_file
 from webui.ui.upscale import UpscaleTab
 from webui.ui.words import config_editor as words
@@ -94,7 +94,7 @@ class ConfigTab:
         areas = self.areas
         return {
             areas.document, areas.editor, areas.card, areas.name, areas.versions, areas.upload,
-            self.opened, self.drafts, self.generate.areas.shown,
+            self.opened, self.drafts, self.generate.controls.shown,
         }  # fmt: skip
 
     @property

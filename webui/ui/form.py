@@ -17,6 +17,7 @@ from webui.ui.words import common as words
 
 AUTO = "auto"
 CUSTOM_SIZE = "custom"
+MAX_VRAM_GIB = 4096
 PICTURE = "picture"
 """Stands for a picture's file in a plan."""
 SETTING = "set_"
@@ -70,6 +71,7 @@ def defaults_of(model: ClipCard) -> dict[str, Any]:
     size = (defaults.width, defaults.height)
     return {
         "model": model.name,
+        "prompt": "",
         "negative_prompt": defaults.negative_prompt,
         "size": size_name(*size) if size in model.sizes else CUSTOM_SIZE,
         "width": defaults.width,
@@ -82,6 +84,8 @@ def defaults_of(model: ClipCard) -> dict[str, Any]:
         "fps": defaults.fps,
         "seed": -1,
         "batch": 1,
+        "card": DETECTED,
+        "vram_gib": 0,
         **{SETTING + name: AUTO for name in SETTINGS},
     }
 
@@ -219,7 +223,7 @@ def restored(saved: Any, models: Mapping[str, ClipCard], cards: set[str]) -> dic
         "fps": (1, 120, defaults.fps),
         "seed": (-1, MAX_SEED, -1),
         "batch": (1, MAX_CLIPS, 1),
-        "vram_gib": (0, 4096, 0),
+        "vram_gib": (0, MAX_VRAM_GIB, 0),
         "frames": (model.min_frames, model.max_frames, defaults.frames),
     }
     for key, (low, high, default) in limits.items():

@@ -42,7 +42,7 @@ class HistoryTab:
             self.detail, self.cards, self.count, tabs,
             *generate.outputs, *upscale.outputs, *documents.outputs,
         ]  # fmt: skip
-        shown = [generate.areas.shown, upscale.controls.shown, documents.controls.shown]
+        shown = [generate.controls.shown, upscale.controls.shown, documents.controls.shown]
         for clickable in (self.detail, self.cards):
             clickable.click(
                 self._on_action, [self.count, *shown],

@@ -1,52 +1,43 @@
-"""The documents tab: files -> counted pages -> plan on every change; Read -> pages as they come.
-
-As in the generation tab, no event waits: a job is submitted, and a timer asks how it stands.
-"""
+"""The documents tab: files -> counted pages -> plan on every change; Read -> pages as they come."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from webui.core.documents import DocumentCard, DocumentRequest, count_pages
-from webui.core.errors import BadInput, NotFound, StudioError
-from webui.ui import form as forms
-from webui.ui import memory_panel, parse_form, plan_panel, results, weights
-from webui.ui.generate_form import card_choices, setting_updates
+from webui.core.errors import BadInput, StudioError
+from webui.ui import memory_panel, parse_form, plan_panel, results
+from webui.ui.form import plain
 from webui.ui.page import Page, Visit
-from webui.ui.parse_controls import Controls, build_controls, hint_updates, model_updates
-from webui.ui.parse_form import Form
+from webui.ui.parse_controls import build_controls, hint_updates, model_updates
 from webui.ui.parse_input import chosen_input, count_input, request_for
 from webui.ui.parse_viewer import TASK, DocumentViewer
-from webui.ui.words import generate as shared
+from webui.ui.task_controls import setting_updates
+from webui.ui.task_tab import Form, State, TaskTab, Updates
 from webui.ui.words import parse as words
 
-Updates = dict[Any, Any]
-State = dict[str, Any]
 SAME_WORK = ("model", "pages", "height", "width", "max_pixels", "new_tokens", "card", "vram_gib",
              "settings")  # fmt: skip
 """Keys that decide memory and time: a run with these measured what the form plans."""
 _OF_INPUT = ("pages", "dpi", "folder")
 """Fields after which the input's pages are counted anew."""
+KEPT = ("pages", "dpi", "folder", "card", "vram_gib")
 
 
-class ParseTab:
+class ParseTab(TaskTab[DocumentCard]):
     """Builds the tab and handles its events; other tabs apply a run's settings through it."""
 
     def __init__(self, page: Page, memory: gr.BrowserState) -> None:
-        self.page = page
-        self.controls: Controls = build_controls(page, memory)
+        self.controls = build_controls(page, memory)
+        super().__init__(page, self.controls, parse_form, KEPT)
         self.viewer = DocumentViewer(page, self.controls)
-        self._fields = self.controls.fields
         self._wire()
 
     @property
     def outputs(self) -> list[Any]:
-        """Everything that an event of this tab may change."""
         controls = self.controls
         return [
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
@@ -57,18 +48,17 @@ class ParseTab:
             controls.shown, controls.known, controls.revision, controls.memory,
         ]  # fmt: skip
 
+    def models(self) -> Mapping[str, DocumentCard]:
+        return self.page.readers()
+
     # Events
 
     def _wire(self) -> None:
         fields, controls = self._fields, self.controls
-        inputs = {
+        quiet = self._quiet({
             *fields.values(), controls.files, controls.search, controls.counted, controls.shown,
             controls.known, controls.following,
-        }  # fmt: skip
-        quiet: dict[str, Any] = {
-            "inputs": inputs, "outputs": self.outputs, "queue": False,
-            "show_progress": "hidden", "api_visibility": "private", "preprocess": False,
-        }  # fmt: skip
+        })  # fmt: skip
         edits = [part.input for name, part in fields.items() if name not in ("model", *_OF_INPUT)]
         gr.on(
             [*edits, controls.revision.change], self._event(self.plan_updates),
@@ -91,21 +81,10 @@ class ParseTab:
         for clickable in clickables:
             clickable.click(self._action_event(), trigger_mode="multiple", **quiet)
 
-    def load_inputs(self) -> list[Component]:
-        return [self.controls.memory]
-
     def on_load(self, saved: Any, request: gr.Request) -> Updates:
         """A page was opened: the remembered form, the jobs under way, the shown document."""
         visit = self.page.visit(request)
-        models = self.page.readers()
-        cards = {card.name for card in self.page.studio.cards()}
-        form = parse_form.restored(saved, models, cards)
-        if form is None:
-            form = parse_form.defaults_of(next(iter(models.values())))
-        updates = self.form_updates(form, visit)
-        updates[self._fields["card"]] = gr.update(
-            choices=card_choices(self.page, visit.language), value=form["card"]
-        )
+        form, updates = self._loaded(saved, visit)
         updates |= self.viewer.empty(visit)
         before = saved.get("shown") if isinstance(saved, Mapping) else None
         if isinstance(before, str) and before:
@@ -116,43 +95,18 @@ class ParseTab:
         updates[self.controls.folder] = gr.update(visible=visit.owner)
         return updates
 
-    def _event(self, handle: Callable[[Form, Visit, State], Updates]) -> Callable[..., Any]:
-        """Gives a handler the form by name, the visitor, and the page's state."""
-
-        def on_event(data: dict[Any, Any], request: gr.Request) -> Updates:
-            form, state = self._form_of(data), self._state(data)
-            return self._remembering(handle(form, self.page.visit(request), state), form, state)
-
-        return on_event
-
-    def _action_event(self) -> Callable[..., Any]:
-        def on_action(data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
-            visit = self.page.visit(request)
-            asked = {str(key): str(value) for key, value in (event._data or {}).items()}
-            form, state = self._form_of(data), self._state(data)
-            try:
-                return self._remembering(self._act(asked, form, visit, state), form, state)
-            except StudioError as error:
-                return {self.controls.message: memory_panel.render_error(error, visit.language)}
-
-        return on_action
-
-    def _remembering(self, updates: Updates, form: Form, state: State) -> Updates:
+    def _remember(self, updates: Updates, form: Form, state: State) -> Updates:
         """The same, with the browser remembering which document is shown."""
         now = updates.get(self.controls.shown)
         if now is None or now.get("run") == state["shown"].get("run"):
             return updates
         return {self.controls.memory: {**form, "shown": now.get("run")}, **updates}
 
-    def _form_of(self, data: Mapping[Any, Any]) -> Form:
-        """The form's values by name; only plain ones pass."""
-        return {name: forms.plain(data[component]) for name, component in self._fields.items()}
-
     def _state(self, data: Mapping[Any, Any]) -> State:
         controls = self.controls
         return {
             "files": data[controls.files],
-            "search": forms.plain(data[controls.search]),
+            "search": plain(data[controls.search]),
             "counted": data[controls.counted] or {},
             "shown": data[controls.shown] or {},
             "known": data[controls.known] or {},
@@ -162,7 +116,6 @@ class ParseTab:
     # What the page shows of a form
 
     def plan_updates(self, form: Form, visit: Visit, state: State) -> Updates:
-        """The panel, the hints and the settings' notes for the form as it stands."""
         model, counted = self._model(form), state.get("counted") or {}
         shown = state.get("shown") or {}
         updates: Updates = {self.controls.memory: {**form, "shown": shown.get("run")}}
@@ -187,25 +140,8 @@ class ParseTab:
         pages = count_pages(counted["pages"]) if counted else 0
         return hint_updates(self.controls, form, counted, pages, fed, visit)
 
-    def form_updates(self, form: Form, visit: Visit, before: Form | None = None) -> Updates:
-        """Puts a form into the controls; the plan follows by itself.
-
-        Args:
-            form: the new values.
-            visit: who asks.
-            before: what the controls hold; values that stay are not sent.
-        """
-        model = self._model(form)
-        changed = [name for name in form if before is None or form[name] != before.get(name)]
-        updates: Updates = {
-            self._fields[name]: gr.update(value=form[name])
-            for name in changed
-            if name in self._fields
-        }
-        if before is None or before["model"] != form["model"]:
-            updates |= model_updates(self.controls, form, model, visit)
-            updates[self.controls.weights] = weights.weights_of(self.page, model, visit)
-        return {**updates, self.controls.revision: secrets.token_hex(8)}
+    def _model_updates(self, form: Form, model: DocumentCard, visit: Visit) -> Updates:
+        return model_updates(self.controls, form, model, visit)
 
     def run_updates(self, run_id: str, visit: Visit) -> Updates:
         """A run of the past: its settings in the form, its pages beside it.
@@ -219,38 +155,12 @@ class ParseTab:
             **self.viewer.show(run_id, visit, {}),
         }
 
-    def request_updates(self, request: Mapping[str, Any], visit: Visit) -> Updates:
-        """A request in the form: of a run, or of a preset.
-
-        Raises:
-            NotFound: its model left the catalogue.
-        """
-        model = self.page.readers().get(str(request.get("model")))
-        if model is None:
-            raise NotFound(shared.MODEL_GONE)
-        return self.form_updates(parse_form.form_of(request, model), visit)
-
     def forget(self, run_id: str, shown: Mapping[str, Any], visit: Visit) -> Updates:
         """A run was deleted: its pages go from the tab."""
         updates: Updates = {self.controls.recent: self.viewer.recent(visit)}
         return updates | (self.viewer.empty(visit) if shown.get("run") == run_id else {})
 
-    def _model(self, form: Form) -> DocumentCard:
-        models = self.page.readers()
-        return models.get(str(form.get("model")), next(iter(models.values())))
-
     # What the user does
-
-    def _on_model(self, form: Form, visit: Visit, state: State) -> Updates:
-        model = self._model(form)
-        kept = {key: form[key] for key in ("pages", "dpi", "folder", "card", "vram_gib")}
-        new = {**parse_form.defaults_of(model), **kept}
-        updates = self.form_updates(new, visit, form)
-        return {
-            **updates,
-            **model_updates(self.controls, new, model, visit),
-            self.controls.weights: weights.weights_of(self.page, model, visit),
-        }
 
     def _on_input(self, form: Form, visit: Visit, state: State) -> Updates:
         """Another input, or other pages of it: they are counted, and the plan is for those."""
@@ -282,21 +192,14 @@ class ParseTab:
 
     def _poll(self, form: Form, visit: Visit, state: State) -> Updates:
         """How the visitor's documents stand, and the new pages of the followed one."""
-        jobs = self.page.live_jobs(visit.visitor, TASK)
-        model, shown = self._model(form), state.get("shown") or {}
-        download = self.page.studio.downloads.state(model.name)
+        shown = state.get("shown") or {}
+        jobs, updates = self._jobs(form, visit, TASK)
         following = state.get("following") or (jobs[0].id if jobs else None)
-        updates: Updates = {
-            self.controls.timer: gr.Timer(active=bool(jobs) or weights.is_running(download)),
-        }
-        if download.progress is not None:
-            updates[self.controls.weights] = weights.weights_of(self.page, model, visit)
         if following:
             if shown.get("run") in (None, following):  # else another document is looked at
                 updates |= self.viewer.follow(following, visit, shown, state.get("known") or {})
             if following not in [job.id for job in jobs]:
-                updates[self.controls.recent] = self.viewer.recent(visit)
-                updates[self.controls.revision] = secrets.token_hex(8)
+                updates |= {self.controls.recent: self.viewer.recent(visit), **self._replan()}
                 following = jobs[0].id if jobs else None
         now = (updates.get(self.controls.shown) or shown).get("run")
         return {
@@ -306,39 +209,20 @@ class ParseTab:
         }
 
     def _act(self, asked: Mapping[str, str], form: Form, visit: Visit, state: State) -> Updates:
-        """A button in one of the HTML areas.
-
-        Raises:
-            StudioError: what the service refuses, e.g. a run of somebody else.
-        """
         studio, run_id = self.page.studio, asked.get("run", "")
         match asked.get("action"):
-            case "apply":
-                changes = forms.offered_changes(asked.get("changes", "{}"))
-                changed = parse_form.with_changes(form, changes)
-                return self.form_updates(changed, visit, form) | {self.controls.message: ""}
-            case "cancel":
-                studio.cancel(asked.get("job", ""), visit.visitor)
-                return self._poll(form, visit, state)
             case "resume":
                 studio.documents.resume(run_id, visit.visitor, self.page.limits(visit))
                 again = {**state, "following": run_id, "shown": _kept_view(state), "known": {}}
                 return self._poll(form, visit, again)
             case "again":
                 return self.request_updates(studio.run(run_id, visit.visitor).request, visit)
-            case "delete":
-                studio.delete(run_id, visit.visitor)
-                return self.forget(run_id, state["shown"], visit)
-            case "download" | "stop-download" as action:
-                model = self._model(form)
-                weights.change_download(self.page, visit, model.name, start=action == "download")
-                return {
-                    **self._poll(form, visit, state),
-                    self.controls.weights: weights.weights_of(self.page, model, visit),
-                }
+        updates = self._act_as_all(asked, form, visit, state)
+        if updates is not None:
+            return updates
         updates = self.viewer.act(asked, visit, state["shown"], state["known"])
         if asked.get("action") == "show":  # its measurement stands beside the plan
-            updates[self.controls.revision] = secrets.token_hex(8)
+            updates |= self._replan()
         return {**updates, self.controls.message: ""}
 
 

@@ -10,16 +10,19 @@ import gradio as gr
 
 from webui.core.documents import ALL, DPI, MAX_DPI, MIN_DPI, DocumentCard
 from webui.core.pages import PageCard
-from webui.core.request import DETECTED
-from webui.core.settings import SETTINGS
 from webui.documents.sources import KINDS, ZIP
-from webui.ui.form import SETTING
-from webui.ui.generate_areas import POLL_S
-from webui.ui.generate_form import build_settings, card_choices, setting_choices
 from webui.ui.page import Page, Visit
 from webui.ui.parse_form import PIXEL_STEP, Form, defaults_of, pixel_range
 from webui.ui.parse_view import READER
 from webui.ui.results import CLICKS, say
+from webui.ui.task_controls import (
+    TaskControls,
+    build_card,
+    build_model,
+    build_settings,
+    build_states,
+    choice_updates,
+)
 from webui.ui.words import generate as shared
 from webui.ui.words import parse as words
 
@@ -28,24 +31,16 @@ MOST_TOKENS = 32_768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Controls:
-    """The form, the memory panel, and the document."""
+class Controls(TaskControls):
+    """The form, the memory panel, and the document; `shown` is the document, the page of it, and
+    how it is shown."""
 
-    fields: dict[str, Any]
-    """Components by the name of their value in the form (`parse_form.py`)."""
     files: gr.File
     folder: gr.Group
     """Around the owner's field for a path."""
-    columns: dict[str, gr.Column]
-    notes: dict[str, gr.HTML]
     input_hint: gr.HTML
     size_hint: gr.HTML
     memory_settings: gr.Accordion
-    weights: gr.HTML
-    run: gr.Button
-    message: gr.HTML
-    panel: gr.HTML
-    jobs: gr.HTML
     document: gr.HTML
     """What is known of the shown document, and what can be done with it."""
     ways: gr.Row
@@ -55,25 +50,10 @@ class Controls:
     pager: gr.HTML
     reader: gr.HTML
     """One page: its picture with boxes, and its text."""
-    recent: gr.HTML
-    timer: gr.Timer
-    following: gr.State
-    """The job whose pages this page waits for."""
     counted: gr.State
     """The input's pages and size, and what they were counted of."""
-    shown: gr.State
-    """The document, the page of it, and how it is shown."""
     known: gr.State
     """How its pages came out."""
-    revision: gr.Textbox
-    """Changes when an event has changed the form: then it is planned again."""
-    memory: gr.BrowserState
-    """The form, as this browser remembers it."""
-
-
-def build_memory() -> gr.BrowserState:
-    """What the browser remembers; outside of tabs, since one that is not open reads nothing."""
-    return gr.BrowserState(None, storage_key="vram-studio-parse", secret="vram-studio")
 
 
 def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
@@ -95,11 +75,7 @@ def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
                     elem_id="parse-folder",
                 )  # fmt: skip
             with gr.Group():
-                fields["model"] = gr.Dropdown(
-                    [(entry.title, entry.name) for entry in models.values()], value=model.name,
-                    label=label(shared.MODEL), elem_id="parse-model", filterable=False,
-                )  # fmt: skip
-                weights = gr.HTML(elem_id="parse-weights", js_on_load=CLICKS, padding=True)
+                weights = build_model(page, fields, models.values(), "parse")
             run = gr.Button(label(words.RUN), variant="primary", size="lg", elem_id="parse-run")
             message = gr.HTML(elem_id="parse-message")
             with gr.Column(elem_id="parse-aside", elem_classes="vs-area vs-aside"):
@@ -129,14 +105,7 @@ def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
                     info=label(words.NEW_TOKENS_INFO), elem_id="parse-new-tokens", visible=False,
                 )  # fmt: skip
             with gr.Group(elem_classes="vs-later"):
-                fields["card"] = gr.Dropdown(
-                    card_choices(page, "en"), value=DETECTED, label=label(shared.CARD),
-                    info=label(shared.CARD_INFO), elem_id="parse-card",
-                )  # fmt: skip
-                fields["vram_gib"] = gr.Number(
-                    0, label=label(shared.VRAM), info=label(shared.VRAM_INFO), minimum=0,
-                    maximum=4096, elem_id="parse-vram-gib",
-                )  # fmt: skip
+                build_card(page, fields, "parse")
             with gr.Accordion(
                 label(shared.MEMORY_SETTINGS),
                 elem_id="parse-memory-settings",
@@ -161,10 +130,7 @@ def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
         input_hint=input_hint, size_hint=size_hint, memory_settings=memory_settings,
         weights=weights, run=run, message=message, panel=panel, jobs=jobs, document=document,
         ways=ways, search=search, found=found, pager=pager, reader=reader, recent=recent,
-        timer=gr.Timer(POLL_S, active=False), following=gr.State(None), counted=gr.State({}),
-        shown=gr.State({}), known=gr.State({}),
-        revision=gr.Textbox(visible="hidden", elem_id="parse-revision"),
-        memory=memory,
+        counted=gr.State({}), known=gr.State({}), memory=memory, **build_states("parse", {}),
     )  # fmt: skip
 
 
@@ -184,13 +150,7 @@ def model_updates(
         ),
         controls.memory_settings: gr.update(visible=bool(model.settings)),
     }
-    for name in model.settings:
-        if SETTINGS[name].choices:
-            updates[controls.fields[SETTING + name]] = gr.update(
-                choices=setting_choices(SETTINGS[name], visit.say, model),
-                value=form[SETTING + name],
-            )
-    return updates
+    return updates | choice_updates(controls.fields, form, model, visit)
 
 
 def hint_updates(

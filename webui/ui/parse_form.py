@@ -12,6 +12,7 @@ from webui.core.request import DETECTED
 from webui.core.settings import SETTINGS
 from webui.ui.form import AUTO as CHOSEN_FOR_YOU
 from webui.ui.form import (
+    MAX_VRAM_GIB,
     SETTING,
     decode_setting,
     encode_setting,
@@ -147,7 +148,7 @@ def restored(saved: Any, models: Mapping[str, DocumentCard], cards: set[str]) ->
     limits: dict[str, tuple[float, float]] = {
         "dpi": (MIN_DPI, MAX_DPI),
         "max_pixels": (least, most),
-        "vram_gib": (0, 4096),
+        "vram_gib": (0, MAX_VRAM_GIB),
     }
     if isinstance(model, PageCard):
         limits["new_tokens"] = (1, model.max_positions)

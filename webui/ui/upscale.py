@@ -1,56 +1,47 @@
-"""The upscaling tab: input and form -> plan on every change; Upscale -> job -> before and after.
-
-The page never waits inside an event, as on the generation tab: a job is submitted, and a timer asks
-how it stands.
-"""
+"""The upscaling tab: input and form -> plan on every change; Upscale -> job -> before and after."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
-from webui.core.errors import BadInput, NotFound, StudioError
+from webui.core.errors import BadInput, StudioError
 from webui.core.plan import Alternative
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.upscaling import segment_counts
-from webui.ui import form as forms
-from webui.ui import memory_panel, plan_panel, results, upscale_form, upscale_view, weights
-from webui.ui.generate_form import card_choices, setting_updates
+from webui.ui import memory_panel, plan_panel, upscale_form, upscale_view
+from webui.ui.form import number, plain
 from webui.ui.page import Page, Visit
+from webui.ui.task_controls import setting_updates
+from webui.ui.task_tab import Form, State, TaskTab, Updates
 from webui.ui.uploads import received_file
-from webui.ui.upscale_controls import Controls, build_controls, input_updates, model_updates
-from webui.ui.upscale_form import SIZE_KEYS, Form
+from webui.ui.upscale_controls import build_controls, input_updates, model_updates
+from webui.ui.upscale_form import SIZE_KEYS
 from webui.ui.upscale_output import TASK, UpscaleOutput
-from webui.ui.words import generate as shared
 from webui.ui.words import upscale as words
 
 SAME_WORK = ("model", "scale", "frames", "height", "width", "overlap", "segment_frames", "colour",
              "card", "vram_gib", "settings")  # fmt: skip
 """Keys that decide memory and time: a run with these measured what the form plans."""
-
-Updates = dict[Any, Any]
-State = dict[str, Any]
+KEPT = (*SIZE_KEYS, "card", "vram_gib", "colour", "quality")
 
 
-class UpscaleTab:
+class UpscaleTab(TaskTab[UpscaleCard]):
     """Builds the tab and handles its events; other tabs apply a run's settings through it."""
 
     def __init__(self, page: Page) -> None:
-        self.page = page
-        self.controls: Controls = build_controls(page)
+        self.controls = build_controls(page)
+        super().__init__(page, self.controls, upscale_form, KEPT)
         self.output = UpscaleOutput(page, self.controls)
-        self._fields = self.controls.fields
         self._wire()
 
     @property
     def outputs(self) -> list[Any]:
-        """Everything that an event of this tab may change."""
         controls = self.controls
         return [
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
@@ -60,18 +51,17 @@ class UpscaleTab:
             controls.seen, controls.revision, controls.memory,
         ]  # fmt: skip
 
+    def models(self) -> Mapping[str, UpscaleCard]:
+        return self.page.upscalers()
+
     # Events
 
     def _wire(self) -> None:
         fields, controls = self._fields, self.controls
-        inputs = {
+        quiet = self._quiet({
             *fields.values(), controls.file, controls.source, controls.following, controls.shown,
             controls.seen, controls.frame,
-        }  # fmt: skip
-        quiet: dict[str, Any] = {
-            "inputs": inputs, "outputs": self.outputs, "queue": False,
-            "show_progress": "hidden", "api_visibility": "private", "preprocess": False,
-        }  # fmt: skip
+        })  # fmt: skip
         edits = [part.input for name, part in fields.items() if name != "model"]
         # One listener for all: two would answer out of order, and the older plan would stay.
         gr.on(
@@ -87,49 +77,15 @@ class UpscaleTab:
                           controls.recent):  # fmt: skip
             clickable.click(self._action_event(), **quiet)
 
-    def load_inputs(self) -> list[Component]:
-        return [self.controls.memory]
-
     def on_load(self, saved: Any, request: gr.Request) -> Updates:
         """A page was opened: the remembered form, and the jobs under way."""
         visit = self.page.visit(request)
-        models = self.page.upscalers()
-        cards = {card.name for card in self.page.studio.cards()}
-        form = upscale_form.restored(saved, models, cards)
-        if form is None:
-            form = upscale_form.defaults_of(next(iter(models.values())))
-        updates = self.form_updates(form, visit)
-        updates[self._fields["card"]] = gr.update(
-            choices=card_choices(self.page, visit.language), value=form["card"]
-        )
+        form, updates = self._loaded(saved, visit)
         updates[self.controls.input_hint] = upscale_view.render_facts({}, visit.language)
         updates |= self._poll(form, visit, {})
         updates.setdefault(self.controls.result, self.output.empty(visit))
         updates[self.controls.recent] = self.output.recent(visit)
         return updates
-
-    def _event(self, handle: Callable[[Form, Visit, State], Updates]) -> Callable[..., Any]:
-        """Gives a handler the form by name, the visitor, and the page's state."""
-
-        def on_event(data: dict[Any, Any], request: gr.Request) -> Updates:
-            return handle(self._form_of(data), self.page.visit(request), self._state(data))
-
-        return on_event
-
-    def _action_event(self) -> Callable[..., Any]:
-        def on_action(data: dict[Any, Any], event: gr.EventData, request: gr.Request) -> Updates:
-            visit = self.page.visit(request)
-            asked = {str(key): str(value) for key, value in (event._data or {}).items()}
-            try:
-                return self._act(asked, self._form_of(data), visit, self._state(data))
-            except StudioError as error:
-                return {self.controls.message: memory_panel.render_error(error, visit.language)}
-
-        return on_action
-
-    def _form_of(self, data: Mapping[Any, Any]) -> Form:
-        """The form's values by name; only plain ones pass (`GenerateTab.form_of`)."""
-        return {name: forms.plain(data[component]) for name, component in self._fields.items()}
 
     def _state(self, data: Mapping[Any, Any]) -> State:
         controls = self.controls
@@ -139,13 +95,12 @@ class UpscaleTab:
             "following": data[controls.following],
             "shown": data[controls.shown],
             "seen": data[controls.seen],
-            "frame": forms.plain(data[controls.frame]),
+            "frame": plain(data[controls.frame]),
         }
 
     # What the page shows of a form
 
     def plan_updates(self, form: Form, visit: Visit, state: State) -> Updates:
-        """The panel, the hints and the settings' notes for the form as it stands."""
         controls, facts = self.controls, state["facts"]
         # A run or a preset that was put into the form, here or in another tab, has other sizes.
         wrong = [key for key in SIZE_KEYS if facts and form[key] != facts[key]]
@@ -173,26 +128,8 @@ class UpscaleTab:
         updates[controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
         return updates | setting_updates(controls.columns, controls.notes, plan, visit)
 
-    def form_updates(self, form: Form, visit: Visit, before: Form | None = None) -> Updates:
-        """Puts a form into the controls; the plan follows by itself.
-
-        Args:
-            form: the new values.
-            visit: who asks.
-            before: what the controls hold; values that stay are not sent, so that what the user
-                changes meanwhile is not taken back.
-        """
-        model = self._model(form)
-        changed = [name for name in form if before is None or form[name] != before.get(name)]
-        updates: Updates = {
-            self._fields[name]: gr.update(value=form[name])
-            for name in changed
-            if name in self._fields
-        }
-        if before is None or before["model"] != form["model"]:
-            updates |= model_updates(self.controls, form, model, visit)
-            updates[self.controls.weights] = weights.weights_of(self.page, model, visit)
-        return updates | self.output.replan()
+    def _model_updates(self, form: Form, model: UpscaleCard, visit: Visit) -> Updates:
+        return model_updates(self.controls, form, model, visit)
 
     def run_updates(self, run_id: str, visit: Visit) -> Updates:
         """A run of the past: its settings in the form, and what it made.
@@ -203,17 +140,6 @@ class UpscaleTab:
         run = self.page.studio.run(run_id, visit.visitor)
         return {**self.request_updates(run.request, visit), **self.output.show(run_id, visit)}
 
-    def request_updates(self, request: Mapping[str, Any], visit: Visit) -> Updates:
-        """A request in the form: of a run, or of a preset.
-
-        Raises:
-            NotFound: its model left the catalogue.
-        """
-        model = self.page.upscalers().get(str(request.get("model")))
-        if model is None:
-            raise NotFound(shared.MODEL_GONE)
-        return self.form_updates(upscale_form.form_of(request, model), visit)
-
     def follow(self, run_id: str, visit: Visit) -> Updates:
         """Looks at a run that goes on."""
         return self._poll(None, visit, {"following": run_id})
@@ -222,22 +148,7 @@ class UpscaleTab:
         """A run was deleted: it leaves the player and the row of recent runs."""
         return self.output.forget(run_id, shown, visit)
 
-    def _model(self, form: Form) -> UpscaleCard:
-        models = self.page.upscalers()
-        return models.get(str(form.get("model")), next(iter(models.values())))
-
     # What the user does
-
-    def _on_model(self, form: Form, visit: Visit, state: State) -> Updates:
-        model = self._model(form)
-        kept = {key: form[key] for key in (*SIZE_KEYS, "card", "vram_gib", "colour", "quality")}
-        new = {**upscale_form.defaults_of(model), **kept}
-        updates = self.form_updates(new, visit, form)
-        return {
-            **updates,
-            **model_updates(self.controls, new, model, visit),
-            self.controls.weights: weights.weights_of(self.page, model, visit),
-        }
 
     def _on_input(self, form: Form, visit: Visit, state: State) -> Updates:
         """Another input, or none: what it is fills the form, and the plan is for it."""
@@ -280,24 +191,15 @@ class UpscaleTab:
 
     def _on_frame(self, form: Form, visit: Visit, state: State) -> Updates:
         try:
-            number = int(forms.number(state["frame"], 1))
-            return self.output.choose(str(state["shown"] or ""), number, visit)
+            frame = int(number(state["frame"], 1))
+            return self.output.choose(str(state["shown"] or ""), frame, visit)
         except StudioError as error:
             return {self.controls.message: memory_panel.render_error(error, visit.language)}
 
     def _poll(self, form: Form | None, visit: Visit, state: State) -> Updates:
         """How the visitor's jobs stand, the newest frame, and the result once there is one."""
         controls = self.controls
-        jobs = self.page.live_jobs(visit.visitor, TASK)
-        busy = bool(jobs)
-        updates: Updates = {controls.jobs: results.render_jobs(jobs, visit.language)}
-        if form is not None:
-            model = self._model(form)
-            download = self.page.studio.downloads.state(model.name)
-            busy = busy or weights.is_running(download)
-            if download.progress is not None:
-                updates[controls.weights] = weights.weights_of(self.page, model, visit)
-        updates[controls.timer] = gr.Timer(active=busy)
+        jobs, updates = self._jobs(form, visit, TASK)
         following = state.get("following") or (jobs[0].id if jobs else None)
         if following and following not in [job.id for job in jobs]:
             updates |= self.output.show(following, visit)
@@ -309,39 +211,17 @@ class UpscaleTab:
         return updates
 
     def _act(self, asked: Mapping[str, str], form: Form, visit: Visit, state: State) -> Updates:
-        """A button in one of the HTML areas.
-
-        Raises:
-            StudioError: what the service refuses, e.g. a run of somebody else.
-        """
-        studio, run_id = self.page.studio, asked.get("run", "")
+        run_id = asked.get("run", "")
         match asked.get("action"):
-            case "apply":
-                changes = forms.offered_changes(asked.get("changes", "{}"))
-                changed = upscale_form.with_changes(form, changes)
-                return self.form_updates(changed, visit, form) | {self.controls.message: ""}
-            case "cancel":
-                studio.cancel(asked.get("job", ""), visit.visitor)
-                return self._poll(form, visit, state)
             case "resume":
-                studio.videos.resume(run_id, visit.visitor, self.page.limits(visit))
+                self.page.studio.videos.resume(run_id, visit.visitor, self.page.limits(visit))
                 again = {**state, "following": run_id, "shown": None}
                 return {**self._poll(form, visit, again), self.controls.message: ""}
             case "show":
                 return self.output.show(run_id, visit)
             case "again":
                 return self.run_updates(run_id, visit)
-            case "delete":
-                studio.delete(run_id, visit.visitor)
-                return self.forget(run_id, state["shown"], visit)
-            case "download" | "stop-download" as action:
-                model = self._model(form)
-                weights.change_download(self.page, visit, model.name, start=action == "download")
-                return {
-                    **self._poll(form, visit, state),
-                    self.controls.weights: weights.weights_of(self.page, model, visit),
-                }
-        return {}
+        return self._act_as_all(asked, form, visit, state) or {}
 
 
 def for_this_input(offer: Alternative) -> Alternative:

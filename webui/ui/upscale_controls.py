@@ -8,8 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from webui.core.request import DETECTED
-from webui.core.settings import SETTINGS
 from webui.core.text import Text
 from webui.core.upscale import (
     COLOURS,
@@ -22,13 +20,19 @@ from webui.core.upscale import (
     QUALITIES,
     UpscaleCard,
 )
-from webui.ui.form import SETTING
-from webui.ui.generate_areas import POLL_S
-from webui.ui.generate_form import build_settings, card_choices, setting_choices
 from webui.ui.page import Page, Visit
 from webui.ui.results import CLICKS
 from webui.ui.slider import PairSlider
-from webui.ui.upscale_form import MAX_VRAM_GIB, SIZE_KEYS, Form, defaults_of
+from webui.ui.task_controls import (
+    TaskControls,
+    build_card,
+    build_memory,
+    build_model,
+    build_settings,
+    build_states,
+    choice_updates,
+)
+from webui.ui.upscale_form import SIZE_KEYS, Form, defaults_of
 from webui.ui.words import generate as shared
 from webui.ui.words import upscale as words
 
@@ -36,43 +40,23 @@ FILE_TYPES = ["video", "image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Controls:
+class Controls(TaskControls):
     """The form, the memory panel, and what comes out."""
 
     file: gr.File
-    fields: dict[str, Any]
-    """Components by the name of their value in the form (`upscale_form.py`)."""
-    columns: dict[str, gr.Column]
-    """Around each memory setting; shown when the setting does something."""
-    notes: dict[str, gr.HTML]
     input_hint: gr.HTML
     """What the input is."""
     size_hint: gr.HTML
     """What comes of it."""
-    weights: gr.HTML
-    run: gr.Button
-    message: gr.HTML
-    panel: gr.HTML
-    jobs: gr.HTML
     result: gr.HTML
     pair: PairSlider
     """A frame before and after."""
     frame: gr.Slider
     """Which one, of a video that is done."""
-    recent: gr.HTML
-    timer: gr.Timer
     source: gr.State
     """What the input is: `{"path": ..., "facts": {...}}`, or nothing."""
-    following: gr.State
-    """The job whose result this page waits for."""
-    shown: gr.State
-    """The run in the player."""
     seen: gr.State
     """Which pair the slider shows, so that one that stays is not sent again."""
-    revision: gr.Textbox
-    """Changes when an event has changed the form or the shown run: then it is planned again."""
-    memory: gr.BrowserState
-    """The form, as this browser remembers it."""
 
 
 def build_controls(page: Page) -> Controls:
@@ -93,19 +77,8 @@ def build_controls(page: Page) -> Controls:
             message = gr.HTML(elem_id="upscale-message")
         with gr.Column(elem_id="upscale-settings", elem_classes="vs-area"):
             with gr.Group():
-                fields["model"] = gr.Dropdown(
-                    [(entry.title, entry.name) for entry in models.values()], value=model.name,
-                    label=label(shared.MODEL), elem_id="upscale-model", filterable=False,
-                )  # fmt: skip
-                weights = gr.HTML(elem_id="upscale-weights", js_on_load=CLICKS, padding=True)
-                fields["card"] = gr.Dropdown(
-                    card_choices(page, "en"), value=DETECTED, label=label(shared.CARD),
-                    info=label(shared.CARD_INFO), elem_id="upscale-card",
-                )  # fmt: skip
-                fields["vram_gib"] = gr.Number(
-                    0, label=label(shared.VRAM), info=label(shared.VRAM_INFO), minimum=0,
-                    maximum=MAX_VRAM_GIB, elem_id="upscale-vram-gib",
-                )  # fmt: skip
+                weights = build_model(page, fields, models.values(), "upscale")
+                build_card(page, fields, "upscale")
             with gr.Group():
                 fields["scale"] = gr.Dropdown(
                     scale_choices(model, "en"), value=start["scale"], label=label(words.SCALE),
@@ -158,11 +131,8 @@ def build_controls(page: Page) -> Controls:
     return Controls(
         file=file, fields=fields, columns=columns, notes=notes, input_hint=input_hint,
         size_hint=size_hint, weights=weights, run=run, message=message, panel=panel, jobs=jobs,
-        result=result, pair=pair, frame=frame, recent=recent,
-        timer=gr.Timer(POLL_S, active=False), source=gr.State({}), following=gr.State(None),
-        shown=gr.State(None), seen=gr.State(""),
-        revision=gr.Textbox(visible="hidden", elem_id="upscale-revision"),
-        memory=gr.BrowserState(None, storage_key="vram-studio-upscale", secret="vram-studio"),
+        result=result, pair=pair, frame=frame, recent=recent, source=gr.State({}),
+        seen=gr.State(""), memory=build_memory("upscale"), **build_states("upscale"),
     )  # fmt: skip
 
 
@@ -177,21 +147,15 @@ def model_updates(
 ) -> dict[Any, Any]:
     """Shows what the model takes, with its own choices."""
     fields = controls.fields
-    updates: dict[Any, Any] = {
+    return {
         fields["scale"]: gr.update(
             choices=scale_choices(model, visit.language), value=form["scale"]
         ),
         fields["overlap"]: gr.update(value=form["overlap"], visible=model.temporal),
         # Models that look at one frame by itself keep its colours.
         fields["colour"]: gr.update(value=form["colour"], visible=model.temporal),
+        **choice_updates(fields, form, model, visit),
     }
-    for name in model.settings:
-        if SETTINGS[name].choices:
-            updates[fields[SETTING + name]] = gr.update(
-                choices=setting_choices(SETTINGS[name], visit.say, model),
-                value=form[SETTING + name],
-            )
-    return updates
 
 
 def input_updates(controls: Controls, facts: Mapping[str, Any] | None) -> dict[Any, Any]:

@@ -22,6 +22,7 @@ from webui.core.upscale import (
 )
 from webui.ui.form import (
     AUTO,
+    MAX_VRAM_GIB,
     SETTING,
     decode_setting,
     encode_setting,
@@ -34,7 +35,6 @@ from webui.ui.words import common as words
 
 SIZE_KEYS = ("frames", "height", "width")
 """What an input has, and nobody else decides where there is one."""
-MAX_VRAM_GIB = 4096
 
 Form = dict[str, Any]
 
