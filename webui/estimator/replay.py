@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from webui.estimator.allocator import (
-    CachingAllocator,
-    SimulatedOutOfMemory,
-)
 from webui.estimator.blocks import SMALL_SEGMENT, SMALL_SIZE
+from webui.estimator.simulator import LargeBlocks, simulator
 from webui.estimator.tape import RELEASE, SCRATCH
 
 
@@ -39,7 +37,7 @@ class Span:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Timeline:
     """Storages that are there first (bytes of each), and events: one entry each."""
 
@@ -54,26 +52,44 @@ class Timeline:
         live: np.ndarray = np.cumsum(np.where(scratch, 0, self.deltas))
         return live + np.where(scratch, self.deltas, 0) if with_scratch else live
 
-    def resident_blocks(self, joined: bool) -> Iterator[tuple[int, int]]:
-        """Keys and bytes of the large storages that are there first, in order.
+    def large_blocks(self, joined: bool) -> LargeBlocks:
+        """What of it goes to the large pool.
 
         Args:
-            joined: neighbours that are never freed are one block, as an expandable segment lays
-                them beside each other.
+            joined: neighbours that are there first and are never freed are one block, as an
+                expandable segment lays them beside each other.
         """
-        freed = set(self.keys[self.kinds == RELEASE].tolist()) if joined else set()
-        stays: tuple[int, int] | None = None
-        for key in np.flatnonzero(self.resident > SMALL_SIZE).tolist():
-            size = int(self.resident[key])
-            if joined and key not in freed:
-                stays = (key, size) if stays is None else (stays[0], stays[1] + size)
-                continue
-            if stays is not None:
-                yield stays
-                stays = None
-            yield key, size
-        if stays is not None:
-            yield stays
+        events = self.large
+        keys = np.flatnonzero(self.resident > SMALL_SIZE)
+        sizes = self.resident[keys]
+        if joined and len(keys):
+            freed = np.isin(keys, self.keys[self.kinds == RELEASE])
+            starts = freed.copy()
+            starts[0] = True
+            starts[1:] |= freed[:-1]
+            first = np.flatnonzero(starts)
+            keys, sizes = keys[first], np.add.reduceat(sizes, first)
+        return LargeBlocks(
+            resident=sizes.astype(np.int64),
+            resident_keys=keys.astype(np.int64),
+            kinds=self.kinds[events].astype(np.int64),
+            keys=self.keys[events].astype(np.int64),
+            sizes=self.deltas[events].astype(np.int64),
+            beside=self.beside[events].astype(np.int64),
+        )
+
+    @cached_property
+    def large(self) -> np.ndarray:
+        """Events of the large pool."""
+        return np.flatnonzero(np.abs(self.deltas) > SMALL_SIZE)
+
+    @cached_property
+    def beside(self) -> np.ndarray:
+        """Bytes alive in the small pool at each event; scratch does not count."""
+        first = int(self.resident[self.resident <= SMALL_SIZE].sum())
+        small = (np.abs(self.deltas) <= SMALL_SIZE) & (self.kinds != SCRATCH)
+        beside: np.ndarray = first + np.cumsum(np.where(small, self.deltas, 0))
+        return beside
 
     def changed(self, start: int, peak: int, with_scratch: bool = True) -> list[int]:
         """Events that made what is alive at `peak` and was not at `start`, and those that freed
@@ -107,40 +123,31 @@ def replay_spans(
         expandable: the allocator's kind of segments.
         limit_bytes: what it may reserve; None for no limit.
     """
-    small = np.abs(timeline.deltas) <= SMALL_SIZE
-    resident_small = timeline.resident <= SMALL_SIZE
     first = int(timeline.resident.sum())
-    first_small = int(timeline.resident[resident_small].sum())
+    first_small = int(timeline.resident[timeline.resident <= SMALL_SIZE].sum())
     kept = timeline.live(with_scratch=False)
-    beside = first_small + np.cumsum(
-        np.where(small & (timeline.kinds != SCRATCH), timeline.deltas, 0)
-    )
     most_live = first + timeline.live()
-    large = np.flatnonzero(~small)
+    beside = timeline.beside
     limit = None
     if limit_bytes is not None:
         limit = limit_bytes - _whole_segments(max(int(beside.max(initial=0)), first_small))
-    run = _Run(CachingAllocator(expandable, limit), timeline, beside)
-    run.hold()
-    place, found = 0, []
-    for span in spans:
-        begin, end = np.searchsorted(large, [span.start, span.end]).tolist()
-        run.play(large[place:begin])
-        retries = run.begin_span()
-        run.play(large[begin:end])
-        place = end
+    bounds = np.searchsorted(timeline.large, [[span.start, span.end] for span in spans])
+    played = simulator().play(timeline.large_blocks(expandable), bounds, expandable, limit)
+    found = []
+    for span, figures in zip(spans, played.tolist(), strict=True):
+        alive, reserved, asked, retries, retried, fits = figures
         resident = first + (int(kept[span.start - 1]) if span.start else 0)
         live = int(most_live[span.start : span.end].max(initial=resident))
         most_small = max(int(beside[: span.end].max(initial=0)), first_small)
         found.append(
             Replay(
-                allocated_bytes=max(run.allocator.peak_alive_bytes, live),
-                reserved_bytes=run.allocator.peak_reserved_bytes + _whole_segments(most_small),
+                allocated_bytes=max(alive, live),
+                reserved_bytes=reserved + _whole_segments(most_small),
                 resident_bytes=resident,
-                fits=run.fits,
-                retries=run.allocator.retries - retries,
-                met_limit=run.allocator.retries > 0 or not run.fits,
-                asked_bytes=run.allocator.most_asked_bytes + _whole_segments(most_small),
+                fits=bool(fits),
+                retries=retries,
+                met_limit=retried > 0 or not fits,
+                asked_bytes=asked + _whole_segments(most_small),
             )
         )
     return found
@@ -148,41 +155,3 @@ def replay_spans(
 
 def _whole_segments(size_bytes: int) -> int:
     return -(-size_bytes // SMALL_SEGMENT) * SMALL_SEGMENT
-
-
-class _Run:
-    """An allocator on its way through the events; it stops where the limit is met for good."""
-
-    def __init__(self, allocator: CachingAllocator, timeline: Timeline, beside: np.ndarray) -> None:
-        self.allocator = allocator
-        self.fits = True
-        self._timeline = timeline
-        self._beside = beside
-
-    def hold(self) -> None:
-        """Takes the large storages that are there first."""
-        try:
-            for key, size in self._timeline.resident_blocks(self.allocator.expandable):
-                self.allocator.allocate(key, size)
-        except SimulatedOutOfMemory:
-            self.fits = False
-
-    def begin_span(self) -> int:
-        """Peaks count from here; how often the cache was released before."""
-        self.allocator.reset_peaks()
-        return self.allocator.retries
-
-    def play(self, events: np.ndarray) -> None:
-        """Plays the events of these numbers."""
-        if not self.fits:
-            return
-        timeline = self._timeline
-        try:
-            self.allocator.play(
-                timeline.kinds[events].tolist(),
-                timeline.keys[events].tolist(),
-                timeline.deltas[events].tolist(),
-                self._beside[events].tolist(),
-            )
-        except SimulatedOutOfMemory:
-            self.fits = False
