@@ -42,7 +42,7 @@ class ContinuedEvents(PhaseEvents):
         }
         return dict(sorted(last.items(), key=lambda item: item[1].start))
 
-    @cached_property
+    @property
     def all_events(self) -> Timeline:
         """The timeline, once all events are there."""
         return self.timeline()

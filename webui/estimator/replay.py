@@ -48,9 +48,21 @@ class Timeline:
 
     def live(self, with_scratch: bool = True) -> np.ndarray:
         """Bytes alive at each event beside the first ones; scratch counts at its own event."""
-        scratch = self.kinds == SCRATCH
-        live: np.ndarray = np.cumsum(np.where(scratch, 0, self.deltas))
-        return live + np.where(scratch, self.deltas, 0) if with_scratch else live
+        return self._with_scratch if with_scratch else self._kept
+
+    @cached_property
+    def _kept(self) -> np.ndarray:
+        live: np.ndarray = np.cumsum(np.where(self.kinds == SCRATCH, 0, self.deltas))
+        return live
+
+    @cached_property
+    def _with_scratch(self) -> np.ndarray:
+        live: np.ndarray = self._kept + np.where(self.kinds == SCRATCH, self.deltas, 0)
+        return live
+
+    @cached_property
+    def _blocks(self) -> dict[bool, LargeBlocks]:
+        return {}
 
     def large_blocks(self, joined: bool) -> LargeBlocks:
         """What of it goes to the large pool.
@@ -59,6 +71,8 @@ class Timeline:
             joined: neighbours that are there first and are never freed are one block, as an
                 expandable segment lays them beside each other.
         """
+        if joined in self._blocks:
+            return self._blocks[joined]
         events = self.large
         keys = np.flatnonzero(self.resident > SMALL_SIZE)
         sizes = self.resident[keys]
@@ -69,7 +83,7 @@ class Timeline:
             starts[1:] |= freed[:-1]
             first = np.flatnonzero(starts)
             keys, sizes = keys[first], np.add.reduceat(sizes, first)
-        return LargeBlocks(
+        found = self._blocks[joined] = LargeBlocks(
             resident=sizes.astype(np.int64),
             resident_keys=keys.astype(np.int64),
             kinds=self.kinds[events].astype(np.int64),
@@ -77,6 +91,7 @@ class Timeline:
             sizes=self.deltas[events].astype(np.int64),
             beside=self.beside[events].astype(np.int64),
         )
+        return found
 
     @cached_property
     def large(self) -> np.ndarray:

@@ -64,6 +64,8 @@ class Sized:
 
     by_slot: np.ndarray
     """Bytes of each storage that it makes."""
+    left: np.ndarray
+    """The same of those that it does not free; below zero of the others."""
     deltas: np.ndarray
     """Bytes of each event, below zero for releases; 0 where something from before is freed."""
 
@@ -120,6 +122,11 @@ class Tape:
         return np.flatnonzero(alive)
 
     @cached_property
+    def surviving(self) -> frozenset[int]:
+        """The same, to look for one."""
+        return frozenset(self.survivors.tolist())
+
+    @cached_property
     def frees_outside(self) -> np.ndarray:
         """Events that free something that lived before."""
         return np.flatnonzero((self.kind == RELEASE) & (self.slot < 0))
@@ -128,6 +135,10 @@ class Tape:
     def calls(self) -> list[int]:
         """Events at which another recording belongs."""
         return np.flatnonzero(self.kind == CALL).tolist()
+
+    @cached_property
+    def _frees_own(self) -> np.ndarray:
+        return np.flatnonzero((self.kind == RELEASE) & (self.slot >= 0))
 
     @cached_property
     def _born(self) -> np.ndarray:
@@ -142,11 +153,13 @@ class Tape:
         sizes = self.sizes(shape)
         by_slot = np.zeros(self.slots, dtype=np.int64)
         by_slot[self.slot[self._born]] = sizes[self._born]
-        own = np.flatnonzero((self.kind == RELEASE) & (self.slot >= 0))
+        own = self._frees_own
         deltas = sizes.copy()
         deltas[self.frees_outside] = 0
         deltas[own] = -by_slot[self.slot[own]]
-        found = Sized(by_slot, deltas)
+        left = np.full(self.slots, -1)
+        left[self.survivors] = by_slot[self.survivors]
+        found = Sized(by_slot, left, deltas)
         if len(self._newest) >= _NEWEST:
             self._newest.clear()
         self._newest[key] = found
