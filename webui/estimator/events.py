@@ -101,9 +101,9 @@ class PhaseEvents:
     def resident_bytes(self) -> int:
         return int(self._resident.sum())
 
-    def sizes_of(self, keys: Iterable[int]) -> np.ndarray:
-        """Bytes of storages that are alive, in whole blocks."""
-        return self._sizes[np.fromiter(keys, np.int64)]
+    def sizes_of(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Bytes of storages, in whole blocks; below zero of those that are not alive."""
+        return self._sizes[np.asarray(keys, dtype=np.int64)]
 
     def allocate(self, size_bytes: float, what: str = "") -> int:
         """One storage by hand; returns its key. `what` it is, is for explanations."""

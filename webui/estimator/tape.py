@@ -109,6 +109,11 @@ class Tape:
         return self.terms or monomial_names(self.variables)
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The variables that it depends on."""
+        return tuple(dict.fromkeys(name for names in self.products for name in names))
+
+    @cached_property
     def slots(self) -> int:
         """How many storages it makes."""
         return int(self.slot.max(initial=-1)) + 1
@@ -146,8 +151,7 @@ class Tape:
 
     def sized(self, shape: Mapping[str, float]) -> Sized:
         """The tape at a shape; not to be written to. The newest are kept: loops play them again."""
-        values = term_values(shape, self.products)
-        key = values.tobytes()
+        key = tuple([shape[name] for name in self.names])
         if (known := self._newest.get(key)) is not None:
             return known
         sizes = self.sizes(shape)
@@ -166,7 +170,7 @@ class Tape:
         return found
 
     @cached_property
-    def _newest(self) -> dict[bytes, Sized]:
+    def _newest(self) -> dict[tuple[float, ...], Sized]:
         return {}
 
     def sizes(self, shape: Mapping[str, float]) -> np.ndarray:
