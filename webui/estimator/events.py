@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +17,12 @@ from webui.estimator.tape import ALLOCATE, RELEASE, ROUND_BYTES, Tape
 
 
 _GONE = -1
+
+
+@lru_cache(maxsize=256)
+def _of_kind(kind: int, count: int) -> np.ndarray:
+    """Kinds of events by hand; not to be written to."""
+    return np.full(count, kind)
 
 
 def rounded(size_bytes: float) -> int:
@@ -117,8 +124,7 @@ class PhaseEvents:
         first = self._new_keys(sizes)
         keys = range(first, self._next_key)
         if len(sizes):
-            kinds = np.full(len(sizes), ALLOCATE)
-            self._append(kinds, np.arange(first, self._next_key), sizes, _Source(what))
+            self._append(_of_kind(ALLOCATE, len(sizes)), np.arange(first, self._next_key), sizes, _Source(what))
         return tuple(keys)
 
     def size_of(self, key: int) -> int:
@@ -134,7 +140,7 @@ class PhaseEvents:
             return
         sizes = self._taken(keys)
         assert sizes.min() >= 0, "what is released is there"
-        self._append(np.full(len(keys), RELEASE), keys, -sizes, _Source(""))
+        self._append(_of_kind(RELEASE, len(keys)), keys, -sizes, _Source(""))
 
     def release_made(self, *kept: int) -> None:
         """Frees what was made and still lives, but for some; what is resident stays."""

@@ -51,13 +51,21 @@ class Timeline:
         return self._with_scratch if with_scratch else self._kept
 
     @cached_property
+    def _scratch(self) -> np.ndarray:
+        return np.flatnonzero(self.kinds == SCRATCH)
+
+    @cached_property
     def _kept(self) -> np.ndarray:
-        live: np.ndarray = np.cumsum(np.where(self.kinds == SCRATCH, 0, self.deltas))
-        return live
+        kept = self.deltas.copy()
+        kept[self._scratch] = 0
+        return kept.cumsum(out=kept)
 
     @cached_property
     def _with_scratch(self) -> np.ndarray:
-        live: np.ndarray = self._kept + np.where(self.kinds == SCRATCH, self.deltas, 0)
+        if not len(self._scratch):
+            return self._kept
+        live = self._kept.copy()
+        live[self._scratch] += self.deltas[self._scratch]
         return live
 
     @cached_property
@@ -77,19 +85,22 @@ class Timeline:
         keys = np.flatnonzero(self.resident > SMALL_SIZE)
         sizes = self.resident[keys]
         if joined and len(keys):
-            freed = np.isin(keys, self.keys[self.kinds == RELEASE])
+            released = self.keys[self.kinds == RELEASE]
+            is_freed = np.zeros(len(self.resident), dtype=bool)
+            is_freed[released[released < len(self.resident)]] = True
+            freed = is_freed[keys]
             starts = freed.copy()
             starts[0] = True
             starts[1:] |= freed[:-1]
             first = np.flatnonzero(starts)
             keys, sizes = keys[first], np.add.reduceat(sizes, first)
         found = self._blocks[joined] = LargeBlocks(
-            resident=sizes.astype(np.int64),
-            resident_keys=keys.astype(np.int64),
-            kinds=self.kinds[events].astype(np.int64),
-            keys=self.keys[events].astype(np.int64),
-            sizes=self.deltas[events].astype(np.int64),
-            beside=self.beside[events].astype(np.int64),
+            resident=sizes.astype(np.int64, copy=False),
+            resident_keys=keys.astype(np.int64, copy=False),
+            kinds=self.kinds[events].astype(np.int64, copy=False),
+            keys=self.keys[events].astype(np.int64, copy=False),
+            sizes=self.deltas[events].astype(np.int64, copy=False),
+            beside=self.beside[events].astype(np.int64, copy=False),
         )
         return found
 
@@ -102,8 +113,11 @@ class Timeline:
     def beside(self) -> np.ndarray:
         """Bytes alive in the small pool at each event; scratch does not count."""
         first = int(self.resident[self.resident <= SMALL_SIZE].sum())
-        small = (np.abs(self.deltas) <= SMALL_SIZE) & (self.kinds != SCRATCH)
-        beside: np.ndarray = first + np.cumsum(np.where(small, self.deltas, 0))
+        beside = self.deltas.copy()
+        beside[self.large] = 0
+        beside[self._scratch] = 0
+        beside.cumsum(out=beside)
+        beside += first
         return beside
 
     def changed(self, start: int, peak: int, with_scratch: bool = True) -> list[int]:
