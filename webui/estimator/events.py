@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from webui.estimator.replay import Replay, Span, Timeline, replay_spans
 from webui.estimator.tape import ALLOCATE, RELEASE, ROUND_BYTES, Tape
-
 
 _GONE = -1
 
@@ -52,8 +52,7 @@ class Live:
     """Bytes as a function of the shape, e.g. `6144*f*h*w`; empty for what came by hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(NamedTuple):
     """What some events are of."""
 
     what: str
@@ -73,7 +72,7 @@ class _Source:
 
     def moved(self, first: int) -> _Source:
         """The same where keys begin at `first`."""
-        return replace(self, first=self.first + first) if self.lasting else self
+        return self._replace(first=self.first + first) if self.lasting else self
 
 
 class PhaseEvents:
@@ -110,11 +109,15 @@ class PhaseEvents:
 
     def sizes_of(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
         """Bytes of storages, in whole blocks; below zero of those that are not alive."""
-        return self._sizes[np.asarray(keys, dtype=np.int64)]
+        sizes: np.ndarray = self._sizes[np.asarray(keys, dtype=np.int64)]
+        return sizes
 
     def allocate(self, size_bytes: float, what: str = "") -> int:
         """One storage by hand; returns its key. `what` it is, is for explanations."""
-        return self.allocate_all([size_bytes], what)[0]
+        size = rounded(size_bytes)
+        key = self._new_keys(np.array([size]))
+        self._append(_of_kind(ALLOCATE, 1), np.array([key]), np.array([size]), _Source(what))
+        return key
 
     def allocate_all(
         self, sizes_bytes: Sequence[float] | np.ndarray, what: str = ""
@@ -124,7 +127,12 @@ class PhaseEvents:
         first = self._new_keys(sizes)
         keys = range(first, self._next_key)
         if len(sizes):
-            self._append(_of_kind(ALLOCATE, len(sizes)), np.arange(first, self._next_key), sizes, _Source(what))
+            self._append(
+                _of_kind(ALLOCATE, len(sizes)),
+                np.arange(first, self._next_key),
+                sizes,
+                _Source(what),
+            )
         return tuple(keys)
 
     def size_of(self, key: int) -> int:
@@ -139,7 +147,7 @@ class PhaseEvents:
         if not len(keys):
             return
         sizes = self._taken(keys)
-        assert sizes.min() >= 0, "what is released is there"
+        assert (sizes >= 0).all(), "what is released is there"
         self._append(_of_kind(RELEASE, len(keys)), keys, -sizes, _Source(""))
 
     def release_made(self, *kept: int) -> None:
@@ -161,7 +169,7 @@ class PhaseEvents:
 
     def _taken(self, keys: np.ndarray) -> np.ndarray:
         """Bytes of storages that are there no more from now on."""
-        sizes = self._sizes[keys]
+        sizes: np.ndarray = self._sizes[keys]
         self._sizes[keys] = _GONE
         return sizes
 

@@ -1,9 +1,8 @@
-"""Plays large blocks through the simulated allocator: compiled where that is loaded, else in Python.
+"""Plays large blocks through the simulated allocator: as machine code where that is loaded.
 
-Both ways give the same figures. numba, which compiles, takes half a second to load, and at the very
-first time several to compile (then it is kept on disk, beside the module). So nothing waits for
-it: it is loaded beside the answers once some work was done without it, which one question of a
-command line never is.
+Both ways give the same figures. numba, which makes it, takes half a second to load, and at the very
+first time ten to compile (then it is kept on disk). So nothing waits for it: it is loaded beside
+the answers once Python has done some work, which for one question of a command line it rarely has.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from webui.estimator.allocator import CachingAllocator, SimulatedOutOfMemory
 SPAN_FIGURES = 6
 """Of each span: peak of allocated and of reserved bytes, most asked by now, retries in it and by
 now, and whether all went well."""
-PATIENCE_EVENTS = 250_000
+PATIENCE_EVENTS = 200_000
 """Events that are played in Python before the compiled way is loaded: about 0.3 s."""
 NO_LIMIT = 2**62
 _MOST_BYTES = 2**50
@@ -91,15 +90,15 @@ class Simulator:
     def load(self) -> bool:
         """Loads the compiled way now; whether it is there."""
         if self._compiled is None:
+            log = logging.getLogger(__name__)
             try:
                 module = importlib.import_module("webui.estimator.compiled")
+                self._compiled = module.build_replay()
             except ImportError:
-                logging.getLogger(__name__).info("numba is not installed: plans take longer")
+                log.info("numba is not installed: plans take longer")
             except Exception:
                 # Of a processor that it does not know, or a folder for its files that is nowhere.
-                logging.getLogger(__name__).warning("numba does not work here", exc_info=True)
-            else:
-                self._compiled = module.replay
+                log.warning("numba does not work here: plans take longer", exc_info=True)
         return self.is_compiled
 
     def _count(self, events: int) -> None:

@@ -93,8 +93,8 @@ class ChainedCall:
     @cached_property
     def caches(self) -> np.ndarray:
         """Slots of what it leaves beside its output."""
-        slots = self.tape.survivors
-        return slots[slots != self.output]
+        slots: np.ndarray = self.tape.survivors
+        return np.delete(slots, np.flatnonzero(slots == self.output))
 
 
 class _Arrays(Mapping[str, np.ndarray]):
