@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from webui.estimator.events import Live, Part, PhaseEvents
-from webui.estimator.replay import Replay, Span, Timeline, replay_spans
+from webui.estimator.replay import Replay, replay_spans
 from webui.estimator.tape import RELEASE, SCRATCH
+from webui.estimator.timeline import Span, Timeline
 
 
 class ContinuedEvents(PhaseEvents):

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from webui.estimator.replay import Replay, Span, Timeline, replay_spans
+from webui.estimator.replay import Replay, replay_spans
 from webui.estimator.tape import ALLOCATE, RELEASE, ROUND_BYTES, Tape
+from webui.estimator.timeline import Span, Timeline
 
 _GONE = -1
 
@@ -22,7 +23,11 @@ _GONE = -1
 @lru_cache(maxsize=256)
 def _of_kind(kind: int, count: int) -> np.ndarray:
     """Kinds of events by hand; not to be written to."""
-    return np.full(count, kind)
+    return np.full(count, kind, dtype=np.int8)
+
+
+def _joined(parts: list[np.ndarray], kind: type[np.integer[Any]]) -> np.ndarray:
+    return np.concatenate(parts, dtype=kind) if parts else np.empty(0, kind)
 
 
 def rounded(size_bytes: float) -> int:
@@ -259,12 +264,11 @@ class PhaseEvents:
     def timeline(self) -> Timeline:
         """All events in order."""
         if self._timeline is None:
-            none = np.empty(0, np.int64)
             self._timeline = Timeline(
                 resident=self._resident,
-                kinds=np.concatenate(self._kinds) if self._kinds else none,
-                keys=np.concatenate(self._keys) if self._keys else none,
-                deltas=np.concatenate(self._deltas) if self._deltas else none,
+                kinds=_joined(self._kinds, np.int8),
+                keys=_joined(self._keys, np.int32),
+                deltas=_joined(self._deltas, np.int64),
             )
         return self._timeline
 
@@ -281,7 +285,7 @@ class PhaseEvents:
         """
         if not self._kinds:
             return self.resident_bytes
-        return self.resident_bytes + max(0, int(self.timeline().live(with_scratch).max()))
+        return self.resident_bytes + max(0, self.timeline().most_live(with_scratch))
 
     def live_at_peak(self, with_scratch: bool = True) -> list[Live]:
         """What is alive beside the resident storages when most bytes are; the largest first.

@@ -1,4 +1,4 @@
-"""The compiled replay against the one in Python: by chance, and for every model's templates."""
+"""The replay as machine code against the one in Python: by chance, and for every model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from webui.core.units import GIB, MIB
 from webui.estimator import simulator
 from webui.estimator.answers import memory_of, phase_events
 from webui.estimator.case import Case
-from webui.estimator.replay import Replay
-from webui.estimator.simulator import LargeBlocks, Simulator, play_in_python
+from webui.estimator.replay import Replay, replay_spans
+from webui.estimator.simulator import Simulator
 from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
 from webui.estimator.target import Target
+from webui.estimator.timeline import Span, Timeline
 from webui.hardware import find_card
 from webui.optimizer.candidates import candidates, own_defaults
 
@@ -34,53 +35,67 @@ def compiled() -> Simulator:
     return loaded
 
 
-def random_blocks(chance: random.Random, number: int) -> LargeBlocks:
-    """Storages of 1 to 64 MiB, a tenth of them there first, and never more than 2 GiB."""
-    residents = number // 10
+def both(monkeypatch, compiled, timeline, spans, expandable, limit) -> tuple:
+    """What the machine code finds, and what Python does."""
+    found = []
+    for way in (compiled, Simulator()):
+        monkeypatch.setattr(simulator, "_simulator", way)
+        monkeypatch.setattr(simulator, "PATIENCE_EVENTS", 10**12)
+        found.append(replay_spans(timeline, spans, expandable, limit))
+        assert way.is_compiled == (way is compiled)
+    return tuple(found)
+
+
+def random_timeline(chance: random.Random, number: int) -> Timeline:
+    """Storages of 64 KiB to 64 MiB, some there first, and never more than 2 GiB."""
 
     def size() -> int:
-        return int(2 ** chance.uniform(20.1, 26)) // 512 * 512
+        return int(2 ** chance.uniform(16, 26)) // 512 * 512
 
-    resident = [size() for _ in range(residents)]
+    resident = [size() for _ in range(number // 40)]
     alive = dict(enumerate(resident))
     events = []
-    for key in range(residents, residents + number):
-        beside = chance.randrange(0, 8 * MIB)
+    for key in range(len(resident), len(resident) + number):
         if alive and (chance.random() < 0.45 or sum(alive.values()) > 2 * GIB):
             gone = chance.choice(list(alive))
-            events.append((RELEASE, gone, -alive.pop(gone), beside))
+            events.append((RELEASE, gone, -alive.pop(gone)))
             continue
-        kind = chance.choice((ALLOCATE, ALLOCATE, ALLOCATE, LOAD, SCRATCH))
-        events.append((kind, key, size(), beside))
-        if kind != SCRATCH:
+        events.append((chance.choice((ALLOCATE, ALLOCATE, ALLOCATE, LOAD, SCRATCH)), key, size()))
+        if events[-1][0] != SCRATCH:
             alive[key] = events[-1][2]
-    kinds, keys, sizes, beside_ = (np.array(column) for column in zip(*events, strict=True))
-    return LargeBlocks(np.array(resident), np.arange(residents), kinds, keys, sizes, beside_)
+    kinds, keys, deltas = zip(*events, strict=True)
+    return Timeline(
+        np.array(resident), np.array(kinds, np.int8), np.array(keys, np.int32), np.array(deltas)
+    )
 
 
 @pytest.mark.parametrize("expandable", [False, True])
-@pytest.mark.parametrize("limit_mib", [None, 2600, 2000, 1200, 300, 10])
-def test_both_ways_play_chance_alike(compiled, expandable, limit_mib) -> None:
+@pytest.mark.parametrize("limit_mib", [None, 2600, 2000, 1200, 10])
+def test_both_ways_play_chance_alike(compiled, monkeypatch, expandable, limit_mib) -> None:
     limit = None if limit_mib is None else limit_mib * MIB
+    spans = [Span(0, 300), Span(300, 300), Span(450, 1500), Span(1500, 2000)]
     retried = refused = 0
     for seed in range(8):
-        blocks = random_blocks(random.Random(seed), 1200)
-        bounds = np.array([[0, 300], [300, 300], [450, 1000], [1000, 1200]])
-        expected = play_in_python(blocks, bounds, expandable, limit).tolist()
-        assert compiled.play(blocks, bounds, expandable, limit).tolist() == expected
-        retried += expected[-1][4]
-        refused += not expected[-1][5]
+        timeline = random_timeline(random.Random(seed), 2000)
+        found, expected = both(monkeypatch, compiled, timeline, spans, expandable, limit)
+        assert found == expected
+        retried += any(span.retries for span in found)
+        refused += not found[-1].fits
     # The limits are such that there is something to compare.
-    assert (retried > 0) == (limit is not None)
-    assert refused == (0 if limit is None else 8 if limit_mib < 2000 else refused)
+    assert (retried > 0) == (limit is not None and limit_mib > 10)
+    assert (refused > 0) == (limit is not None and limit_mib < 2600)
 
 
-def test_what_no_machine_integer_holds_is_left_to_python(compiled) -> None:
-    huge = 2**61
-    nothing = np.empty(0, np.int64)
-    blocks = LargeBlocks(np.array([huge, huge, huge]), np.arange(3), *[nothing] * 4)
-    reserved = compiled.play(blocks, np.array([[0, 0]]), True, None)[0][1]
-    assert reserved >= 3 * huge
+def test_what_no_machine_integer_holds_is_left_to_python(compiled, monkeypatch) -> None:
+    huge = 2**58
+    timeline = Timeline(
+        np.array([], np.int64),
+        np.full(9, ALLOCATE, np.int8),
+        np.arange(9, dtype=np.int32),
+        np.full(9, huge),
+    )
+    monkeypatch.setattr(simulator, "_simulator", compiled)
+    assert replay_spans(timeline, [Span(0, 9)], True, None)[0].reserved_bytes >= 9 * huge
 
 
 @pytest.mark.parametrize("model", load_cards().values(), ids=lambda model: model.name)
@@ -127,23 +142,28 @@ def _answers(model: ModelCard) -> list[Replay]:
 
 def test_it_is_loaded_beside_the_answers_after_some_work(monkeypatch) -> None:
     pytest.importorskip("numba")
-    monkeypatch.setattr(simulator, "PATIENCE_EVENTS", 2000)
-    blocks, bounds = random_blocks(random.Random(0), 1200), np.array([[0, 1200]])
     fresh = Simulator()
-    first = fresh.play(blocks, bounds, True, None)
-    assert fresh._loading is None
-    fresh.play(blocks, bounds, True, None)
-    fresh._loading.join()
+    monkeypatch.setattr(simulator, "_simulator", fresh)
+    monkeypatch.setattr(simulator, "PATIENCE_EVENTS", 3000)
+    timeline, spans = random_timeline(random.Random(0), 2000), [Span(0, 2000)]
+    first = replay_spans(timeline, spans, True, None)
+    fresh.wait()
+    assert not fresh.is_compiled
+    replay_spans(timeline, spans, True, None)
+    fresh.wait()
     assert fresh.is_compiled
-    assert fresh.play(blocks, bounds, True, None).tolist() == first.tolist()
+    assert replay_spans(timeline, spans, True, None) == first
 
 
-def test_without_numba_python_answers(monkeypatch) -> None:
+def test_without_numba_python_answers(compiled, monkeypatch) -> None:
+    for name in ("compiled", "compiled_blocks"):
+        monkeypatch.delitem(sys.modules, f"webui.estimator.{name}")
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "webui.estimator.compiled", raising=False)
-    monkeypatch.delitem(sys.modules, "webui.estimator.compiled_blocks", raising=False)
     plain = Simulator()
     assert not plain.load()
-    blocks, bounds = random_blocks(random.Random(0), 300), np.array([[0, 300]])
-    expected = play_in_python(blocks, bounds, True, None).tolist()
-    assert plain.play(blocks, bounds, True, None).tolist() == expected
+    timeline, spans = random_timeline(random.Random(0), 500), [Span(0, 500)]
+    found = []
+    for way in (plain, compiled):
+        monkeypatch.setattr(simulator, "_simulator", way)
+        found.append(replay_spans(timeline, spans, True, None))
+    assert found[0] == found[1]
