@@ -91,7 +91,7 @@ def _build_replay(source: int) -> Callable[..., Array]:
         blocks = np.empty((rows, 6), np.int64)
         free = np.empty((STREAMS, rows), np.int64)
         holes = np.empty((STREAMS, rows), np.int64)
-        live = np.empty(most_key + 1, np.int64)
+        live = np.full(most_key + 1, NONE, np.int64)
         books = open_books(expandable, limit)
         fits = _hold(blocks, free, holes, books, resident, freed, expandable, live)
 
@@ -121,7 +121,10 @@ def _build_replay(source: int) -> Callable[..., Array]:
                     if not fits:
                         continue
                     if kind == RELEASE:
+                        if live[key] == NONE:
+                            raise ValueError("what is released is there")
                         release(blocks, free, books, live[key])
+                        live[key] = NONE
                         continue
                     row = allocate(blocks, free, holes, books, np.int64(kind == LOAD), delta)
                     if row == NONE:

@@ -70,7 +70,7 @@ def random_timeline(chance: random.Random, number: int) -> Timeline:
 
 
 @pytest.mark.parametrize("expandable", [False, True])
-@pytest.mark.parametrize("limit_mib", [None, 2600, 2000, 1200, 10])
+@pytest.mark.parametrize("limit_mib", [None, 1300, 1150, 1000, 10])
 def test_both_ways_play_chance_alike(compiled, monkeypatch, expandable, limit_mib) -> None:
     limit = None if limit_mib is None else limit_mib * MIB
     spans = [Span(0, 300), Span(300, 300), Span(450, 1500), Span(1500, 2000)]
@@ -82,8 +82,11 @@ def test_both_ways_play_chance_alike(compiled, monkeypatch, expandable, limit_mi
         retried += any(span.retries for span in found)
         refused += not found[-1].fits
     # The limits are such that there is something to compare.
-    assert (retried > 0) == (limit is not None and limit_mib > 10)
-    assert (refused > 0) == (limit is not None and limit_mib < 2600)
+    if limit_mib is None or limit_mib == 10:
+        assert (retried, refused) == (0, 0 if limit is None else 8)
+    else:
+        assert retried >= 2
+        assert 0 < refused < 8
 
 
 def test_what_no_machine_integer_holds_is_left_to_python(compiled, monkeypatch) -> None:
