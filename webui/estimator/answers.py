@@ -13,6 +13,7 @@ from webui.core.card import Card
 from webui.core.model import ModelCard
 from webui.core.request import Request
 from webui.core.settings import Settings
+from webui.estimator.events import PhaseEvents
 from webui.estimator.families import Memory, find_family
 from webui.estimator.replay import Replay
 from webui.estimator.rules import Rules
@@ -20,6 +21,8 @@ from webui.estimator.seconds import start_seconds
 from webui.estimator.templates import template_source, use_local_folder
 
 _KEPT_REPLAYS = 512
+_KEPT_PHASES = 48
+"""Whose events are kept: those of one search, each with some hundred thousand bytes."""
 
 
 class Key:
@@ -55,6 +58,12 @@ def memory_of(key: Key) -> Memory:
     return find_family(key.model).memory(key.model, key.request, key.settings, key.rules)
 
 
+@lru_cache(maxsize=_KEPT_PHASES)
+def phase_events(key: Key, phase: str) -> PhaseEvents:
+    """A phase's events; not to be added to."""
+    return memory_of(key).phase(phase)
+
+
 @lru_cache(maxsize=4096)
 def raw_seconds(key: Key, phase: str, repeats: int, card: Card, host: Card) -> float:
     """A phase's seconds, before this machine's correction."""
@@ -66,13 +75,13 @@ def raw_seconds(key: Key, phase: str, repeats: int, card: Card, host: Card) -> f
 @lru_cache(maxsize=2048)
 def live_peak(key: Key, phase: str) -> int:
     """A phase's most live bytes, without a replay."""
-    events = memory_of(key).phase(phase)
+    events = phase_events(key, phase)
     return events.peak_live_bytes(with_scratch=key.rules.has_scratch)
 
 
 @lru_cache(maxsize=_KEPT_REPLAYS)
 def _replay_within(key: Key, phase: str, room: int | None) -> Replay:
-    events = memory_of(key).phase(phase)
+    events = phase_events(key, phase)
     if key.rules.kind == "cuda":
         return events.replay(key.rules.expandable, room)
     live = events.peak_live_bytes(with_scratch=False)
@@ -110,7 +119,7 @@ def replay(key: Key, phase: str, room: int | None) -> Replay:
 def use_templates(folder: Path) -> None:
     """Reads templates from this folder first; answers from others are forgotten."""
     use_local_folder(folder)
-    for cached in (memory_of, raw_seconds, _replay_within, live_peak):
+    for cached in (memory_of, phase_events, raw_seconds, _replay_within, live_peak):
         cached.cache_clear()
     with _unhindered_lock:
         _unhindered.clear()

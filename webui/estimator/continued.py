@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from webui.estimator.events import Live, Part, PhaseEvents
-from webui.estimator.replay import Replay, Span, Timeline, replay_spans
+from webui.estimator.replay import Replay, replay_spans
 from webui.estimator.tape import RELEASE, SCRATCH
+from webui.estimator.timeline import Span, Timeline
 
 
 class ContinuedEvents(PhaseEvents):
@@ -42,7 +43,7 @@ class ContinuedEvents(PhaseEvents):
         }
         return dict(sorted(last.items(), key=lambda item: item[1].start))
 
-    @cached_property
+    @property
     def all_events(self) -> Timeline:
         """The timeline, once all events are there."""
         return self.timeline()

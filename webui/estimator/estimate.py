@@ -11,7 +11,7 @@ from webui.core.request import Request
 from webui.core.settings import Settings, unquantized
 from webui.core.text import Text
 from webui.core.units import GIB
-from webui.estimator.answers import memory_of, raw_seconds
+from webui.estimator.answers import phase_events, raw_seconds
 from webui.estimator.case import Case
 from webui.estimator.events import PhaseEvents
 from webui.estimator.families import components_of, find_family
@@ -114,7 +114,7 @@ def trace_phase(case: Case, phase: str) -> PhaseTrace:
     with noting_terms() as terms:
         raw = raw_seconds.__wrapped__(key, phase, case.request.repeats, target.card, target.host)
     return PhaseTrace(
-        events=memory_of(key).phase(phase),
+        events=phase_events(key, phase),
         replay=case.replay(phase, unlimited=True),
         limited=expected if expected.met_limit or not expected.fits else None,
         seconds_terms=tuple(terms),

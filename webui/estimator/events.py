@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from webui.estimator.replay import Replay, Span, Timeline, replay_spans
+from webui.estimator.replay import Replay, replay_spans
 from webui.estimator.tape import ALLOCATE, RELEASE, ROUND_BYTES, Tape
+from webui.estimator.timeline import Span, Timeline
+
+_GONE = -1
+
+
+@lru_cache(maxsize=256)
+def _of_kind(kind: int, count: int) -> np.ndarray:
+    """Kinds of events by hand; not to be written to."""
+    return np.full(count, kind, dtype=np.int8)
+
+
+def _joined(parts: list[np.ndarray], kind: type[np.integer[Any]]) -> np.ndarray:
+    return np.concatenate(parts, dtype=kind) if parts else np.empty(0, kind)
 
 
 def rounded(size_bytes: float) -> int:
@@ -42,8 +57,7 @@ class Live:
     """Bytes as a function of the shape, e.g. `6144*f*h*w`; empty for what came by hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(NamedTuple):
     """What some events are of."""
 
     what: str
@@ -51,18 +65,19 @@ class _Source:
     offset: int = 0
     """Where in the tape they begin."""
     lasting: str = ""
-    keys: frozenset[int] = frozenset()
-    """The storages that `lasting` names."""
+    """The name of those of the tape's storages that live on, where they have another."""
+    first: int = 0
+    """Key of the tape's first storage."""
 
     def of(self, key: int) -> str:
         """The name of a storage."""
-        return self.lasting if key in self.keys else self.what
+        if self.lasting and self.tape is not None and key - self.first in self.tape.surviving:
+            return self.lasting
+        return self.what
 
     def moved(self, first: int) -> _Source:
         """The same where keys begin at `first`."""
-        if not self.keys:
-            return self
-        return replace(self, keys=frozenset(key + first for key in self.keys))
+        return self._replace(first=self.first + first) if self.lasting else self
 
 
 class PhaseEvents:
@@ -81,8 +96,10 @@ class PhaseEvents:
         self._keys: list[np.ndarray] = []
         self._deltas: list[np.ndarray] = []
         self._sources: list[_Source] = []
-        self._size_of: dict[int, int] = dict(enumerate(self._resident.tolist()))
+        self._sizes = self._resident.copy()
+        """Bytes of each key's storage; below zero where there is none. Longer than the keys are."""
         self._next_key = len(sizes)
+        self._timeline: Timeline | None = None
         self.unseen_bytes = 0
         """What is reserved because of events that were left out."""
 
@@ -95,41 +112,71 @@ class PhaseEvents:
     def resident_bytes(self) -> int:
         return int(self._resident.sum())
 
-    def sizes_of(self, keys: Iterable[int]) -> np.ndarray:
-        """Bytes of storages that are alive, in whole blocks."""
-        return np.array([self._size_of[key] for key in keys], dtype=np.int64)
+    def sizes_of(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Bytes of storages, in whole blocks; below zero of those that are not alive."""
+        sizes: np.ndarray = self._sizes[np.asarray(keys, dtype=np.int64)]
+        return sizes
 
     def allocate(self, size_bytes: float, what: str = "") -> int:
         """One storage by hand; returns its key. `what` it is, is for explanations."""
-        return self.allocate_all([size_bytes], what)[0]
+        size = rounded(size_bytes)
+        key = self._new_keys(np.array([size]))
+        self._append(_of_kind(ALLOCATE, 1), np.array([key]), np.array([size]), _Source(what))
+        return key
 
     def allocate_all(
         self, sizes_bytes: Sequence[float] | np.ndarray, what: str = ""
     ) -> tuple[int, ...]:
         """Storages by hand, one after the other; returns their keys."""
         sizes = -(-np.asarray(sizes_bytes).astype(np.int64) // ROUND_BYTES) * ROUND_BYTES
-        keys = range(self._next_key, self._next_key + len(sizes))
-        self._next_key += len(sizes)
-        self._size_of.update(zip(keys, sizes.tolist(), strict=True))
+        first = self._new_keys(sizes)
+        keys = range(first, self._next_key)
         if len(sizes):
-            kinds = np.full(len(sizes), ALLOCATE)
-            self._append(kinds, np.array(keys, dtype=np.int64), sizes, _Source(what))
+            self._append(
+                _of_kind(ALLOCATE, len(sizes)),
+                np.arange(first, self._next_key),
+                sizes,
+                _Source(what),
+            )
         return tuple(keys)
 
     def size_of(self, key: int) -> int:
         """Bytes of a storage that is alive."""
-        return self._size_of[key]
+        return int(self._sizes[key])
 
     def release(self, *keys: int) -> None:
-        if not keys:
+        self.release_all(np.array(keys, dtype=np.int64))
+
+    def release_all(self, keys: np.ndarray) -> None:
+        """As `release`, of many."""
+        if not len(keys):
             return
-        sizes = [-self._size_of.pop(key) for key in keys]
-        self._append(np.full(len(keys), RELEASE), np.array(keys), np.array(sizes), _Source(""))
+        sizes = self._taken(keys)
+        assert (sizes >= 0).all(), "what is released is there"
+        self._append(_of_kind(RELEASE, len(keys)), keys, -sizes, _Source(""))
 
     def release_made(self, *kept: int) -> None:
         """Frees what was made and still lives, but for some; what is resident stays."""
-        made = (key for key in self._size_of if key >= len(self._resident))
-        self.release(*[key for key in made if key not in kept])
+        made = np.arange(len(self._resident), self._next_key)
+        alive = self._sizes[len(self._resident) : self._next_key] >= 0
+        self.release_all(made[alive & ~np.isin(made, kept)])
+
+    def _new_keys(self, sizes: np.ndarray) -> int:
+        """Keys for storages; returns the first of them. Sizes below zero are of no storage."""
+        first = self._next_key
+        self._next_key += len(sizes)
+        if self._next_key > len(self._sizes):
+            longer = np.full(2 * self._next_key, _GONE)
+            longer[:first] = self._sizes[:first]
+            self._sizes = longer
+        self._sizes[first : self._next_key] = sizes
+        return first
+
+    def _taken(self, keys: np.ndarray) -> np.ndarray:
+        """Bytes of storages that are there no more from now on."""
+        sizes: np.ndarray = self._sizes[keys]
+        self._sizes[keys] = _GONE
+        return sizes
 
     def play(
         self,
@@ -153,50 +200,62 @@ class PhaseEvents:
         Returns:
             Keys of the storages that live on, by their slot.
         """
+        freed = np.array(outside, dtype=np.int64)
+        first = self.play_all(tape, shape, freed, what, on_call, lasting)
+        return {slot: first + slot for slot in tape.survivors.tolist()}
+
+    def play_all(
+        self,
+        tape: Tape,
+        shape: Mapping[str, float],
+        outside: np.ndarray,
+        what: str = "",
+        on_call: Callable[[int], None] | None = None,
+        lasting: str = "",
+    ) -> int:
+        """As `play`, of tapes that leave many storages.
+
+        Returns:
+            Key of the tape's slot 0; those of the other slots follow it.
+        """
         sized = tape.sized(shape)
-        first = self._next_key
-        self._next_key += tape.slots
+        taken = self._taken(outside)
+        first = self._new_keys(sized.left)
         keys, deltas = tape.slot + first, sized.deltas
-        if outside:
+        if len(outside):
             freed = tape.frees_outside
             # Slot -1 is the first of `outside`.
             which = -1 - tape.slot[freed]
-            keys[freed] = np.array(outside, dtype=np.int64)[which]
-            sizes = np.array([self._size_of.pop(key, 0) for key in outside], dtype=np.int64)
+            keys[freed] = outside[which]
             deltas = deltas.copy()
-            deltas[freed] = -sizes[which]
-        survivors = {slot: first + slot for slot in tape.survivors.tolist()}
-        self._size_of.update(
-            zip(survivors.values(), sized.by_slot[tape.survivors].tolist(), strict=True)
-        )
-        named = frozenset(survivors.values()) if lasting else frozenset()
+            deltas[freed] = -np.maximum(taken, 0)[which]
         begin = 0
         calls = tape.calls
         for index, called in zip(calls, tape.counts(shape) if calls else (), strict=True):
             part = slice(begin, index)
-            source = _Source(what, tape, begin, lasting, named)
+            source = _Source(what, tape, begin, lasting, first)
             self._append(tape.kind[part], keys[part], deltas[part], source)
             if on_call is not None:
                 on_call(called)
             begin = index + 1
-        source = _Source(what, tape, begin, lasting, named)
+        source = _Source(what, tape, begin, lasting, first)
         self._append(tape.kind[begin:], keys[begin:], deltas[begin:], source)
-        return survivors
+        return first
 
     def append(self, passage: PhaseEvents) -> None:
         """Appends events that began with nothing; what they leave lives on."""
         assert not len(passage._resident)
-        first = self._next_key
+        first = self._new_keys(passage._sizes[: passage._next_key])
+        self._timeline = None
         self._kinds += passage._kinds
         self._keys += [keys + first for keys in passage._keys]
         self._deltas += passage._deltas
         self._sources += [source.moved(first) for source in passage._sources]
-        self._size_of.update({key + first: size for key, size in passage._size_of.items()})
-        self._next_key += passage._next_key
 
     def _append(
         self, kinds: np.ndarray, keys: np.ndarray, deltas: np.ndarray, source: _Source
     ) -> None:
+        self._timeline = None
         self._sources.append(source)
         self._kinds.append(kinds)
         self._keys.append(keys)
@@ -204,13 +263,14 @@ class PhaseEvents:
 
     def timeline(self) -> Timeline:
         """All events in order."""
-        none = np.empty(0, np.int64)
-        return Timeline(
-            resident=self._resident,
-            kinds=np.concatenate(self._kinds) if self._kinds else none,
-            keys=np.concatenate(self._keys) if self._keys else none,
-            deltas=np.concatenate(self._deltas) if self._deltas else none,
-        )
+        if self._timeline is None:
+            self._timeline = Timeline(
+                resident=self._resident,
+                kinds=_joined(self._kinds, np.int8),
+                keys=_joined(self._keys, np.int32),
+                deltas=_joined(self._deltas, np.int64),
+            )
+        return self._timeline
 
     @property
     def events(self) -> int:
@@ -225,7 +285,7 @@ class PhaseEvents:
         """
         if not self._kinds:
             return self.resident_bytes
-        return self.resident_bytes + max(0, int(self.timeline().live(with_scratch).max()))
+        return self.resident_bytes + max(0, self.timeline().most_live(with_scratch))
 
     def live_at_peak(self, with_scratch: bool = True) -> list[Live]:
         """What is alive beside the resident storages when most bytes are; the largest first.

@@ -26,6 +26,7 @@ from webui.estimator.zero import shared_states
 
 PHASES = ("forward", "backward", "optimizer")
 STEPS = 2
+_NONE = np.empty(0, np.int64)
 NEAR = 2
 """Layers at each end of a tower that are played with all that they take for themselves. In between
 it is the same, beside less than at one of the ends."""
@@ -101,7 +102,7 @@ class TrainingMemory:
         events = ContinuedEvents(self._resident())
         shared = self.zero_stage > 0
         states: tuple[int, ...] = ()
-        gradients: tuple[int, ...] = ()
+        gradients = np.empty(0, np.int64)
         for step in range(STEPS):
             for number in range(min(2, self.request.gradient_accumulation)):
                 again = shared or number > 0
@@ -114,7 +115,7 @@ class TrainingMemory:
                 states = states or self._make_states(events, updated)
                 temporary = temporaries_of(str(self.settings["optimizer"]), updated)
                 events.release(*events.allocate_all(temporary, "the optimizer's copies"))
-                events.release(*gradients)
+                events.release_all(gradients)
         return events
 
     def _resident(self) -> list[Part]:
@@ -142,25 +143,27 @@ class TrainingMemory:
         )
         return events.allocate_all(sizes, "the optimizer's states")
 
-    def _passes(self, events: ContinuedEvents, again: bool, first: bool) -> tuple[int, ...]:
+    def _passes(self, events: ContinuedEvents, again: bool, first: bool) -> np.ndarray:
         """One micro-batch; returns the keys of the gradients that it leaves."""
         passes = self._joined()
         shape = self.step.to_dict()
         events.begin("forward")
         if first:
             events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
-        kept = events.play(
-            passes.forward.tape, shape, what="forward pass", lasting="activations kept"
+        forward = passes.forward.tape
+        kept = events.play_all(
+            forward, shape, _NONE, what="forward pass", lasting="activations kept"
         )
         events.begin("backward")
         if first:
             # The backward pass runs in a thread of its own, with its own handle.
             events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         way = passes.again if again else passes.backward
-        outside = tuple(kept.pop(slot) for slot in way.outside)
-        assert not kept, "the backward pass frees all that the forward pass keeps"
-        left = events.play(way.tape, shape, outside, "backward pass", lasting="gradients")
-        return tuple(left.values())
+        assert len(way.outside) == len(forward.survivors), "backward frees all that forward keeps"
+        left = events.play_all(
+            way.tape, shape, kept + way.outside, "backward pass", lasting="gradients"
+        )
+        return left + way.tape.survivors
 
     def _joined(self) -> Passes:
         return _joined(ByIdentity(self.template), ByIdentity(self.card), self.variant)

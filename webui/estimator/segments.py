@@ -136,7 +136,7 @@ class Joined:
     """A tape of many layers."""
 
     tape: Tape
-    outside: tuple[int, ...]
+    outside: np.ndarray
     """For each negative slot: the slot that it is in the other direction's joined tape."""
     slots: Mapping[tuple[Place, int], int]
     """Where each segment's own slots went."""
@@ -227,7 +227,7 @@ class _Builder:
             coefficients=coefficients,
             terms=terms,
         )
-        return Joined(tape, tuple(self._outside), self._slots)
+        return Joined(tape, np.array(self._outside, dtype=np.int64), self._slots)
 
 
 def _outliving(tape: Tape) -> np.ndarray:

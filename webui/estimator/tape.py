@@ -64,6 +64,8 @@ class Sized:
 
     by_slot: np.ndarray
     """Bytes of each storage that it makes."""
+    left: np.ndarray
+    """The same of those that it does not free; below zero of the others."""
     deltas: np.ndarray
     """Bytes of each event, below zero for releases; 0 where something from before is freed."""
 
@@ -107,6 +109,11 @@ class Tape:
         return self.terms or monomial_names(self.variables)
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The variables that it depends on."""
+        return tuple(dict.fromkeys(name for names in self.products for name in names))
+
+    @cached_property
     def slots(self) -> int:
         """How many storages it makes."""
         return int(self.slot.max(initial=-1)) + 1
@@ -120,6 +127,11 @@ class Tape:
         return np.flatnonzero(alive)
 
     @cached_property
+    def surviving(self) -> frozenset[int]:
+        """The same, to look for one."""
+        return frozenset(self.survivors.tolist())
+
+    @cached_property
     def frees_outside(self) -> np.ndarray:
         """Events that free something that lived before."""
         return np.flatnonzero((self.kind == RELEASE) & (self.slot < 0))
@@ -130,30 +142,35 @@ class Tape:
         return np.flatnonzero(self.kind == CALL).tolist()
 
     @cached_property
+    def _frees_own(self) -> np.ndarray:
+        return np.flatnonzero((self.kind == RELEASE) & (self.slot >= 0))
+
+    @cached_property
     def _born(self) -> np.ndarray:
         return np.flatnonzero((self.kind == ALLOCATE) | (self.kind == LOAD))
 
     def sized(self, shape: Mapping[str, float]) -> Sized:
         """The tape at a shape; not to be written to. The newest are kept: loops play them again."""
-        values = term_values(shape, self.products)
-        key = values.tobytes()
+        key = tuple([shape[name] for name in self.names])
         if (known := self._newest.get(key)) is not None:
             return known
         sizes = self.sizes(shape)
         by_slot = np.zeros(self.slots, dtype=np.int64)
         by_slot[self.slot[self._born]] = sizes[self._born]
-        own = np.flatnonzero((self.kind == RELEASE) & (self.slot >= 0))
+        own = self._frees_own
         deltas = sizes.copy()
         deltas[self.frees_outside] = 0
         deltas[own] = -by_slot[self.slot[own]]
-        found = Sized(by_slot, deltas)
+        left = np.full(self.slots, -1)
+        left[self.survivors] = by_slot[self.survivors]
+        found = Sized(by_slot, left, deltas)
         if len(self._newest) >= _NEWEST:
             self._newest.clear()
         self._newest[key] = found
         return found
 
     @cached_property
-    def _newest(self) -> dict[bytes, Sized]:
+    def _newest(self) -> dict[tuple[float, ...], Sized]:
         return {}
 
     def sizes(self, shape: Mapping[str, float]) -> np.ndarray:

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -73,7 +73,7 @@ def stored_part(part: str, settings: Settings) -> str:
     return f"{part}_{quantization}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ChainedCall:
     """One call of the decoder in a chain of calls, each with caches of the one before."""
 
@@ -84,6 +84,17 @@ class ChainedCall:
     """Slot of the frames that the call returns."""
     costs: np.ndarray
     """COSTS x monomials."""
+
+    @cached_property
+    def freed(self) -> np.ndarray:
+        """`outside` as an array (K x 2)."""
+        return np.array(self.outside, dtype=np.int64).reshape(-1, 2)
+
+    @cached_property
+    def caches(self) -> np.ndarray:
+        """Slots of what it leaves beside its output."""
+        slots: np.ndarray = self.tape.survivors
+        return np.delete(slots, np.flatnonzero(slots == self.output))
 
 
 class _Arrays(Mapping[str, np.ndarray]):

@@ -295,20 +295,24 @@ class Calls:
         self._segments = segments
         self._shape = shape
         self._what = what
-        self._made: list[dict[int, int]] = []
+        self._made: list[tuple[ChainedCall, int]] = []
+        """The calls so far, and the key of each one's first storage."""
 
     def call(self) -> int:
         """One more call; returns the key of its result."""
         index = len(self._made)
         segment = self._segments[min(index, len(self._segments) - 1)]
-        outside = tuple(self._made[index - back].pop(slot) for back, slot in segment.outside)
-        survivors = self._events.play(segment.tape, self._shape, outside, f"{self._what} {index}")
-        output = survivors.pop(segment.output)
-        self._made.append(survivors)
-        return output
+        back, slots = segment.freed.T
+        firsts = np.array([first for _, first in self._made], dtype=np.int64)
+        first = self._events.play_all(
+            segment.tape, self._shape, firsts[index - back] + slots, f"{self._what} {index}"
+        )
+        self._made.append((segment, first))
+        return first + segment.output
 
     def clear(self) -> None:
         """The caches are dropped."""
-        for made in self._made:
-            self._events.release(*made.values())
-            made.clear()
+        for segment, first in self._made:
+            caches = segment.caches + first
+            self._events.release_all(caches[self._events.sizes_of(caches) >= 0])
+        self._made = []

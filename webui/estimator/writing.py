@@ -51,6 +51,10 @@ FUSED_ROWS = 4
 backends/cuda/ops.py, `_GEMM_4BIT_CUSTOM_FLOOR_M`); the tracer's is the same, a test compares."""
 
 
+_GONE = -1
+_NOTHING = np.empty(0, np.int64)
+
+
 class WritingMemory:
     """Events of each phase of one batch under one choice of settings, on one kind of device.
 
@@ -128,10 +132,9 @@ class WritingMemory:
             run.play(piece)
         kept = run.alive()
         weights = [] if self.streamed else [Part(PART, self.template.array("weights"))]
-        given = [Part("inputs and cache", before.sizes_of(kept))] if kept else []
+        given = [Part("inputs and cache", before.sizes_of(kept))] if len(kept) else []
         events = PhaseEvents([*weights, *given])
-        first = sum(len(part.sizes) for part in weights)
-        run.go_on(events, {key: first + place for place, key in enumerate(kept)})
+        run.go_on(events, sum(len(part.sizes) for part in weights))
         events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
         if name != "generate":
             run.play(name)
@@ -197,23 +200,38 @@ class _Run:
     def __init__(self, memory: WritingMemory, events: PhaseEvents) -> None:
         self._memory = memory
         self._events = events
-        self._made: list[dict[int, int]] = []
+        self._made: list[np.ndarray] = []
+        """Of each piece so far the key of each of its slots; below zero where nothing lives."""
 
     def play(self, piece: str, **more: int) -> None:
         memory = self._memory
-        name = f"{memory.mode}.{memory.way}.{piece}"
-        pairs = memory.template.array(f"{name}.outside").tolist()
-        freed = tuple(self._made[-back].pop(slot) for back, slot in pairs)
+        back, slots = memory.template.array(f"{memory.mode}.{memory.way}.{piece}.outside").T
+        freed = np.empty(len(slots), dtype=np.int64)
+        for distance in set(back.tolist()):
+            some, made = back == distance, self._made[-distance]
+            freed[some] = made[slots[some]]
+            made[slots[some]] = _GONE
         played = "step" if piece in _STEPS[1:] else piece
         tape = memory.template.tape(f"{memory.mode}.{memory.way}.{played}")
         shape = {**memory.shape, **more}
-        self._made.append(self._events.play(tape, shape, freed, f"{played}, {memory.way}"))
+        first = self._events.play_all(tape, shape, freed, f"{played}, {memory.way}")
+        left = np.full(tape.slots, _GONE)
+        left[tape.survivors] = first + tape.survivors
+        self._made.append(left)
 
-    def alive(self) -> list[int]:
+    def alive(self) -> np.ndarray:
         """Keys of what lives on."""
-        return [key for made in self._made for key in made.values()]
+        return np.concatenate([made[made >= 0] for made in self._made] or [_NOTHING])
 
-    def go_on(self, events: PhaseEvents, keys: Mapping[int, int]) -> None:
-        """The next pieces are played in other events, where what is alive has other keys."""
+    def go_on(self, events: PhaseEvents, first: int) -> None:
+        """The next pieces are played in other events.
+
+        Args:
+            events: where what is alive has other keys, in the same order.
+            first: the first of them.
+        """
         self._events = events
-        self._made = [{slot: keys[key] for slot, key in made.items()} for made in self._made]
+        for made in self._made:
+            alive = np.flatnonzero(made >= 0)
+            made[alive] = np.arange(first, first + len(alive))
+            first += len(alive)

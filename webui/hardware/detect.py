@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,7 @@ def _with(card: Card, **changes: Any) -> Card:
     return Card(**{**card.to_json(), **changes})
 
 
+@lru_cache(maxsize=1)
 def _processor_title() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -11,11 +12,16 @@ CGROUP = Path("/sys/fs/cgroup")
 
 def host_memory_bytes(cgroup: Path = CGROUP) -> int:
     """Memory that this process may use: the host's, or the container's limit if that is less."""
+    limit = _cgroup_number(cgroup / "memory.max")
+    return min(_installed_bytes(), limit) if limit else _installed_bytes()
+
+
+@lru_cache(maxsize=1)
+def _installed_bytes() -> int:
+    """Asked once: every plan asks for it."""
     import psutil
 
-    total = int(psutil.virtual_memory().total)
-    limit = _cgroup_number(cgroup / "memory.max")
-    return min(total, limit) if limit else total
+    return int(psutil.virtual_memory().total)
 
 
 def host_available_bytes(cgroup: Path = CGROUP) -> int:
