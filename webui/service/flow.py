@@ -15,6 +15,7 @@ from webui.core.plan import Plan
 from webui.core.receipt import Attempt, Measurement, Receipt
 from webui.core.request import Request
 from webui.core.upscale import UpscaleRequest
+from webui.core.work import WorkRecord
 from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
 from webui.service.page_work import PagePieces
@@ -189,7 +190,7 @@ def _receipt(
     error: StudioError | None,
     attempts: Sequence[Attempt],
 ) -> Receipt:
-    measured = last.get("measurement")
+    measured, work = last.get("measurement"), last.get("work")
     return Receipt(
         id=job.id,
         request=request.to_json(),
@@ -201,6 +202,7 @@ def _receipt(
         created=job.created,
         error=error.to_json() if error else None,
         attempts=tuple(attempts),
+        work=WorkRecord.from_json(work) if work else None,
     )
 
 

@@ -20,7 +20,15 @@ from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.upscaling import segment_counts
 from webui.ui import form as forms
-from webui.ui import memory_panel, plan_panel, results, upscale_form, upscale_view, weights
+from webui.ui import (
+    memory_panel,
+    plan_panel,
+    results,
+    upscale_form,
+    upscale_view,
+    weights,
+    work_view,
+)
 from webui.ui.generate_form import card_choices, setting_updates
 from webui.ui.page import Page, Visit
 from webui.ui.uploads import received_file
@@ -290,7 +298,9 @@ class UpscaleTab:
         controls = self.controls
         jobs = self.page.live_jobs(visit.visitor, TASK)
         busy = bool(jobs)
-        updates: Updates = {controls.jobs: results.render_jobs(jobs, visit.language)}
+        shown = results.render_jobs(jobs, visit.language)
+        shown += work_view.render_work_of(jobs, visit.language)
+        updates: Updates = {controls.jobs: shown}
         if form is not None:
             model = self._model(form)
             download = self.page.studio.downloads.state(model.name)
