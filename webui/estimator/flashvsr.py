@@ -23,6 +23,7 @@ from webui.estimator.upscaling import (
     normal_request,
     normal_settings,
     segment_counts,
+    waiting_bytes,
 )
 
 PHASES = ("project", "denoise", "decode")
@@ -331,20 +332,23 @@ class FlashVsrMemory:
         return events
 
 
-_AHEAD = 8
-"""Frames that are enlarged before they are asked for, and clips of four on their way out."""
+LEAST_AHEAD, MOST_AHEAD, AHEAD_BYTES = 8, 96, 256 * MIB
+"""Frames that are enlarged before they are asked for (`webui.pipelines.flashvsr.frames`)."""
+_ON_THEIR_WAY = 8
+"""Frames that leave the card, in clips of four."""
 
 
 def host_bytes(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> int:
     """Host memory above that of the process and of weights: a block's frames, enlarged; tokens
-    that wait there."""
+    that wait there; frames that wait for the encoder."""
     memory = FlashVsrMemory(model, request, settings, _ON_CARD)
     block = memory.blocks[0]
     shape = memory.shape
     picture = 3 * TOKEN_PX**2 * shape["b"] * shape["h"] * shape["w"]
-    frames = FIRST_FRAMES + CHUNK_FRAMES * (block.chunks - 1) + LOOK_AHEAD + 2 * _AHEAD
+    frames = FIRST_FRAMES + CHUNK_FRAMES * (block.chunks - 1) + LOOK_AHEAD + _ON_THEIR_WAY
+    frames += max(LEAST_AHEAD, min(MOST_AHEAD, AHEAD_BYTES // picture))
     waiting = 0 if memory.tokens_wait_on_card(block) else memory.tokens_bytes(block.latents)
-    return picture * frames + waiting
+    return picture * frames + waiting + waiting_bytes(request)
 
 
 _ON_CARD = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)

@@ -18,6 +18,10 @@ class Footage(Protocol):
         """Where large files may lie while a segment is made; None for the system's folder."""
 
     @property
+    def cores(self) -> int:
+        """Of the processor, that this worker may use beside others."""
+
+    @property
     def segments(self) -> Sequence[Any]:
         """What is to be done, piece by piece: frames that follow one another, `count` of them."""
 

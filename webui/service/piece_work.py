@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
 from webui.core.receipt import Measurement
 from webui.core.text import Text
+from webui.hardware.host import usable_cores
 from webui.service.measurements import one_after_the_other, side_by_side
 from webui.service.unexpected import as_studio_error
 from webui.service.work_log import WorkLog
@@ -128,14 +129,14 @@ class PieceWork:
         ends: list[_End],
     ) -> None:
         """One worker's turn after turn, until no piece is left or no worker is to be had."""
+        cores = max(1, int(usable_cores() / len(self._workers)))
         while numbers := self._take(job):
             turn = None
             self._log.turn(number)
             try:
                 worker = self._workers[number]()
                 turn = told.turn(numbers, number)
-                workers = {"workers": len(self._workers)}
-                end = worker.run({**job, **workers, self._pieces.key: numbers}, turn)
+                end = worker.run({**job, "cores": cores, self._pieces.key: numbers}, turn)
             except Exception as error:
                 raised = as_studio_error(error)
                 self._note(number, numbers, None, lost=isinstance(raised, WorkerLost))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from webui.pipelines.beside import READING, waiting
 from webui.pipelines.flashvsr.attention import SPARSE_RATIOS, Rule, make_rule
 from webui.pipelines.flashvsr.colour import fix_colour
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
@@ -162,6 +163,11 @@ class _Video:
         count = len(range(frames.start, min(frames.stop, self._count)))
         self._blocks.progress.add(phase, count * self._share)
 
+    def _taken(self, numbers: range) -> NDArray[np.uint8]:
+        """Frames by their numbers (B T H W 3), waited for if need be."""
+        with waiting(self._blocks.report, READING):
+            return self._reader.take(numbers)
+
     def project(self, block: Sequence[Chunk]) -> Tokens:
         pipe, (height, width) = self._blocks.pipe, self._blocks.size(self._parts)
         config = pipe.transformer.config
@@ -175,7 +181,7 @@ class _Video:
         for chunk in block:
             for numbers in chunk.clips:
                 self._blocks.report.check()
-                clip = to_pixels(self._reader.take(numbers), self._device)
+                clip = to_pixels(self._taken(numbers), self._device)
                 tokens = self._stream.project(clip)
                 if tokens is not None:
                     held.put(tokens)
@@ -216,7 +222,7 @@ class _Video:
             for index, latent in enumerate(chunk.latents):
                 numbers = frames_of_latent(latent)
                 self._blocks.report.check()
-                clip = to_pixels(self._reader.take(numbers), self._device)
+                clip = to_pixels(self._taken(numbers), self._device)
                 self._reader.let_go(numbers.stop)
                 pictures = self._finished(
                     self._stream.decode(made[:, :, index], clip), clip, colour

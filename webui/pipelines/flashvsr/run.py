@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from webui.pipelines.beside import WRITING, Beside, waiting
 from webui.pipelines.flashvsr.blocks import Blocks
 from webui.pipelines.flashvsr.colour import fix_colour
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
@@ -21,7 +23,10 @@ from webui.pipelines.running import Report
 from webui.pipelines.tile_batch import TileBatch, follows_memory, new_tile_batch
 from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
 
+Pixels = NDArray[Any]
 NO_COLOUR = "none"
+_JOINING = 4
+"""Clips that wait to be joined at most."""
 
 
 def run(
@@ -58,7 +63,8 @@ def run(
             _whole(blocks, grid.tiles, request.colour, footage, segment)
         else:
             _tiled(blocks, grid, batches, request.colour, footage, segment)
-        footage.finish(segment)
+        with waiting(report, WRITING):
+            footage.finish(segment)
 
 
 def make_grid(request: Any, settings: Mapping[str, Any]) -> TileGrid:
@@ -79,10 +85,11 @@ def make_grid(request: Any, settings: Mapping[str, Any]) -> TileGrid:
 def _whole(
     blocks: Blocks, whole: Sequence[Tile], colour: str, footage: Footage, segment: Any
 ) -> None:
-    with Reader(footage.read(segment), whole, blocks.scale) as reader:
+    with Reader(footage.read(segment), whole, blocks.scale, footage.cores) as reader:
         for first, clip in blocks.restore(reader, segment, whole, colour):
-            for index, frame in enumerate(clip[0], first):
-                footage.write(segment, index, frame)
+            with waiting(blocks.report, WRITING):
+                for index, frame in enumerate(clip[0], first):
+                    footage.write(segment, index, frame)
 
 
 def _tiled(
@@ -98,15 +105,22 @@ def _tiled(
     joined = [0] * len(grid)
     """Frames of each tile that are in the blend, also if its batch then ran out of memory."""
 
+    def join(numbers: Sequence[int], first: int, clip: Pixels) -> None:
+        for number, part in zip(numbers, clip, strict=True):
+            new = part[max(0, joined[number] - first) :]
+            blend.add(number, first + len(part) - len(new), new)
+            joined[number] = max(joined[number], first + len(part))
+
     def compute(numbers: Sequence[int]) -> None:
         tiles = [grid.tiles[number] for number in numbers]
-        with Reader(footage.read(segment), tiles, blocks.scale) as reader:
-            share = len(tiles) / len(grid)
+        share = len(tiles) / len(grid)
+        with (
+            Reader(footage.read(segment), tiles, blocks.scale, footage.cores) as reader,
+            Beside(_JOINING) as joiner,
+        ):
             for first, clip in blocks.restore(reader, segment, tiles, None, share):
-                for number, part in zip(numbers, clip, strict=True):
-                    new = part[max(0, joined[number] - first) :]
-                    blend.add(number, first + len(part) - len(new), new)
-                    joined[number] = max(joined[number], first + len(part))
+                with waiting(blocks.report, WRITING):
+                    joiner.do(join, numbers, first, clip)
 
     try:
         batches.run(range(len(grid)), compute, lambda _numbers, _made: None)
