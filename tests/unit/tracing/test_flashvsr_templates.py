@@ -86,6 +86,8 @@ def composed_peak(memory: FlashVsrMemory, phase: str) -> int:
         ({"b": 1, "y": 256, "x": 144}, 53, {"decoder": "full", "colour": "wavelet"}),
         ({"b": 3, "y": 128, "x": 128}, 37, {"offload": "model"}),
         ({"b": 2, "y": 256, "x": 256}, 37, {"decoder": "full", "precision": "fp32"}),
+        # Tiles of 224: far larger than what the templates were made from.
+        ({"b": 2, "y": 896, "x": 896}, 25, {}),
     ],
 )
 def test_every_phase_of_every_block(
