@@ -39,7 +39,7 @@ class Footage:
         self, project: Project, segments: Sequence[Segment], *, bits: int = 8, threads: int = 0
     ) -> None:
         self.project, self.segments = project, tuple(segments)
-        self._bits, self._threads = bits, threads
+        self.bits, self._threads = bits, threads
         self._parts = Parts(project)
         self._reader = Reader(project.source, project.timeline)
         self._writers: dict[int, PartWriter] = {}
@@ -64,7 +64,7 @@ class Footage:
         Raises:
             BadInput: the file cannot be read any more.
         """
-        frames = self._reader.frames(segment.read_start, segment.stop, bits=self._bits)
+        frames = self._reader.frames(segment.read_start, segment.stop, bits=self.bits)
         for number, pixels in enumerate(frames, segment.read_start):
             if number >= segment.start and number % _EVERY == 0:
                 self._small[number] = _small(pixels)

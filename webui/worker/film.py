@@ -32,7 +32,7 @@ class JobFootage(Footage):
         project = Project.load(folder / FOLDER)
         segments = [project.segments[index] for index in job["segments"]]
         self.cores = int(job.get("cores") or os.cpu_count() or 1)
-        super().__init__(project, segments, threads=self.cores)
+        super().__init__(project, segments, bits=project.facts.bits, threads=self.cores)
         self._report = report
         self._untold = self._repeated_told = 0
         self._picture_of = 0.0

@@ -19,7 +19,7 @@ class BlankFootage:
 
     def __init__(self, request: UpscaleRequest) -> None:
         self.segments = split(request.frames, request.segment_frames, request.overlap)
-        self.cores = os.cpu_count() or 1
+        self.cores, self.bits = os.cpu_count() or 1, 8
         self._size = (request.height, request.width, 3)
 
     @property

@@ -1,7 +1,7 @@
 """Frames on their way in: enlarged, padded to whole windows, and as many as chunks take.
 
-Frames are numpy arrays (H W 3, uint8) in host memory, so that on a processor they do not count as
-one of the model's tensors.
+Frames are numpy arrays (H W 3, uint8 or uint16) in host memory, so that on a processor they do not
+count as one of the model's tensors.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from webui.pipelines.beside import Ahead
+from webui.pipelines.depth import Frames, is_deep
 from webui.pipelines.flashvsr.windows import WINDOW_TOKENS
 from webui.pipelines.tiles import Tile
 
-Frame = NDArray[np.uint8]
+Frame = Frames
 SIDE_MULTIPLE = WINDOW_TOKENS
 """Sides of the enlarged frames are multiples of this many pixels: 8 tokens of 16."""
 FIRST_LATENTS, CHUNK_LATENTS = 6, 2
 _FIRST_FRAMES, _CHUNK_FRAMES = 21, 8
 MOST_THREADS = 8
-LEAST_AHEAD, MOST_AHEAD = 8, 96
-AHEAD_BYTES = 256 * 2**20
+LEAST_AHEAD, MOST_AHEAD = 4, 96
+AHEAD_BYTES = 512 * 2**20
 """Frames that are enlarged before they are asked for: a block asks for all of its frames at once,
 and then for none while the transformer is at them."""
 
@@ -84,10 +84,22 @@ def enlarge(frame: Frame, part: Tile, scale: int) -> Frame:
     """
     box = (part.left, part.top, part.left + part.width, part.top + part.height)
     size = (part.width * scale, part.height * scale)
-    large = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC, box=box))
+    large = _resized(frame, size, box)
     height, width = padded_size(*large.shape[:2])
     below, right = height - large.shape[0], width - large.shape[1]
     return np.pad(large, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else large
+
+
+def _resized(frame: Frame, size: tuple[int, int], box: tuple[float, float, float, float]) -> Frame:
+    cubic = Image.Resampling.BICUBIC
+    if not is_deep(frame):
+        return np.asarray(Image.fromarray(frame).resize(size, cubic, box=box))
+    # Pillow has no pixels of three times 16 bits.
+    channels = [
+        np.asarray(Image.fromarray(channel.astype(np.float32)).resize(size, cubic, box=box))
+        for channel in np.moveaxis(frame, -1, 0)
+    ]
+    return np.rint(np.stack(channels, -1)).clip(0, 65535).astype(np.uint16)
 
 
 def count_ahead(height: int, width: int, parts: int) -> int:
@@ -137,7 +149,7 @@ class Reader:
         self._coming.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def take(self, numbers: range) -> NDArray[np.uint8]:
+    def take(self, numbers: range) -> Frame:
         """Frames by their numbers (B T H W 3); none that was let go."""
         while self._first + len(self._kept) < numbers.stop:
             self._kept.append(self._next())

@@ -5,19 +5,17 @@ Shapes: B batch (tiles), T frames, H height, W width in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from webui.pipelines.beside import WRITING, Beside, waiting
+from webui.pipelines.beside import READING, WRITING, Ahead, Beside, waiting
 from webui.pipelines.flashvsr.blocks import Blocks
-from webui.pipelines.flashvsr.colour import fix_colour
+from webui.pipelines.flashvsr.colour import fix_in_bands
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
 from webui.pipelines.flashvsr.frames import SIDE_MULTIPLE, Reader
-from webui.pipelines.flashvsr.stream import to_bytes, to_pixels
 from webui.pipelines.footage import Footage
 from webui.pipelines.running import Report
 from webui.pipelines.tile_batch import TileBatch, follows_memory, new_tile_batch
@@ -27,6 +25,8 @@ Pixels = NDArray[Any]
 NO_COLOUR = "none"
 _JOINING = 4
 """Clips that wait to be joined at most."""
+_JOINED_AHEAD = 2
+"""Joined frames that wait for their colours."""
 
 
 def run(
@@ -101,7 +101,9 @@ def _tiled(
     segment: Any,
 ) -> None:
     """Some tiles at a time over the whole segment; then its frames are joined."""
-    blend = ClipBlend(grid, segment.count, blocks.scale, folder=footage.folder)
+    blend = ClipBlend(
+        grid, segment.count, blocks.scale, folder=footage.folder, deep=footage.bits > 8
+    )
     joined = [0] * len(grid)
     """Frames of each tile that are in the blend, also if its batch then ran out of memory."""
 
@@ -139,21 +141,33 @@ def _join(
     segment: Any,
 ) -> None:
     """Colours are those of whole frames, or tiles would differ where they meet."""
-    if colour == NO_COLOUR:
-        for index in range(segment.count):
-            footage.write(segment, index, blend.frame(index))
-        return
+    frames = (blend.frame(index) for index in range(segment.count))
+    with Ahead(frames, _JOINED_AHEAD) as joined:
+        if colour == NO_COLOUR:
+            for index, frame in enumerate(joined):
+                with waiting(blocks.report, WRITING):
+                    footage.write(segment, index, frame)
+            return
+        _fix(blocks, joined, Tile(0, 0, *size), colour, footage, segment)
+
+
+def _fix(
+    blocks: Blocks,
+    joined: Iterator[Pixels],
+    whole: Tile,
+    colour: str,
+    footage: Footage,
+    segment: Any,
+) -> None:
+    """Brings back the colours of joined frames."""
     device, scale = blocks.pipe.run_device, blocks.scale
-    whole = (Tile(0, 0, *size),)
-    with Reader(footage.read(segment), whole, scale) as reader:
-        for index in range(segment.count):
+    with Reader(footage.read(segment), (whole,), scale, footage.cores) as reader:
+        for index, frame in enumerate(joined):
             blocks.report.check()
-            frame = blend.frame(index)
-            reference = reader.take(range(index, index + 1))
+            with waiting(blocks.report, READING):
+                reference = reader.take(range(index, index + 1))[0, 0]
             reader.let_go(index + 1)
-            pictures = [
-                to_pixels(pixels, device)[:, :, 0, : frame.shape[0], : frame.shape[1]]
-                for pixels in (frame[None, None], reference)
-            ]
-            fixed = to_bytes(fix_colour(pictures[0], pictures[1], colour))
-            footage.write(segment, index, np.asarray(fixed[0].cpu()))
+            reference = reference[: frame.shape[0], : frame.shape[1]]
+            fixed = fix_in_bands(frame, reference, colour, device)
+            with waiting(blocks.report, WRITING):
+                footage.write(segment, index, fixed)

@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from webui.core.text import Text
 from webui.core.units import MIB
 from webui.pipelines.beside import READING, WRITING, Ahead, Beside, waiting
+from webui.pipelines.depth import Frames, deep_levels, in_host, on_device, shares
 from webui.pipelines.footage import Footage
 from webui.pipelines.running import Report, check_finite, checked
 from webui.pipelines.swin2sr.components import PHASE, Swin2srPipeline
 from webui.pipelines.tile_batch import follows_memory, new_tile_batch
 from webui.pipelines.tiles import FrameBlend, TileGrid
 
-Pixels = NDArray[np.uint8]
+Pixels = Frames
 _JOINING = 2
 """Batches that wait to be joined at most."""
 _MOST_AHEAD, _AHEAD_BYTES = 64, 64 * MIB
@@ -82,15 +82,13 @@ def run(
                 pixels = next(frames, None)
             if pixels is None:
                 return
-            frame = _Frame(index, FrameBlend(grid, request.scale))
+            frame = _Frame(index, FrameBlend(grid, request.scale, dtype=pixels.dtype.type))
             for tile in grid.tiles:
                 yield _Job(frame, tile.cut(pixels))
 
     def compute(taken: Sequence[_Job]) -> Pixels:
-        clip = torch.from_numpy(np.stack([job.pixels for job in taken]))
-        made = upscale(pipe, clip.to(pipe.run_device), request.scale)
-        found: Pixels = made.cpu().numpy()
-        return found
+        clip = on_device(np.stack([job.pixels for job in taken]), pipe.run_device)
+        return in_host(upscale(pipe, clip, request.scale).cpu().numpy())
 
     def join(segment: Any, taken: Sequence[_Job], made: Pixels) -> None:
         nonlocal done
@@ -126,7 +124,8 @@ def _count_ahead(request: Any) -> int:
 
 @torch.no_grad()
 def upscale(pipe: Swin2srPipeline, frames: torch.Tensor, scale: int) -> torch.Tensor:
-    """Frames (B H W 3, uint8, on the run's device), `scale` times as large.
+    """Frames (B H W 3, on the run's device as `webui.pipelines.depth` has them), `scale` times as
+    large.
 
     The same on a GPU, a processor and the meta device.
 
@@ -135,11 +134,13 @@ def upscale(pipe: Swin2srPipeline, frames: torch.Tensor, scale: int) -> torch.Te
     """
     model = pipe.model(scale)
     height, width = frames.shape[1:3]
-    pixels = frames.permute(0, 3, 1, 2).to(model.dtype).div_(255)
+    pixels = shares(frames.permute(0, 3, 1, 2), model.dtype)
     made = model(_padded(pixels, model.config.window_size)).reconstruction
     del pixels
     made = made[:, :, : height * scale, : width * scale]
     check_finite(made)
+    if frames.dtype == torch.int16:
+        return deep_levels(made.float()).permute(0, 2, 3, 1)
     return made.float().mul_(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
