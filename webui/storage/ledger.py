@@ -215,19 +215,12 @@ class Ledger:
             task: only those of this task; of all when left out.
             ended: only those that neither run nor wait.
         """
+        live = (JobState.RUNNING.value, JobState.QUEUED.value)
         rows = self._read(
             f"SELECT {_COLUMNS} FROM jobs WHERE (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR "
             "state = ?2) AND (?4 = '' OR json_extract(request, '$.task') = ?4) "
             "AND (NOT ?5 OR state NOT IN (?6, ?7)) ORDER BY number DESC LIMIT ?3",
-            (
-                owner,
-                state.value if state else None,
-                limit,
-                task,
-                ended,
-                JobState.RUNNING.value,
-                JobState.QUEUED.value,
-            ),
+            (owner, state.value if state else None, limit, task, ended, *live),
         )
         return [_record(row) for row in rows]
 

@@ -159,3 +159,12 @@ def test_what_waits_on_the_disk_is_what_the_pipeline_keeps_there(tmp_path: Path)
     plan = make_plan(find_model(FLASH), request_of(FLASH, settings=tiles, **size), target_of())
     (told,) = [reason for reason in plan.reasons if "disk" in reason.en]
     assert format_bytes(found.disk_bytes) in told.en and format_bytes(found.disk_bytes) in told.zh
+
+
+@pytest.mark.parametrize("colour", ["adain", "wavelet"])
+def test_16k_in_tiles_goes_through_a_small_card(colour: str) -> None:
+    """Colours of joined frames are fixed in bands: they do not decide what fits."""
+    size = {"height": 2304, "width": 4096, "scale": 4, "frames": 61}
+    request = request_of(FLASH, **size, colour=colour, vram_gib=6)
+    plan = make_plan(find_model(FLASH), request, target_of("rtx-3060-12gb", 6))
+    assert plan.fits and int(plan.settings["tile"]) >= 192

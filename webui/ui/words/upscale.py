@@ -74,9 +74,9 @@ OFFER_NEEDS_INPUT = Text("{offer} Give it a smaller input.", "{offer}请换用�
 
 # Who did what
 WORK = Text("What each GPU did", "各 GPU 的工作")
-GPU = Text("GPU {number}", "GPU {number}")
+GPU = Text("GPU {number}", "{number} 号 GPU")
 WORK_HEADS = (
-    Text("GPU", "GPU"),
+    Text("GPU", "显卡"),
     Text("Segments", "段"),
     Text("Frames", "帧"),
     Text("Frames a second", "每秒帧数"),
