@@ -2,12 +2,14 @@
 
 `attention`: sparse against dense attention, alone and within the whole run, with the density of the
 mask. `clip`: writes a moving clip for `verify` files that name an input. `compare`: PSNR of every
-frame of two files.
+frame of two files; where they are results of one worker and of several, how near to linear those
+are, with loading and without, by the receipts that lie beside them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from webui.core.receipt import Receipt
+from webui.core.work import WorkRecord, linear_share
+from webui.storage.outputs import RECEIPT
 
 SIZES = ((768, 1408), (1440, 2560), (2176, 3840))
 """Height and width of the result; multiples of 128 but for the 1440 that is padded to 1536."""
@@ -176,6 +182,34 @@ def compare(one: Path, other: Path) -> None:
         f"{len(values)} frames; worst {values[worst]:.2f} dB (frame {worst}); mean {mean:.2f} dB; "
         f"below 40 dB: {below}"
     )
+    works = [_work_beside(path) for path in (one, other)]
+    alone, shared = sorted(works, key=lambda work: len(work.workers) if work else 0)
+    if alone is not None and shared is not None and len(shared.workers) > 1:
+        tell_share(alone, shared)
+
+
+def tell_share(alone: WorkRecord, shared: WorkRecord) -> None:
+    """Prints what each worker did, and how near to linear several are."""
+    from webui.commands.output import print_work
+
+    for work in (alone, shared):
+        rate = work.units / work.elapsed_s
+        loading = ", ".join(f"{worker.load_s:.1f}" for worker in work.workers)
+        print(
+            f"{len(work.workers)} GPU: {work.units} frames in {work.elapsed_s:.1f} s ({rate:.1f} a "
+            f"second), loading {loading} s, joining {work.joining_s:.1f} s"
+        )
+        print_work(work)
+    with_loading, without = linear_share(alone, shared)
+    print(f"of linear: {with_loading:.3f} with loading, {without:.3f} without")
+
+
+def _work_beside(path: Path) -> WorkRecord | None:
+    """The record of the run that made a file."""
+    receipt = path.with_name(RECEIPT)
+    if not receipt.is_file():
+        return None
+    return Receipt.from_json(json.loads(receipt.read_text("utf-8"))).work
 
 
 def _frames(path: Path) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from webui.core.job import JobState
+from webui.core.work import WorkerRecord, WorkRecord
 from webui.hardware import load_cards
 from webui.hardware.readings import ProcessReading
 from webui.service.compare import Column
@@ -16,6 +17,7 @@ from webui.ui.compare_view import render_comparison
 from webui.ui.device_panels import _process
 from webui.ui.memory_panel import seconds_text
 from webui.ui.results import render_result
+from webui.ui.work_view import render_work
 
 SETTINGS = {"precision": "bf16", "offload": "leaf", "quantization": "none", "vae_tiling": False}
 
@@ -69,3 +71,19 @@ def test_a_process_without_a_name_is_named_once() -> None:
 def test_the_known_cards_are_folded() -> None:
     shown = render_known(load_cards().values(), "en")
     assert f"<summary>{len(load_cards())} cards</summary>" in shown
+
+
+def test_who_did_what_is_a_row_for_each_gpu() -> None:
+    def worker(**keys: Any) -> WorkerRecord:
+        given = {"device": "<i>card", "pieces": 2, "units": 300, "work_s": 10.0, "load_s": 4.0}
+        return WorkerRecord(**given | keys)
+
+    both = (worker(), worker(lost=1, lost_units=7, writing_s=5.0))
+    work = WorkRecord(unit="frames", elapsed_s=15.0, joining_s=1.0, workers=both)
+    shown = render_work(work, "en")
+    assert shown.count("<tr>") == 3 and "GPU 2 · &lt;i&gt;card" in shown and "<i>" not in shown
+    assert "<td>300</td><td>30</td>" in shown and "7 frames were made again" in shown
+    assert "25% of the time the model waited for the encoder" in shown
+    assert "重做了 7 帧" in render_work(work, "zh")
+    alone = WorkRecord(unit="frames", elapsed_s=15.0, joining_s=1.0, workers=both[:1])
+    assert render_work(alone, "en") == "" == render_work(None, "en")

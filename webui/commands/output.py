@@ -14,6 +14,7 @@ from webui.core.job import JobView
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import format_seconds
+from webui.core.work import WorkRecord
 from webui.service.verify import accuracy_table
 
 Answer = dict[str, Any]
@@ -73,5 +74,27 @@ def print_receipt(receipt: Receipt) -> None:
     for attempt in receipt.attempts:
         print(f"  - {attempt.changed.en or attempt.error['message']['en']}")
     print(accuracy_table([receipt]))
+    if receipt.work is not None:
+        print_work(receipt.work)
     for name in receipt.outputs:
         print(f"  {name}")
+
+
+def print_work(work: WorkRecord) -> None:
+    """Who did what, where several workers did it, and what they waited for."""
+    for number, worker in enumerate(work.workers, 1):
+        if not work.shared:
+            break
+        rate = f", {worker.rate:.3g} {work.unit} a second" if worker.rate else ""
+        again = (
+            f"; lost {worker.lost} times, {worker.lost_units} {work.unit} made again"
+            if worker.lost
+            else ""
+        )
+        print(
+            f"  worker {number} {worker.device}: {worker.pieces} pieces, {worker.units} {work.unit}"
+            f"{rate}; {format_seconds(worker.work_s)} of work, {format_seconds(worker.load_s)} of "
+            f"loading{again}"
+        )
+    for text in work.waits:
+        print(f"  {text.en}")

@@ -9,6 +9,7 @@ from typing import Any
 from webui.core.errors import StudioError
 from webui.core.receipt import Receipt
 from webui.core.text import EMPTY, Text
+from webui.core.work import WorkRecord
 
 
 class JobState(StrEnum):
@@ -60,4 +61,6 @@ class JobView:
     """What this attempt does otherwise than the one before, and why."""
     told: Text = EMPTY
     """What the run changed by itself last, e.g. how many tiles go together."""
+    work: WorkRecord | None = None
+    """Who does what, where several workers share the job or could."""
     request: dict[str, Any] | None = None

@@ -51,6 +51,8 @@ class Estimate:
     """What the process may use in all."""
     host_bytes: int
     """Host memory at the peak."""
+    disk_bytes: int = 0
+    """Of the outputs' disk while it runs, beside what is made: gone when it ends."""
     seconds: float
     """The whole run, with the model loaded already."""
     seconds_range: tuple[float, float]
@@ -88,6 +90,7 @@ class Estimate:
             "margin_bytes": self.margin_bytes,
             "limit_bytes": self.limit_bytes,
             "host_bytes": self.host_bytes,
+            "disk_bytes": self.disk_bytes,
             "seconds": self.seconds,
             "seconds_range": list(self.seconds_range),
             "load_seconds": self.load_seconds,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from webui.core.text import EMPTY, Text
+from webui.core.work import WorkRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +146,15 @@ class Receipt:
     """`StudioError.to_json` of what ended it, or None."""
     attempts: tuple[Attempt, ...] = ()
     """Those that ran out of memory, in order; plan and measurement are of the last run."""
+    work: WorkRecord | None = None
+    """Who did what, where the run came in pieces: pages, segments."""
 
     def to_json(self) -> dict[str, Any]:
         data = {key: getattr(self, key) for key in self.__slots__}
         data["measurement"] = self.measurement.to_json() if self.measurement else None
         data["outputs"] = list(self.outputs)
         data["attempts"] = [attempt.to_json() for attempt in self.attempts]
+        data["work"] = self.work.to_json() if self.work else None
         return data
 
     @classmethod
@@ -159,5 +163,7 @@ class Receipt:
         measured = data.get("measurement")
         values["measurement"] = Measurement.from_json(measured) if measured else None
         values["outputs"] = tuple(data.get("outputs", ()))
+        work = data.get("work")
+        values["work"] = WorkRecord.from_json(work) if work else None
         values["attempts"] = tuple(Attempt.from_json(item) for item in data.get("attempts", ()))
         return cls(**values)

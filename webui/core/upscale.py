@@ -230,11 +230,11 @@ def tiles_of(height: int, width: int, tile: int, overlap: int) -> int:
         tile: side of a tile, 0 for the whole frame.
         overlap: what neighbours share.
     """
-    return _along(height, tile, overlap) * _along(width, tile, overlap)
+    return tiles_along(height, tile, overlap) * tiles_along(width, tile, overlap)
 
 
-def _along(length: int, tile: int, overlap: int) -> int:
-    """Tiles along one side: the last is moved back to end where the frame does."""
+def tiles_along(length: int, tile: int, overlap: int) -> int:
+    """How many tiles cover one side of a frame; the last is moved back to end where that does."""
     if not tile or length <= tile:
         return 1
     return -(-(length - overlap) // (tile - overlap))

@@ -111,6 +111,8 @@ class Case:
 
         The phase with the most live bytes is replayed first: it is the one that fails, if any does.
         """
+        if not all(map(self.may_hold, self._keys)):  # the first that cannot is enough
+            return False
         hardest_first = sorted(self._keys, key=self.peak_bytes, reverse=True)
         return all(self.holds(phase) for phase in hardest_first)
 

@@ -80,6 +80,7 @@ def estimate_case(case: Case) -> Estimate:
         limit_bytes=target.limit_bytes,
         host_bytes=host_bytes(model, settings, case.rules)
         + find_family(model).host(model, case.request, settings),
+        disk_bytes=find_family(model).disk(model, case.request, settings),
         seconds=total,
         seconds_range=(
             least * low,

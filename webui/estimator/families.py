@@ -83,6 +83,8 @@ class Family:
     """Phase, memory, the request's repeats -> the share of its seconds that it takes at least."""
     host: Callable[[Any, Any, Settings], int] = lambda *_: 0
     """Card, request, settings -> bytes of host memory that no component's weights are."""
+    disk: Callable[[Any, Any, Settings], int] = lambda *_: 0
+    """Card, request, settings -> bytes of the outputs' disk while it runs."""
     starts: bool = True
     """A phase pays for its start: not where what is measured comes after a warm-up."""
 
@@ -126,6 +128,7 @@ _FAMILIES = {
         },
         main="streaming",
         host=flashvsr.host_bytes,
+        disk=flashvsr.disk_bytes,
     ),
     "swin2sr": Family(
         memory=swin2sr.Swin2srMemory,

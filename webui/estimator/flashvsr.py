@@ -20,9 +20,11 @@ from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.templates import ChainedCall, Template, find_template, width_of
 from webui.estimator.upscaling import (
     Tiles,
+    gpus_of,
     normal_request,
     normal_settings,
     segment_counts,
+    waiting_bytes,
 )
 
 PHASES = ("project", "denoise", "decode")
@@ -41,6 +43,11 @@ TOKENS_ON_CARD_BYTES = 256 * MIB
 """More tokens than this wait in host memory (`Tokens.MOST_ON_CARD_BYTES`)."""
 LOOK_AHEAD = 4
 """Frames of the clip after those that a latent frame decodes to."""
+BAND_PX, HALO_ROWS = 8 * 2**20, 31
+"""Of joined frames' colours: pixels at once, and rows that blurs look at beyond them on each side
+(`webui.pipelines.flashvsr.colour`)."""
+JOINING_BYTES = 3 * 2
+"""Of a pixel on the disk: three colours in 16 bits."""
 CALLED = {"project": "clip", "denoise": "chunk", "decode": "latent frame"}
 JOINED = "joined"
 _REPLAYED = 4
@@ -81,6 +88,14 @@ def blocks_of(frames: int) -> list[Block]:
     chunks = count_chunks(frames)
     starts = range(0, chunks, BLOCK_CHUNKS)
     return [Block(min(BLOCK_CHUNKS, chunks - start), first=start == 0) for start in starts]
+
+
+def band_rows(request: UpscaleRequest) -> int:
+    """Rows of a joined frame that are on the card together, to bring back their colours."""
+    height, width = request.output_size
+    bands = max(1, -(-height * width // BAND_PX))
+    beyond = 2 * HALO_ROWS if request.colour == "wavelet" else 0
+    return min(height, -(-height // bands) + beyond)
 
 
 def relevant(
@@ -322,29 +337,45 @@ class FlashVsrMemory:
             parts = [part for part in parts if part.name != "projection"]
             parts.append(Part(self.decoder, template.array("weights")))
         events = PhaseEvents(parts)
-        height, width = request.output_size
-        rows, columns = self._tokens(height), self._tokens(width)
-        shape = {"y": height, "x": width, "h": rows, "w": columns}
+        shape = {"y": band_rows(request), "x": request.output_size[1]}
         chain = _Chain(template.segments(f"join.{request.colour}"))
         for index in range(2):
             chain.play(events, index, shape, "colours of joined tiles")
         return events
 
 
-_AHEAD = 8
-"""Frames that are enlarged before they are asked for, and clips of four on their way out."""
+LEAST_AHEAD, MOST_AHEAD, AHEAD_BYTES = 4, 96, 512 * MIB
+"""Frames that are enlarged before they are asked for (`webui.pipelines.flashvsr.frames`)."""
+_ON_THEIR_WAY = 8
+"""Frames that leave the card, in clips of four."""
+_JOINED = 5
+"""Joined frames: some ahead, one in work, one that is made of it."""
 
 
 def host_bytes(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> int:
     """Host memory above that of the process and of weights: a block's frames, enlarged; tokens
-    that wait there."""
+    that wait there; frames that wait for the encoder."""
     memory = FlashVsrMemory(model, request, settings, _ON_CARD)
     block = memory.blocks[0]
     shape = memory.shape
+    height, width = request.output_size
     picture = 3 * TOKEN_PX**2 * shape["b"] * shape["h"] * shape["w"]
-    frames = FIRST_FRAMES + CHUNK_FRAMES * (block.chunks - 1) + LOOK_AHEAD + 2 * _AHEAD
+    frames = FIRST_FRAMES + CHUNK_FRAMES * (block.chunks - 1) + LOOK_AHEAD + _ON_THEIR_WAY
+    frames += max(LEAST_AHEAD, min(MOST_AHEAD, AHEAD_BYTES // picture))
     waiting = 0 if memory.tokens_wait_on_card(block) else memory.tokens_bytes(block.latents)
-    return picture * frames + waiting
+    joined = 0 if memory.tiles == 1 else (LEAST_AHEAD + _JOINED) * 3 * height * width
+    return max(picture * frames + waiting, joined) + waiting_bytes(request)
+
+
+def disk_bytes(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> int:
+    """The frames of a segment while their tiles are joined, one file for each worker (`ClipBlend`
+    of `webui.pipelines.tiles`)."""
+    if FlashVsrMemory(model, request, settings, _ON_CARD).tiles == 1:
+        return 0
+    height, width = request.output_size
+    counts = segment_counts(request, settings)
+    workers = min(gpus_of(settings), sum(count for _, count in counts))
+    return workers * counts[0][0] * JOINING_BYTES * height * width
 
 
 _ON_CARD = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)

@@ -12,6 +12,7 @@ from webui.estimator.upscaling import (
     normal_request,
     normal_settings,
     segment_counts,
+    waiting_bytes,
 )
 
 PHASE = "upscale"
@@ -75,9 +76,10 @@ class Swin2srMemory:
 
 
 def host_bytes(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> int:
-    """Host memory above that of the process and of weights: a batch and the frame that it is of."""
+    """Host memory above that of the process and of weights: a batch, the frame that it is
+    of, and frames that wait for the encoder."""
     rules = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)
     shape = Swin2srMemory(model, request, settings, rules).shape
     batch = 3 * shape["b"] * shape["y"] * shape["x"] * request.scale**2
     height, width = request.output_size
-    return _HOST_FACTOR * (batch + 3 * height * width)
+    return _HOST_FACTOR * (batch + 3 * height * width) + waiting_bytes(request)

@@ -11,7 +11,7 @@ from webui.core.card import Card
 from webui.core.settings import Settings
 from webui.core.upscale import UpscaleRequest, tiles_of
 from webui.estimator.templates import width_of
-from webui.video.segments import split
+from webui.video.segments import LEAST_WAITING, WAITING_BYTES, split
 
 RESIZE_PX_S = 60e6
 ENCODE_PX_S = 40e6
@@ -42,6 +42,14 @@ def segment_counts(request: UpscaleRequest, settings: Settings) -> tuple[tuple[i
 def _counts(frames: int, most: int, overlap: int, workers: int) -> tuple[tuple[int, int], ...]:
     found = Counter(segment.count for segment in split(frames, most, overlap, workers))
     return tuple(sorted(found.items(), reverse=True))
+
+
+def waiting_bytes(request: UpscaleRequest) -> int:
+    """Host memory of the frames that wait for the encoder."""
+    height, width = request.output_size
+    each = 3 * height * width
+    frames = min(request.frames, max(LEAST_WAITING, WAITING_BYTES // each))
+    return frames * each
 
 
 def gpus_of(settings: Settings) -> int:

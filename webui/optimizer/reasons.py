@@ -191,6 +191,14 @@ def explain(
                 "本机内存足够，无需任何节省手段。",
             )
         )
+    if found.disk_bytes:
+        size = format_bytes(found.disk_bytes)
+        sentences.append(
+            Text(
+                f"Frames whose tiles are yet to be joined wait on the disk: {size} while it runs.",
+                f"尚未拼合的分块画面暂存于磁盘：运行期间占用 {size}。",
+            )
+        )
     ignored = [name for name in request.settings if name not in effective_settings(model, target)]
     if ignored:
         labels = [SETTINGS[name].label for name in ignored]

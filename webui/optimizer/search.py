@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from webui.core.model import ModelCard
 from webui.core.plan import Estimate
 from webui.core.request import Request
+from webui.core.settings import Settings, SettingValue
 from webui.estimator.case import Case
 from webui.estimator.estimate import estimate_case
 from webui.estimator.target import Target
 from webui.optimizer.candidates import candidates, quality_cost
 
+_BATCH = "tile_batch"
 _SAME_SECONDS = 1e-9
 _LEANEST_TRIED = 3
 """Live bytes rank candidates nearly as reserved bytes do; a few are replayed to be sure."""
@@ -29,10 +31,37 @@ def find_best(model: ModelCard, request: Request, target: Target) -> Estimate | 
     for _, equals in groupby(every, key=quality_cost):
         cases = [Case(model, request, settings, target) for settings in equals]
         ranked = sorted(cases, key=lambda case: case.total_seconds)
-        fitting = (case for case in ranked if case.fits)
+        hopeless = _Hopeless(cases)
+        fitting = (case for case in ranked if not hopeless(case) and case.fits)
         if (first := next(fitting, None)) is not None:
             return _lowest_of_equals(first, ranked[ranked.index(first) + 1 :])
     return None
+
+
+class _Hopeless:
+    """Knows of larger batches that need not be asked: where the smallest has no room, none has."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._least: dict[tuple[tuple[str, SettingValue], ...], Case] = {}
+        for case in cases:
+            key = _but_batch(case.settings)
+            least = self._least.get(key)
+            if least is None or _batch_of(case.settings) < _batch_of(least.settings):
+                self._least[key] = case
+
+    def __call__(self, case: Case) -> bool:
+        least = self._least[_but_batch(case.settings)]
+        if _batch_of(least.settings) >= _batch_of(case.settings):
+            return False
+        return not all(map(least.may_hold, least.phases))
+
+
+def _batch_of(settings: Settings) -> int:
+    return int(settings.get(_BATCH, 1))
+
+
+def _but_batch(settings: Settings) -> tuple[tuple[str, SettingValue], ...]:
+    return tuple((name, value) for name, value in settings.items() if name != _BATCH)
 
 
 def find_leanest(model: ModelCard, request: Request, target: Target) -> Estimate:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import ceil, log2
+
 from webui.core.fields import MAX_BATCH
 from webui.core.settings import SETTINGS, Settings, SettingValue
-from webui.core.upscale import UpscaleCard, UpscaleRequest, tiles_of
+from webui.core.upscale import (
+    MIN_TILE_PX,
+    UpscaleCard,
+    UpscaleRequest,
+    tiles_along,
+    tiles_of,
+)
 from webui.estimator.target import Target
 
-AUTO_TILES = (768, 512, 384, 320, 256, 192, 128, 96, 64)
-"""Sides that are tried, in pixels of the input; the guide's is 256."""
+LEAST_TILE_PX = 64
+"""Smaller tiles are not tried: they are little more than what neighbours share."""
+MOST_TILES_TRIED = 14
+LEAST_APART = 1.1
+"""Sides that are tried differ by this factor at least."""
 AUTO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Tiles at a time that are tried: each doubling halves the passes."""
 WORTH_SHARING_FRAMES = 100
@@ -17,15 +29,16 @@ own figure is in the README)."""
 TILE_COST = 1.0
 """A tile does not see beyond its border; smaller ones have more of it."""
 SMALLER_TILE_COST = 0.1
+"""For every two sizes that halve the side."""
+LARGE_TILE_PX = 1024
 
 
 def open_values(
     model: UpscaleCard, request: UpscaleRequest, target: Target
 ) -> dict[str, list[SettingValue]]:
     """The values to try of the settings that only upscaling has, and of `gpus`."""
-    longer = max(request.height, request.width)
-    tiles = [tile for tile in AUTO_TILES if tile < longer and tile % model.tile_multiple == 0]
     fixed = request.settings.get("tile")
+    tiles = auto_tiles(request.height, request.width, model.tile_multiple)
     sides = [0, *tiles] if fixed is None else [int(fixed)]
     return {
         # They change the picture: only who names one gets it.
@@ -45,6 +58,34 @@ def is_open(name: str, value: SettingValue) -> bool:
     """Whether a setting that is named is chosen all the same: `tile_batch: 0` begins with the
     plan's number."""
     return name == "tile_batch" and value == 0
+
+
+@lru_cache(maxsize=64)
+def auto_tiles(height: int, width: int, multiple: int) -> tuple[int, ...]:
+    """Sides of tiles worth trying for a frame, from the largest to the smallest, in pixels.
+
+    Of all sides that cover the frame with the same rows and columns of tiles only the smallest is
+    any good: larger ones need more memory and share more. Where there are many, as of a large
+    frame, they are thinned out evenly.
+
+    Args:
+        height: of the frame.
+        width: likewise.
+        multiple: sides are multiples of it.
+    """
+    longest = min(max(height, width) - 1, int(SETTINGS["tile"].high or 0))
+    least = -(-max(LEAST_TILE_PX, MIN_TILE_PX) // multiple) * multiple
+    best: dict[tuple[int, int], int] = {}
+    for tile in range(longest // multiple * multiple, least - 1, -multiple):
+        overlap = auto_overlap(tile)
+        rows, columns = (tiles_along(side, tile, overlap) for side in (height, width))
+        best[rows, columns] = tile
+    apart = max(LEAST_APART, (longest / least) ** (1 / MOST_TILES_TRIED)) if best else 1.0
+    kept: list[int] = []
+    for tile in sorted(best.values(), reverse=True):
+        if not kept or tile * apart <= kept[-1]:
+            kept.append(tile)
+    return tuple(kept)
 
 
 def auto_overlap(tile: int) -> int:
@@ -87,7 +128,7 @@ def quality_cost(settings: Settings) -> float:
     tile = int(settings.get("tile", 0))
     if not tile:
         return 0.0
-    return TILE_COST + SMALLER_TILE_COST * sum(tile < other for other in AUTO_TILES)
+    return TILE_COST + SMALLER_TILE_COST * max(0, ceil(2 * log2(LARGE_TILE_PX / tile)))
 
 
 def _batches(model: UpscaleCard, request: UpscaleRequest, sides: list[int]) -> list[SettingValue]:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from webui.pipelines.depth import Frames
 
 
 class Footage(Protocol):
@@ -18,14 +17,23 @@ class Footage(Protocol):
         """Where large files may lie while a segment is made; None for the system's folder."""
 
     @property
+    def cores(self) -> int:
+        """Of the processor, that this worker may use beside others."""
+
+    @property
+    def bits(self) -> int:
+        """Of a colour in the frames that are read: 8 (uint8) or more (uint16 from 0 to 65535)."""
+
+    @property
     def segments(self) -> Sequence[Any]:
         """What is to be done, piece by piece: frames that follow one another, `count` of them."""
 
-    def read(self, segment: Any) -> Iterator[NDArray[np.uint8]]:
+    def read(self, segment: Any) -> Iterator[Frames]:
         """The frames of a segment (H W 3); in tiles, a segment may be read more than once."""
 
-    def write(self, segment: Any, index: int, frame: NDArray[np.uint8]) -> None:
-        """Takes a frame of the result; `index` counts in the segment."""
+    def write(self, segment: Any, index: int, frame: Frames) -> None:
+        """Takes a frame of the result, as deep as those that were read; `index` counts in the
+        segment."""
 
     def finish(self, segment: Any) -> None:
         """All frames of a segment were written."""

@@ -20,7 +20,8 @@ from webui.core.errors import BadInput
 from webui.core.text import Text
 
 _STEPS = 256
-"""Parts of a grey level that a clip's pixels are kept in: 255 levels of them fill 16 bits."""
+"""Parts of a grey level that a clip's pixels are kept in: 255 levels of them fill 16 bits. Where
+pixels have 16 bits themselves, they are kept in levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Tile:
     height: int
     width: int
 
-    def cut(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def cut(self, frame: NDArray[Any]) -> NDArray[Any]:
         """The tile's part of a frame (H W C, or ... H W C): a view."""
         down, across = self.area()
         return frame[..., down, across, :]
@@ -151,7 +152,7 @@ class FrameBlend:
         grid: where the tiles lie.
         scale: of the result.
         channels: of a pixel.
-        dtype: of the result; whole numbers are rounded and held within 0..255.
+        dtype: of the result; whole numbers are rounded and held within what it can say.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class FrameBlend:
         return self._next == len(self._grid)
 
     def add(self, pixels: NDArray[Any]) -> None:
-        """Takes the next tile's result (h w C), 0 to 255."""
+        """Takes the next tile's result (h w C), 0 to 255 or 65535."""
         grid, scale = self._grid, self._scale
         if len(grid) == 1:
             self.frame[...] = self._in_levels(pixels)
@@ -196,11 +197,11 @@ class FrameBlend:
         self._band[len(kept) :] = 0
 
     def _in_levels(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Rounded and held within 0..255 where the result is of whole numbers."""
+        """Rounded and held within its range where the result is of whole numbers."""
         whole = np.issubdtype(self.frame.dtype, np.integer)
         if not whole or np.issubdtype(pixels.dtype, np.integer):
             return pixels
-        return np.rint(pixels).clip(0, 255)
+        return np.rint(pixels).clip(0, np.iinfo(self.frame.dtype).max)
 
 
 class ClipBlend:
@@ -215,6 +216,7 @@ class ClipBlend:
         scale: of the result.
         channels: of a pixel.
         folder: where the file goes; by default the system's folder for such files.
+        deep: pixels have 16 bits, not 8.
 
     Raises:
         OSError: the disk has no room for it.
@@ -227,8 +229,11 @@ class ClipBlend:
         scale: int = 1,
         channels: int = 3,
         folder: Path | None = None,
+        deep: bool = False,
     ) -> None:
         self._grid, self._scale = grid, scale
+        self._steps = 1 if deep else _STEPS
+        self._most = 2**16 - 1 if deep else 255
         shape = (frames, grid.height * scale, grid.width * scale, channels)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         size = 2 * int(np.prod(shape, dtype=np.int64))
@@ -245,18 +250,20 @@ class ClipBlend:
         Args:
             index: of the tile.
             first: number of the first of these frames in the clip.
-            pixels: T h w C, 0 to 255.
+            pixels: T h w C, 0 to 255 or 65535.
         """
-        weights = self._grid.weights(index, self._scale)[..., None] * _STEPS
+        weights = self._grid.weights(index, self._scale)[..., None] * self._steps
         down, across = self._grid.tiles[index].area(self._scale)
         for number, frame in enumerate(pixels, first):
             part = self._pixels[number, down, across]
             # Every tile rounds by up to half a step: the sum may pass the last level.
-            total = part + np.rint(frame.clip(0, 255) * weights)
+            total = part + np.rint(frame.clip(0, self._most) * weights)
             part[...] = total.clip(0, 2**16 - 1).astype(np.uint16)
 
-    def frame(self, number: int) -> NDArray[np.uint8]:
+    def frame(self, number: int) -> NDArray[Any]:
         """A frame that all tiles were added to (H W C)."""
+        if self._steps == 1:
+            return np.array(self._pixels[number])
         levels = (self._pixels[number].astype(np.uint32) + _STEPS // 2) // _STEPS
         return levels.clip(0, 255).astype(np.uint8)
 

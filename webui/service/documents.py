@@ -54,11 +54,15 @@ class Documents:
         runs: who may see which run.
         ledger: of the runs.
         outputs: their folders.
-        requeue: queues a recorded run again.
+        requeue: queues a recorded run again, within the limits of a visitor.
     """
 
     def __init__(
-        self, runs: Runs, ledger: Ledger, outputs: Outputs, requeue: Callable[[JobRecord], None]
+        self,
+        runs: Runs,
+        ledger: Ledger,
+        outputs: Outputs,
+        requeue: Callable[[JobRecord, Limits | None], None],
     ) -> None:
         self._runs, self._ledger, self._outputs = runs, ledger, outputs
         self._requeue = requeue
@@ -254,7 +258,7 @@ class Documents:
         if limits is not None:
             check_queue(visitor, limits, self._ledger)
         self._kept(run_id, visitor).forget_failed()
-        self._requeue(record)
+        self._requeue(record, limits)
 
     def _kept(self, run_id: str, visitor: str) -> KeptPages:
         return KeptPages(self._outputs.folder(self._runs.record(run_id, visitor).folder))

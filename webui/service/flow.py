@@ -15,8 +15,10 @@ from webui.core.plan import Plan
 from webui.core.receipt import Attempt, Measurement, Receipt
 from webui.core.request import Request
 from webui.core.upscale import UpscaleRequest
+from webui.core.work import WorkRecord
 from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
+from webui.service.inputs import check_disk
 from webui.service.page_work import PagePieces
 from webui.service.piece_work import Pieces, PieceWork
 from webui.service.planner import Planner, does_not_fit
@@ -157,6 +159,8 @@ def _run(
     """One run of a plan: the worker's last event, and what ended it."""
     folder = studio.outputs.folder(job.folder)
     try:
+        if plan.estimate.disk_bytes:  # others may have filled the disk while the job waited
+            check_disk(studio.outputs, request, plan)
         last = _runner(
             studio, request, folder, weights, lambda: worker(plan), lambda: others(plan), may_retry
         ).run(
@@ -189,7 +193,7 @@ def _receipt(
     error: StudioError | None,
     attempts: Sequence[Attempt],
 ) -> Receipt:
-    measured = last.get("measurement")
+    measured, work = last.get("measurement"), last.get("work")
     return Receipt(
         id=job.id,
         request=request.to_json(),
@@ -201,6 +205,7 @@ def _receipt(
         created=job.created,
         error=error.to_json() if error else None,
         attempts=tuple(attempts),
+        work=WorkRecord.from_json(work) if work else None,
     )
 
 

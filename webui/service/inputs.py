@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from webui.core.clip import PICTURES, ClipCard, ClipRequest, require_clip_inputs
 from webui.core.documents import DocumentRequest
-from webui.core.errors import BadInput
+from webui.core.errors import BadInput, NotEnoughDisk
 from webui.core.model import ModelCard
+from webui.core.plan import Plan
 from webui.core.request import Request
 from webui.core.text import Text
-from webui.core.units import MIB
+from webui.core.units import MIB, format_bytes
 from webui.core.upscale import UpscaleRequest
 from webui.documents.kept import KeptPages
-from webui.storage import read_picture, store_picture
+from webui.storage import Outputs, read_picture, store_picture
 from webui.storage.files import check_free, write_error
 from webui.storage.pictures import INPUT_PREFIX
 
@@ -134,6 +135,30 @@ def _store_file(
     except OSError as error:
         raise write_error(folder / name, error) from error
     return request.with_changes(input=name)
+
+
+def check_disk(outputs: Outputs, request: Request, plan: Plan) -> None:
+    """Makes sure that the disk has room for what a run makes, and for what waits there meanwhile.
+
+    Raises:
+        NotEnoughDisk: names the needed and the free bytes.
+    """
+    waiting_bytes = plan.estimate.disk_bytes
+    try:
+        outputs.check_space(output_bytes(request) + waiting_bytes)
+    except NotEnoughDisk as error:
+        if not waiting_bytes or not isinstance(request, UpscaleRequest):
+            raise
+        waiting = format_bytes(waiting_bytes)
+        raise NotEnoughDisk(
+            error.message,
+            Text(
+                f"{waiting} of it are frames whose tiles are yet to be joined: use shorter "
+                f"segments than {request.segment_frames} frames, or free some space.",
+                f"其中 {waiting} 用于暂存尚未拼合的分块画面：请用少于 {request.segment_frames} "
+                "帧的分段，或腾出磁盘空间。",
+            ),
+        ) from None
 
 
 def output_bytes(request: Request) -> int:

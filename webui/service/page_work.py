@@ -25,7 +25,7 @@ class PagePieces:
         folder: the run's.
     """
 
-    key, event = "pages", "page"
+    key, event, unit = "pages", "page", "pages"
 
     def __init__(self, request: DocumentRequest, folder: Path) -> None:
         self._folder = folder

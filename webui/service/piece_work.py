@@ -10,13 +10,15 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
-from webui.core.receipt import Measurement, PhaseMeasurement
+from webui.core.receipt import Measurement
 from webui.core.text import Text
+from webui.hardware.host import usable_cores
+from webui.service.measurements import one_after_the_other, side_by_side
 from webui.service.unexpected import as_studio_error
+from webui.service.work_log import WorkLog
 
 MOST_LOSSES = 2
 """A piece during which a worker was lost so often is taken to be the cause, and left out."""
@@ -39,6 +41,8 @@ class Pieces(Protocol):
     """Under which a worker's job names its pieces."""
     event: str
     """What a worker tells of its progress with them; such an event may have a `count`."""
+    unit: str
+    """What progress counts: `frames` or `pages`."""
 
     @property
     def numbers(self) -> Sequence[int]:
@@ -46,7 +50,7 @@ class Pieces(Protocol):
 
     @property
     def units(self) -> int:
-        """What progress counts, of the whole job: pages, frames."""
+        """How many of them the whole job has."""
 
     def units_of(self, number: int) -> int:
         """The same, of one piece."""
@@ -88,6 +92,7 @@ class PieceWork:
         self._workers = workers
         self._closing = closing or threading.Event()
         self._again_after_shortage = again_after_shortage
+        self._log = WorkLog(pieces.unit, len(workers))
         self._changed = threading.Condition()
         done = pieces.done()
         self._waiting = [number for number in pieces.numbers if number not in done]
@@ -103,34 +108,38 @@ class PieceWork:
             StudioError: pieces are left, and no worker said why: none could be had any more, or
                 the job was cancelled.
         """
-        told = _Told(on_event, self._pieces)
+        told = _Told(on_event, self._pieces, self._log, str(job["id"]))
         ends: list[list[_End]] = [[] for _ in self._workers]
         threads = [
-            threading.Thread(target=self._serve, args=(make, job, told, own), daemon=True)
-            for make, own in zip(self._workers, ends, strict=True)
+            threading.Thread(target=self._serve, args=(number, job, told, own), daemon=True)
+            for number, own in enumerate(ends)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        self._log.free()
         return self._ended(job, ends, on_event)
 
     def _serve(
         self,
-        make: Callable[[], Worker],
+        number: int,
         job: Mapping[str, Any],
         told: _Told,
         ends: list[_End],
     ) -> None:
         """One worker's turn after turn, until no piece is left or no worker is to be had."""
+        cores = max(1, int(usable_cores() / len(self._workers)))
         while numbers := self._take(job):
             turn = None
+            self._log.turn(number)
             try:
-                worker = make()
-                turn = told.turn(numbers)
-                end = worker.run({**job, self._pieces.key: numbers}, turn)
+                worker = self._workers[number]()
+                turn = told.turn(numbers, number)
+                end = worker.run({**job, "cores": cores, self._pieces.key: numbers}, turn)
             except Exception as error:
                 raised = as_studio_error(error)
+                self._note(number, numbers, None, lost=isinstance(raised, WorkerLost))
                 goes_on = turn is not None and isinstance(raised, WorkerLost)
                 if goes_on:
                     goes_on = self._lost(numbers, raised, ends)
@@ -142,12 +151,22 @@ class PieceWork:
                     told.over(turn)
                     continue
                 return
+            self._note(number, numbers, end, lost=False)
             ends.append(end)
             failed = end["event"] == "failed"
             self._over(numbers, stop=failed)
             if failed:
                 return
             told.over(turn)
+
+    def _note(
+        self, worker: int, numbers: Sequence[int], end: Mapping[str, Any] | None, lost: bool
+    ) -> None:
+        """A worker's turn is over, whatever comes of it."""
+        done = self._pieces.done()
+        kept = [number for number in numbers if number in done]
+        units = sum(map(self._pieces.units_of, kept))
+        self._log.over(worker, len(kept), units, end, lost)
 
     def _take(self, job: Mapping[str, Any]) -> list[int]:
         """The next pieces for a worker; waits while those of another may come back."""
@@ -218,17 +237,19 @@ class PieceWork:
             if error is not None and not told:
                 if outputs:
                     return {"event": "failed", "id": job["id"], "measurement": None,
-                            "error": error.to_json(), "outputs": outputs}  # fmt: skip
+                            "error": error.to_json(), "outputs": outputs,
+                            "work": self._log.record().to_json()}  # fmt: skip
                 raise error
         last = failed or (told[-1] if told else {})
         last = {"event": "result", "id": job["id"], "measurement": None, **last}
         measured = [
-            _one_after_the_other(turns)
+            one_after_the_other(turns)
             for own in workers
             if (turns := [_measured(end) for end in own if _has_measurement(end)])
         ]
-        last |= {"measurement": _side_by_side(measured).to_json() if measured else None}
+        last |= {"measurement": side_by_side(measured).to_json() if measured else None}
         # What took another time than was planned teaches nothing.
+        last |= {"work": self._log.record().to_json()}
         last |= {"partial": self._partial or len(told) != 1 or len(self._workers) > 1}
         if error is not None and failed is None:
             last |= {"event": "failed", "error": error.to_json()}
@@ -243,7 +264,10 @@ class PieceWork:
             return []
         if on_event is not None:
             on_event({"event": "phase", "id": job["id"], "name": "save"})
-        return self._pieces.put_together()
+        try:
+            return self._pieces.put_together()
+        finally:
+            self._log.joined()
 
 
 def _left(left: int, of: int) -> RunFailed:
@@ -262,56 +286,12 @@ def _measured(end: _End) -> Measurement:
     return Measurement.from_json(end["measurement"])
 
 
-def _one_after_the_other(parts: Sequence[Measurement]) -> Measurement:
-    """A worker's turns as one: the highest peaks, all seconds."""
-    phases: dict[str, PhaseMeasurement] = {}
-    for phase in (phase for part in parts for phase in part.phases):
-        before = phases.get(phase.name)
-        phases[phase.name] = phase if before is None else _both(before, phase)
-    return replace(
-        _highest(parts), phases=tuple(phases.values()), seconds=sum(part.seconds for part in parts)
-    )
-
-
-def _side_by_side(parts: Sequence[Measurement]) -> Measurement:
-    """Workers as one: the highest peaks of any, and the seconds of the slowest."""
-    slowest = max(parts, key=lambda part: part.seconds)
-    taken = {phase.name: phase.seconds for phase in slowest.phases}
-    phases = {
-        phase.name: replace(phase, seconds=taken.get(phase.name, 0.0))
-        for phase in _one_after_the_other(parts).phases
-    }
-    return replace(_highest(parts), phases=tuple(phases.values()), seconds=slowest.seconds)
-
-
-def _highest(parts: Sequence[Measurement]) -> Measurement:
-    """The last, with the highest peaks of all."""
-    return replace(
-        parts[-1],
-        peak_allocated_bytes=max(part.peak_allocated_bytes for part in parts),
-        peak_reserved_bytes=max(part.peak_reserved_bytes for part in parts),
-        peak_device_bytes=max(part.peak_device_bytes for part in parts),
-        host_bytes=max(part.host_bytes for part in parts),
-        load_seconds=max(part.load_seconds for part in parts),
-        others_bytes=max(part.others_bytes for part in parts),
-    )
-
-
-def _both(one: PhaseMeasurement, other: PhaseMeasurement) -> PhaseMeasurement:
-    return replace(
-        one,
-        resident_bytes=max(one.resident_bytes, other.resident_bytes),
-        allocated_bytes=max(one.allocated_bytes, other.allocated_bytes),
-        reserved_bytes=max(one.reserved_bytes, other.reserved_bytes),
-        seconds=one.seconds + other.seconds,
-    )
-
-
 class _Turn:
     """Hears what a worker tells during one turn."""
 
-    def __init__(self, told: _Told, numbers: Sequence[int]) -> None:
+    def __init__(self, told: _Told, numbers: Sequence[int], worker: int) -> None:
         self._told = told
+        self.worker = worker
         self.numbers = frozenset(numbers)
         self.units = 0
 
@@ -320,18 +300,19 @@ class _Turn:
 
 
 class _Told:
-    """Passes the workers' events on, with how much of the whole is done."""
+    """Passes the workers' events on, with how much of the whole is done, and who did it."""
 
-    def __init__(self, on_event: OnEvent | None, pieces: Pieces) -> None:
+    def __init__(self, on_event: OnEvent | None, pieces: Pieces, log: WorkLog, job: str) -> None:
         self._on_event, self._pieces = on_event, pieces
+        self._log, self._job = log, job
         self._lock = threading.Lock()
         self._turns: list[_Turn] = []
         self._kept = 0
         self._count_kept()
 
-    def turn(self, numbers: Sequence[int]) -> _Turn:
+    def turn(self, numbers: Sequence[int], worker: int) -> _Turn:
         """What hears a worker's turn on these pieces."""
-        turn = _Turn(self, numbers)
+        turn = _Turn(self, numbers, worker)
         with self._lock:
             self._turns.append(turn)
             self._count_kept()
@@ -344,15 +325,23 @@ class _Told:
             self._count_kept()
 
     def hear(self, turn: _Turn, event: Mapping[str, Any]) -> None:
-        if self._on_event is None or event["event"] in ("result", "failed"):
+        if event["event"] in ("result", "failed"):
+            return
+        counts = event["event"] == self._pieces.event
+        units = int(event.get("count", 1)) if counts else 0
+        self._log.hear(turn.worker, event, units)
+        if self._on_event is None:
             return
         with self._lock:
-            if event["event"] == self._pieces.event:
-                turn.units += int(event.get("count", 1))
+            if counts:
+                turn.units += units
                 done = self._kept + sum(each.units for each in self._turns)
                 whole = self._pieces.units
                 event = {**event, "done": min(done, whole), "of": whole}
             self._on_event(event)
+            if counts or event["event"] == "phase":
+                work = self._log.record().to_json()
+                self._on_event({"event": "work", "id": self._job, "work": work})
 
     def _count_kept(self) -> None:
         """Pieces that are there, without those that a worker is at."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from webui.core.text import EMPTY, Text
+from webui.core.work import WorkRecord
 from webui.service.trace import Trace
 
 SAVE_S = 0.5
@@ -40,6 +41,8 @@ class Progress:
         self._shown = 0.0
         self.pieces: tuple[int, int] | None = None
         """Of pages or frames: how many are made, and of how many."""
+        self.work: WorkRecord | None = None
+        """Who did what so far, of work in pieces."""
         self._paces: deque[tuple[float, int]] = deque(maxlen=20)
         """When the newest pieces came, and how many were done then."""
         self._work_began: float | None = None
@@ -76,13 +79,15 @@ class Progress:
             self._paces.append((now, self.step))
         elif kind == "told":
             self.told = Text.from_json(event["text"])
+        elif kind == "work":
+            self.work = WorkRecord.from_json(event["work"])
         elif kind == "preview":
             self.preview = base64.b64decode(event["jpeg"])
 
     def shown(self) -> dict[str, Any]:
         """The fields of a job's view that it decides."""
         names = ("phase", "step", "steps", "fraction", "pieces", "seconds_left", "preview",
-                 "attempt", "attempts", "changed", "told", "rate")  # fmt: skip
+                 "attempt", "attempts", "changed", "told", "rate", "work")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     @property

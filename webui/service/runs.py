@@ -67,9 +67,10 @@ class Runs:
             )
         return job
 
-    def of(self, visitor: str, limit: int) -> list[RunSummary]:
-        """The visitor's runs, newest first; on loopback everybody's."""
-        return [self.summary(job) for job in self.records(visitor, limit)]
+    def of(self, visitor: str, limit: int, task: str = "", ended: bool = False) -> list[RunSummary]:
+        """The visitor's runs, newest first; on loopback everybody's. Those of a task, or of all."""
+        jobs = self._ledger.jobs(self._owner(visitor), limit=limit, task=task, ended=ended)
+        return [self.summary(job) for job in jobs]
 
     def records(self, visitor: str, limit: int) -> list[JobRecord]:
         """The same, as the ledger has them."""

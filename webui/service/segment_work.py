@@ -42,7 +42,7 @@ class SegmentPieces:
         StudioError: the folder cannot be written.
     """
 
-    key, event = "segments", "frames"
+    key, event, unit = "segments", "frames", "frames"
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ from webui.service.dashboard import Dashboard
 from webui.service.documents import Documents
 from webui.service.downloads import Downloads
 from webui.service.editing import Editor
-from webui.service.inputs import output_bytes, read_inputs, require_inputs, store_inputs
+from webui.service.inputs import check_disk, read_inputs, require_inputs, store_inputs
 from webui.service.limits import check_card, check_queue, check_size
 from webui.service.planner import Planner, does_not_fit
 from webui.service.profile import Profiler
@@ -43,6 +43,7 @@ from webui.service.videos import Videos
 from webui.storage import (
     JobRecord,
     Ledger,
+    Limits,
     Outputs,
     Presence,
     Presets,
@@ -122,7 +123,7 @@ class Studio:
         self.editor = Editor(home, access, self.presets, self._planner, self.apply_config)
         self.downloads = Downloads(lambda: self.config)
         self.documents = Documents(self._runs, self._ledger, self._outputs, self._again)
-        self.videos = Videos(self._runs, self._ledger, self._outputs, self._again)
+        self.videos = Videos(self._runs, self._outputs, self._again)
         self._recording = threading.Lock()
         self.profiler = Profiler(self)
         if resume:
@@ -218,12 +219,12 @@ class Studio:
         if not random_weights:
             require_inputs(request, find_model(request.model, request.task))
         self._planner.check_runs_here(request)
-        if not self.access.is_owner(owner):
-            check_queue(owner, self.config.limits, self._ledger)  # before files are opened
-            check_size(request, self.config.limits)
+        limits = None if self.access.is_owner(owner) else self.config.limits
+        if limits is not None:
+            check_queue(owner, limits, self._ledger)  # before files are opened
+            check_size(request, limits)
             check_card(self._planner.runs_on_processor(request), self.detected())
         pictures = read_inputs(request)
-        limits = None if self.access.is_owner(owner) else self.config.limits
         if not self._random_weights:
             request = self.documents.look(request, owner, limits)
         request = self.videos.counted(request, limits, owner)
@@ -231,24 +232,17 @@ class Studio:
         if not plan.fits and not self._forced:
             raise does_not_fit(plan)
         weights = _RANDOM_WEIGHTS if random_weights else self._weights_for(request, owner)
-        self._outputs.check_space(output_bytes(request))
+        check_disk(self._outputs, request, plan)
         if request.seed < 0:
             request = request.with_changes(seed=random.SystemRandom().randint(0, MAX_SEED))
         job_id = secrets.token_hex(6)
         with self._recording:  # or two requests at once would both find the last place free
-            if not self.access.is_owner(owner):
-                check_queue(owner, self.config.limits, self._ledger)
+            if limits is not None:
+                check_queue(owner, limits, self._ledger)
             new = self._outputs.new_folder(job_id)
-            folder = new.name
             request = store_inputs(request, pictures, new)
-            record = self._ledger.record(
-                job_id,
-                owner,
-                request.to_json(),
-                plan.to_json(),
-                folder,
-                profiled=profile is not None,
-            )
+            given = (request.to_json(), plan.to_json(), new.name)
+            record = self._ledger.record(job_id, owner, *given, profiled=profile is not None)
         self._queue.add(record, request, weights, profile)
         return job_id
 
@@ -298,9 +292,11 @@ class Studio:
         """The visitor's jobs that run or wait, of a task or of all, the oldest first."""
         return [self.view(job.id, owner) for job in self._runs.live(owner, limit, task)]
 
-    def runs(self, owner: str, limit: int = 50) -> list[RunSummary]:
-        """The visitor's runs, newest first."""
-        return self._runs.of(owner, limit)
+    def runs(
+        self, owner: str, limit: int = 50, task: str = "", ended: bool = False
+    ) -> list[RunSummary]:
+        """The visitor's runs, newest first: of a task or of all, `ended` ones or all."""
+        return self._runs.of(owner, limit, task, ended)
 
     def run(self, run_id: str, owner: str) -> RunSummary:
         """One of the visitor's runs.
@@ -373,15 +369,19 @@ class Studio:
             raise missing_weights(card, self.config)
         return source.to_json()
 
-    def _again(self, job: JobRecord) -> None:
-        """Queues a recorded job.
+    def _again(self, job: JobRecord, limits: Limits | None = None) -> None:
+        """Queues a recorded job, within the limits of a visitor.
 
         Raises:
-            NotAllowed: somebody else has done so since it was read.
+            NotAllowed: somebody else has done so since it was read, or the queue has no place.
         """
         request = self.parse(job.request)
         weights = self._weights(request)
-        if not self._ledger.requeue(job):
+        with self._recording:  # as `submit`: two at once would both find the last place free
+            if limits is not None:
+                check_queue(job.owner, limits, self._ledger)
+            queued = self._ledger.requeue(job)
+        if not queued:
             raise NotAllowed(
                 Text("It goes on already.", "任务已在继续。"),
                 Text("Wait for it, or cancel it.", "请等待或取消它。"),

@@ -18,10 +18,10 @@ from webui.core.upscale import (
     check_output_size,
 )
 from webui.service.apart import ask_apart
-from webui.service.limits import VisitorTurns, check_queue, check_size
+from webui.service.limits import VisitorTurns, check_size
 from webui.service.runs import RunLocks, Runs
 from webui.service.segment_work import RESULT
-from webui.storage import JobRecord, Ledger, Limits, Outputs
+from webui.storage import JobRecord, Limits, Outputs
 from webui.storage.files import named_path
 from webui.video.compare import CHOSEN_AFTER, CHOSEN_BEFORE
 from webui.video.footage import AFTER, BEFORE
@@ -44,16 +44,14 @@ class Videos:
 
     Args:
         runs: who may see which run.
-        ledger: of the runs.
         outputs: their folders.
-        requeue: queues a recorded run again.
+        requeue: queues a recorded run again, within the limits of a visitor.
     """
 
     def __init__(
-        self, runs: Runs, ledger: Ledger, outputs: Outputs, requeue: Callable[[JobRecord], None]
+        self, runs: Runs, outputs: Outputs, requeue: Callable[[JobRecord, Limits | None], None]
     ) -> None:
-        self._runs, self._ledger = runs, ledger
-        self._outputs, self._requeue = outputs, requeue
+        self._runs, self._outputs, self._requeue = runs, outputs, requeue
         self._turns = VisitorTurns()
         self._comparing = RunLocks()
 
@@ -186,9 +184,7 @@ class Videos:
                     "只能继续提前结束的放大任务。",
                 ),
             )
-        if limits is not None:
-            check_queue(visitor, limits, self._ledger)
-        self._requeue(record)
+        self._requeue(record, limits)
 
 
 def _check_counted(frames: int, height: int, width: int) -> None:

@@ -198,7 +198,13 @@ class Ledger:
         return _record(rows[0])
 
     def jobs(
-        self, owner: str | None = None, *, limit: int = 50, state: JobState | None = None
+        self,
+        owner: str | None = None,
+        *,
+        limit: int = 50,
+        state: JobState | None = None,
+        task: str = "",
+        ended: bool = False,
     ) -> list[JobRecord]:
         """Jobs, newest first.
 
@@ -206,11 +212,15 @@ class Ledger:
             owner: only this owner's; None for everybody's.
             limit: how many at most.
             state: only those in this state.
+            task: only those of this task; of all when left out.
+            ended: only those that neither run nor wait.
         """
+        live = (JobState.RUNNING.value, JobState.QUEUED.value)
         rows = self._read(
-            f"SELECT {_COLUMNS} FROM jobs WHERE (?1 IS NULL OR owner = ?1) "
-            "AND (?2 IS NULL OR state = ?2) ORDER BY number DESC LIMIT ?3",
-            (owner, state.value if state else None, limit),
+            f"SELECT {_COLUMNS} FROM jobs WHERE (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR "
+            "state = ?2) AND (?4 = '' OR json_extract(request, '$.task') = ?4) "
+            "AND (NOT ?5 OR state NOT IN (?6, ?7)) ORDER BY number DESC LIMIT ?3",
+            (owner, state.value if state else None, limit, task, ended, *live),
         )
         return [_record(row) for row in rows]
 

@@ -42,7 +42,7 @@ _TERMS: dict[str, Terms] = {
     "project": _FLAT,
     "denoise": products("", "h", "w", "hw", "hwhw", "b", "bhw", "bhwhw"),
     "decode": (*_FLAT, *products("by", "bx", "bxy", "bhwhw")),
-    "join": products("", "h", "w", "hw", "y", "x", "xy"),
+    "join": products("", "y", "x", "xy"),
 }
 _SEVERAL = (2, 3)
 """Tiles at a time. Where several are copied and a single one is not, the copies are traced: they

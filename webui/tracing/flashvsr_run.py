@@ -174,7 +174,7 @@ def record_join(card: UpscaleCard, settings: Settings, shape: Shape, colour: str
     size = (tile.height * SCALE, tile.width * SCALE, 3)
     blend: Any = SimpleNamespace(frame=lambda index: np.zeros(size, np.uint8))
     footage: Any = SimpleNamespace(
-        read=lambda segment: _frames(tile, count), write=lambda *frame: None
+        read=lambda segment: _frames(tile, count), write=lambda *frame: None, cores=1
     )
 
     def run(recorder: Recorder) -> Any:

@@ -98,11 +98,4 @@ class Page:
 
     def finished_runs(self, visitor: str, limit: int, task: str = "") -> list[RunSummary]:
         """The visitor's runs that have ended, the newest first; those of a task, or all."""
-        # Runs of other tasks may stand between them.
-        searched = 4 * limit if task else limit
-        runs = self._runs(visitor, searched + LIVE_RUNS, task)
-        return [run for run in runs if run.state.final][:limit]
-
-    def _runs(self, visitor: str, limit: int, task: str) -> list[RunSummary]:
-        runs = self.studio.runs(visitor, limit=limit)
-        return [run for run in runs if task in ("", run.request.get("task"))]
+        return self.studio.runs(visitor, limit, task, ended=True)

@@ -14,7 +14,7 @@ from webui.core.plan import Alternative
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.upscaling import segment_counts
-from webui.ui import memory_panel, plan_panel, upscale_form, upscale_view
+from webui.ui import memory_panel, plan_panel, upscale_form, upscale_view, work_view
 from webui.ui.form import number, plain
 from webui.ui.page import Page, Visit
 from webui.ui.task_controls import setting_updates
@@ -200,6 +200,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         """How the visitor's jobs stand, the newest frame, and the result once there is one."""
         controls = self.controls
         jobs, updates = self._jobs(form, visit, TASK)
+        updates[controls.jobs] += work_view.render_work_of(jobs, visit.language)
         following = state.get("following") or (jobs[0].id if jobs else None)
         if following and following not in [job.id for job in jobs]:
             updates |= self.output.show(following, visit)

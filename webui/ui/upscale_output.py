@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from webui.core.errors import StudioError
-from webui.ui import memory_panel, results, upscale_view
+from webui.ui import memory_panel, results, upscale_view, work_view
 from webui.ui.page import Page, Visit
 from webui.ui.upscale_controls import Controls
 from webui.ui.words import upscale as words
@@ -58,7 +58,8 @@ class UpscaleOutput:
             **self.no_pair(),
             **pair,
             **self.replan(),
-            controls.result: results.render_result(run, visit.language),
+            controls.result: results.render_result(run, visit.language)
+            + work_view.render_work(run.receipt.work if run.receipt else None, visit.language),
             controls.shown: run_id,
         }
 

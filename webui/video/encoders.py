@@ -8,13 +8,15 @@ import av
 
 from webui.core.errors import MissingDependency
 from webui.core.text import Text
+from webui.core.units import GIB
 from webui.core.upscale import QUALITIES
 
 H264 = ("libx264", "libopenh264", "h264_nvenc", "h264_mf", "h264_videotoolbox")
 TEN_BIT = ("libsvtav1", "libx265")
 """AV1 first: browsers play it everywhere, HEVC only where the system brings a decoder."""
-MOST_THREADS = 8
-"""Encoders keep a few frames for each."""
+MOST_THREADS = 16
+_THREADS_BYTES, _KEPT_BY_THREAD = 2 * GIB, 4
+"""Encoders keep about four frames for each thread: large ones get fewer."""
 _CRF = {
     "libx264": (17, 21, 26),
     "libsvtav1": (20, 30, 40),
@@ -51,9 +53,17 @@ def find_encoder(bits: int = 8) -> str:
     )
 
 
-def encoder_threads(wanted: int = 0) -> int:
-    """How many an encoder gets: what is asked for, at most the machine's and `MOST_THREADS`."""
-    return max(1, min(wanted or MOST_THREADS, MOST_THREADS, os.cpu_count() or 1))
+def encoder_threads(height: int, width: int, wanted: int = 0) -> int:
+    """How many an encoder gets: what is asked for, at most the machine's and `MOST_THREADS`.
+
+    Args:
+        height: of a frame, in pixels.
+        width: likewise.
+        wanted: 0 for as many as are sensible.
+    """
+    frame_bytes = 3 * height * width  # 12 bits a pixel, in a depth of up to 16
+    room = _THREADS_BYTES // (_KEPT_BY_THREAD * frame_bytes)
+    return max(1, min(wanted or MOST_THREADS, MOST_THREADS, os.cpu_count() or 1, max(2, room)))
 
 
 def encoder_options(name: str, quality: str, threads: int) -> dict[str, str]:

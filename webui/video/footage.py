@@ -11,21 +11,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from webui.core.units import MIB
 from webui.video.parts import Parts, PartWriter
 from webui.video.project import Project
 from webui.video.reading import Pixels, Reader
-from webui.video.segments import Segment
+from webui.video.segments import LEAST_WAITING, WAITING_BYTES, Segment
 
 BEFORE, AFTER = "newest_before.jpg", "newest.jpg"
 """The newest frame as it was and as it became, in the project's folder."""
 _EVERY = 12
 """Frames of which one is shown."""
 _SIDE_PX = 960
-_WAITING_BYTES = 512 * MIB
-"""Frames that wait for the encoder at most: a model makes a hundred at a time, and while it is at
-the next ones the encoder goes on with these."""
-_LEAST_WAITING = 4
 
 
 class Footage:
@@ -44,7 +39,7 @@ class Footage:
         self, project: Project, segments: Sequence[Segment], *, bits: int = 8, threads: int = 0
     ) -> None:
         self.project, self.segments = project, tuple(segments)
-        self._bits, self._threads = bits, threads
+        self.bits, self._threads = bits, threads
         self._parts = Parts(project)
         self._reader = Reader(project.source, project.timeline)
         self._writers: dict[int, PartWriter] = {}
@@ -69,7 +64,7 @@ class Footage:
         Raises:
             BadInput: the file cannot be read any more.
         """
-        frames = self._reader.frames(segment.read_start, segment.stop, bits=self._bits)
+        frames = self._reader.frames(segment.read_start, segment.stop, bits=self.bits)
         for number, pixels in enumerate(frames, segment.read_start):
             if number >= segment.start and number % _EVERY == 0:
                 self._small[number] = _small(pixels)
@@ -88,7 +83,7 @@ class Footage:
             ValueError: one of the frames so far was left out, or is not of the result's size.
             OSError: the disk is full.
         """
-        most = max(_LEAST_WAITING, _WAITING_BYTES // frame.nbytes)
+        most = max(LEAST_WAITING, WAITING_BYTES // frame.nbytes)
         while len(self._waiting) >= most or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
         writer = self._writers.get(segment.index)
@@ -106,17 +101,24 @@ class Footage:
             save_pictures(self.project.folder, {BEFORE: before, AFTER: _small(frame)})
 
     def finish(self, segment: Segment) -> None:
-        """Makes the segment's part; from now on it is never made again.
+        """All frames of a segment were handed over: when they are written, its part is made, and
+        never again. Only the last segment is waited for; the next one may be begun before.
 
         Raises:
             ValueError: frames are missing.
             OSError: the disk is full.
         """
-        while self._waiting:
-            self._waiting.popleft().result()
+        self._waiting.append(self._encoder.submit(self._finish, segment))
+        if segment == self.segments[-1]:
+            while self._waiting:
+                self._waiting.popleft().result()
+
+    def _finish(self, segment: Segment) -> None:
         self._writers[segment.index].finish()
         del self._writers[segment.index]
-        self._small.clear()
+        for number in list(self._small):
+            if number < segment.stop:  # else the next segment's, which is being read
+                self._small.pop(number, None)
 
     def close(self) -> None:
         self._encoder.shutdown()  # frames that were handed over are written

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from webui.core.units import MIB
 from webui.core.upscale import SEGMENT_FRAMES
 
 OVERLAP = 16
@@ -17,6 +18,9 @@ MOST_BLENDED = 8
 LEAST_FRAMES = 96
 """A segment is not cut shorter than this to give a worker something to do: warming up costs."""
 _MULTIPLE = 8
+WAITING_BYTES, LEAST_WAITING = 512 * MIB, 4
+"""Frames that wait for the encoder at most, and at least: a model makes a hundred at a time, and
+while it is at the next ones the encoder goes on with these."""
 LATENT_FRAMES = 4
 """Reading begins at a multiple of this many frames: models with latents over time make the same of
 a frame wherever its segment begins."""

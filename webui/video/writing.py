@@ -103,7 +103,7 @@ class Writer:
         self._reformatter = VideoReformatter()
         options = {"movflags": "+faststart"} if faststart else {}
         self._container: Any = av.open(str(path), "w", format="mp4", options=options)
-        threads = encoder_threads(threads)
+        threads = encoder_threads(encoding.stored_height, encoding.stored_width, threads)
         rate = encoding.rate.limit_denominator(100_000)
         stream = self._stream = self._container.add_stream(encoding.encoder, rate=rate)
         stream.width, stream.height = encoding.stored_width, encoding.stored_height

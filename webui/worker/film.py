@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ class JobFootage(Footage):
     """The segments that a job names, of the project in its run's folder.
 
     Args:
-        job: its `segments` are the indexes of those that are left.
+        job: its `segments` are the indexes of those that are left, and `cores` says how many of the
+            processor it may use.
         folder: the run's; holds the project.
         report: hears of each frame.
     """
 
     def __init__(self, job: Mapping[str, Any], folder: Path, report: JobReport) -> None:
         project = Project.load(folder / FOLDER)
-        super().__init__(project, [project.segments[index] for index in job["segments"]])
+        segments = [project.segments[index] for index in job["segments"]]
+        self.cores = int(job.get("cores") or os.cpu_count() or 1)
+        super().__init__(project, segments, bits=project.facts.bits, threads=self.cores)
         self._report = report
         self._untold = self._repeated_told = 0
         self._picture_of = 0.0

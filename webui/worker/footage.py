@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class BlankFootage:
 
     def __init__(self, request: UpscaleRequest) -> None:
         self.segments = split(request.frames, request.segment_frames, request.overlap)
+        self.cores, self.bits = os.cpu_count() or 1, 8
         self._size = (request.height, request.width, 3)
 
     @property

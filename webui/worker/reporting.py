@@ -40,6 +40,8 @@ class JobReport:
         self.phase = "loading"
         self.warm = False
         self.load_seconds = 0.0
+        self.waits: dict[str, float] = {}
+        """Seconds that the model waited, by what for: `reading`, `writing`."""
         self._channel = channel
         self._device = device
         self._preview = preview
@@ -99,6 +101,10 @@ class JobReport:
         """So many more frames are made."""
         if count:
             self._channel.emit("frames", id=self.id, count=count)
+
+    def waited(self, what: str, seconds: float) -> None:
+        """The model waited for frames to come, or to be taken."""
+        self.waits[what] = self.waits.get(what, 0.0) + seconds
 
     def tell(self, text: Text) -> None:
         """Something that the run has changed by itself, for the user."""

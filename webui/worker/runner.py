@@ -84,7 +84,8 @@ class Runner:
         except Exception as raised:
             error = raised
         self._channel.forget(job_id)
-        common = {"id": job_id, "versions": self._versions, "device": self._device.name}
+        common = {"id": job_id, "versions": self._versions, "device": self._device.name,
+                  "waits": report.waits}  # fmt: skip
         if error is None:
             measurement = report.measurement()
             self._leave(clear=bool(job.get("clear_cache", True)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from webui.catalogue import find_model
 from webui.core.parse import parse_request
 from webui.core.plan import Estimate
 from webui.core.settings import SettingValue, with_defaults
-from webui.core.units import GIB
+from webui.core.units import GIB, format_bytes
 from webui.estimator.estimate import estimate
 from webui.estimator.families import components_of
 from webui.estimator.flashvsr import blocks_of
@@ -19,6 +21,8 @@ from webui.estimator.target import Target
 from webui.estimator.upscaling import longest_share
 from webui.hardware import find_card
 from webui.optimizer import make_plan
+from webui.pipelines.tiles import ClipBlend, TileGrid
+from webui.video.segments import split
 
 FLASH, SWIN = "flashvsr-v1.1", "swin2sr-demo"
 
@@ -139,3 +143,28 @@ def test_plans_for_small_cards(gib: float) -> None:
         request = request_of(FLASH, frames=500, **keys)
         plan = make_plan(find_model(FLASH), request, target_of(gib=gib))
         assert plan.fits and plan.estimate.peak_device_bytes <= gib * GIB
+
+
+def test_what_waits_on_the_disk_is_what_the_pipeline_keeps_there(tmp_path: Path) -> None:
+    size = {"height": 96, "width": 160, "frames": 61, "segment_frames": 40, "overlap": 8}
+    tiles = {"tile": 64, "tile_overlap": 16}
+    found = figures(FLASH, tiles, **size)
+    longest = max(segment.count for segment in split(61, 40, 8))
+    blend = ClipBlend(TileGrid(96, 160, 64, 16, 32), longest, 4, folder=tmp_path)
+    assert found.disk_bytes == os.fstat(blend._file.fileno()).st_size > 0
+    blend.close()
+    # Each card has a segment of its own under way.
+    assert figures(FLASH, tiles | {"gpus": 2}, **size).disk_bytes == 2 * found.disk_bytes
+    assert figures(FLASH, {}, **size).disk_bytes == 0 == figures(SWIN, tiles, **size).disk_bytes
+    plan = make_plan(find_model(FLASH), request_of(FLASH, settings=tiles, **size), target_of())
+    (told,) = [reason for reason in plan.reasons if "disk" in reason.en]
+    assert format_bytes(found.disk_bytes) in told.en and format_bytes(found.disk_bytes) in told.zh
+
+
+@pytest.mark.parametrize("colour", ["adain", "wavelet"])
+def test_16k_in_tiles_goes_through_a_small_card(colour: str) -> None:
+    """Colours of joined frames are fixed in bands: they do not decide what fits."""
+    size = {"height": 2304, "width": 4096, "scale": 4, "frames": 61}
+    request = request_of(FLASH, **size, colour=colour, vram_gib=6)
+    plan = make_plan(find_model(FLASH), request, target_of("rtx-3060-12gb", 6))
+    assert plan.fits and int(plan.settings["tile"]) >= 192

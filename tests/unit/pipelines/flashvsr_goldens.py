@@ -104,7 +104,7 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 class Memory:
     """Footage that lies in memory, and a report that keeps what it is told."""
 
-    folder = None
+    folder, cores, bits = None, 2, 8
 
     def __init__(self, frames: np.ndarray, counts: list[int]) -> None:
         self.frames = frames

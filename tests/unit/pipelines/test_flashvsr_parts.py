@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
 from tests.unit.pipelines.flashvsr_goldens import difference, golden, weights_of
-from webui.pipelines.flashvsr.colour import fix_colour
+from webui.pipelines.flashvsr.colour import HALO_ROWS, bands_of, fix_colour, fix_in_bands
 from webui.pipelines.flashvsr.decoder import Decoder, DecoderState
 from webui.pipelines.flashvsr.decoding import FullDecoding
 from webui.pipelines.flashvsr.frames import Chunk, frames_of_latent
 from webui.pipelines.flashvsr.projection import Projection, ProjectionState
+from webui.pipelines.flashvsr.stream import to_levels, to_pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,6 +85,31 @@ def test_colours_are_those_of_the_authors(kind: str) -> None:
     _, tensors = golden("colour_fix")
     frames, reference = tensors["in.hq"][:, :, 0], tensors["in.lq"][:, :, 0]
     assert difference(fix_colour(frames, reference, kind), tensors[f"out.{kind}"][:, :, 0]) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["adain", "wavelet"])
+@pytest.mark.parametrize("rows", [1, 17, 40])
+def test_colours_in_bands_are_those_of_the_whole_frame(kind: str, rows: int) -> None:
+    generator = np.random.default_rng(1)
+    height, width = 121, 50
+    down = np.linspace(0, 90, height)[:, None, None]
+    frame = (down + generator.integers(0, 100, (height, width, 3))).astype(np.uint8)
+    reference = (120 - down + generator.integers(0, 130, (height, width, 3))).astype(np.uint8)
+    cpu = torch.device("cpu")
+    whole = fix_colour(*(to_pixels(one[None, None], cpu)[:, :, 0] for one in (frame, reference)),
+                       kind)  # fmt: skip
+    wanted = to_levels(whole)[0].numpy().astype(int)
+    found = fix_in_bands(frame, reference, kind, cpu, rows * width)
+    bands = bands_of(height, width, rows * width)
+    assert max(band.stop - band.start for band in bands) <= rows and len(bands) > 3
+    # What lies on the edge between two levels may fall to either side.
+    assert np.abs(found - wanted).max() <= 1 and np.mean(found != wanted) < 1e-3
+    assert np.array_equal(fix_in_bands(frame, reference, kind, cpu), wanted)
+    if kind == "wavelet" and rows == 17:
+        # The halo is needed: with less of it, bands show.
+        with patch("webui.pipelines.flashvsr.colour.HALO_ROWS", HALO_ROWS // 4):
+            cut = fix_in_bands(frame, reference, kind, cpu, rows * width)
+        assert np.mean(cut != wanted) > 0.01
 
 
 def test_schedule_leaves_nothing_out() -> None:

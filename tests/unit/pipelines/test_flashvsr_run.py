@@ -30,7 +30,7 @@ from webui.pipelines.flashvsr.frames import (
     enlarge,
     frames_of_latent,
 )
-from webui.pipelines.flashvsr.stream import Noise, Stream, to_bytes, to_pixels
+from webui.pipelines.flashvsr.stream import Noise, Stream, to_levels, to_pixels
 from webui.pipelines.flashvsr.transformer import TextKeys
 from webui.pipelines.tiles import Tile
 
@@ -209,7 +209,7 @@ def test_noise_is_of_a_place_and_time() -> None:
 
 def test_bytes_are_cut_as_the_authors_do() -> None:
     pixels = torch.tensor([-1.0, 0.0, 0.999, 1.0]).view(1, 1, 1, 4).expand(1, 3, 1, 4)
-    assert to_bytes(pixels)[0, 0, :, 0].tolist() == [0, 127, 254, 255]
+    assert to_levels(pixels)[0, 0, :, 0].tolist() == [0, 127, 254, 255]
 
 
 def test_missing_file_is_named(folder: Path, tmp_path: Path) -> None:

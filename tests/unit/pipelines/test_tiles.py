@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -97,3 +101,19 @@ def test_results_that_differ_by_tile_meet_without_a_step() -> None:
     # 40 levels apart, over half of 48 pixels.
     steps = np.abs(np.diff(blend.frame, axis=1))
     assert steps.max() < 40 / 20 and blend.frame.min() == 0 and blend.frame.max() == 40
+
+
+def test_what_a_killed_worker_kept_on_the_disk_is_gone(tmp_path: Path) -> None:
+    work = (
+        "import sys, time, pathlib\n"
+        "from webui.pipelines.tiles import ClipBlend, TileGrid\n"
+        "blend = ClipBlend(TileGrid(64, 64, 32, 8), 50, folder=pathlib.Path(sys.argv[1]))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", work, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as worker:
+        assert worker.stdout is not None and worker.stdout.readline() == b"ready\n"
+        worker.kill()
+        worker.wait()
+    assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,7 @@ from webui.core.errors import BadInput, Cancelled, RunFailed, WorkerLost
 from webui.core.parse import parse_request
 from webui.core.text import Text
 from webui.core.upscale import UpscaleRequest
+from webui.core.work import WorkRecord
 from webui.demo.upscaler import checkpoint
 from webui.service.piece_work import PieceWork
 from webui.service.segment_work import RESULT, SegmentPieces
@@ -90,13 +91,23 @@ def frames_of(path: Path) -> list[int]:
 
 
 def test_segments_are_shared_and_a_lost_one_is_done_again(video: Path, tmp_path: Path) -> None:
-    workers = [Hands(tmp_path, {1: 1}), Hands(tmp_path, {})]
+    lost_on = {1: 1}  # whoever takes it
+    workers = [Hands(tmp_path, lost_on), Hands(tmp_path, lost_on)]
     done, told = work(asked(video, overlap=4), tmp_path, workers)
     assert done["event"] == "result" and done["outputs"] == [RESULT]
     assert frames_of(tmp_path / RESULT) == list(range(FRAMES))
     assert all(len(turn) == 1 for hands in workers for turn in hands.turns)
-    assert [turn for hands in workers for turn in hands.turns].count([1]) >= 1
+    assert [turn for hands in workers for turn in hands.turns].count([1]) == 2
     assert told[-1] == (FRAMES, FRAMES) and examine(tmp_path / RESULT)[0].audio == 1
+    record = WorkRecord.from_json(done["work"])
+    assert record.shared and [worker.lost for worker in record.workers].count(1) == 1
+    assert record.units == FRAMES and sum(worker.pieces for worker in record.workers) == 3
+    kept = [
+        len(hands.turns) - worker.lost
+        for hands, worker in zip(workers, record.workers, strict=True)
+    ]
+    assert [worker.pieces for worker in record.workers] == kept
+    assert 0 < sum(worker.work_s for worker in record.workers) <= 2 * record.elapsed_s
     assert (tmp_path / "thumbnail.jpg").is_file()
 
 
@@ -196,3 +207,7 @@ def test_two_real_workers_share_a_video_and_one_may_be_lost(
     assert killed and done["event"] == "result", done
     assert frames_of(tmp_path / RESULT) == list(range(70))
     assert done["measurement"]["phases"][0]["name"] == "upscale"
+    one, other = WorkRecord.from_json(done["work"]).workers
+    assert one.device and one.units and other.lost >= 1
+    # Starting a process and loading the model, before its first frame.
+    assert one.load_s > 0 and one.work_s >= done["measurement"]["seconds"] > 0

@@ -6,23 +6,26 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from webui.core.errors import BadInput, NotAllowed
+from webui.core.errors import BadInput, NotAllowed, NotEnoughDisk
 from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.units import GIB
 from webui.service import Access, Studio, videos
 from webui.service.access import LOCAL
-from webui.service.inputs import output_bytes
+from webui.service.inputs import check_disk, output_bytes
 from webui.service.limits import COSTLY_AT_ONCE, check_size
 from webui.service.queue import JobQueue
 from webui.service.segment_work import RESULT
 from webui.service.videos import Videos
-from webui.storage import JobRecord, Ledger, Limits, StudioConfig
+from webui.storage import JobRecord, Ledger, Limits, StudioConfig, files
+
+RUNS = ("one", "two", "three", "four")
 
 
 def asked(studio: Studio, path: Path, **keys: Any) -> Request:
@@ -110,6 +113,61 @@ def test_a_film_needs_the_room_that_films_take(local: Studio) -> None:
     high, small = (asked(local, Path("a.mp4"), quality=q, **film) for q in ("high", "small"))
     assert 40 * GIB < output_bytes(high) < 60 * GIB
     assert output_bytes(small) < output_bytes(high) / 3
+
+
+def test_frames_of_tiles_that_the_disk_has_no_room_for(
+    local: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = {"tile": 64, "tile_overlap": 16}
+    size = {"model": "flashvsr-v1.1", "frames": 960, "height": 216, "width": 384, "scale": 4}
+    request = asked(local, Path("a.mp4"), **size, settings=tiles)
+    plan = local.estimate(request)
+    room = output_bytes(request) + plan.estimate.disk_bytes + GIB
+    monkeypatch.setattr(files, "free_bytes", lambda _: room)
+    check_disk(local._outputs, request, plan)
+    monkeypatch.setattr(files, "free_bytes", lambda _: room - 2 * GIB)
+    with pytest.raises(NotEnoughDisk) as raised:
+        check_disk(local._outputs, request, plan)
+    hint = raised.value.hint
+    assert "shorter segments than 480 frames" in hint.en and "480" in hint.zh
+    whole = local.estimate(asked(local, Path("a.mp4"), **size))
+    check_disk(local._outputs, request, whole)
+
+
+def test_a_visitors_last_place_is_taken_once(
+    public: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By resuming, too: what is counted and what is queued is one step."""
+    limits = Limits(max_queued_per_user=2)
+    request = public.parse({"task": "upscale", "model": "swin2sr-demo", "input": "a.mp4"})
+    for run in RUNS:
+        public._ledger.record(
+            run, "anna", request.to_json(), None, public._outputs.new_folder(run).name
+        )
+        public._ledger.set_state(run, JobState.CANCELLED)
+    refused: list[NotAllowed] = []
+    count = Ledger.count
+
+    def slowly(*given: Any) -> int:
+        found = count(*given)
+        sleep(0.1)
+        return found
+
+    monkeypatch.setattr(Ledger, "count", slowly)
+
+    def click(run: str) -> None:
+        try:
+            public.videos.resume(run, "anna", limits)
+        except NotAllowed as error:
+            refused.append(error)
+
+    clicks = [threading.Thread(target=click, args=(run,)) for run in RUNS]
+    for each in clicks:
+        each.start()
+    for each in clicks:
+        each.join()
+    assert len(refused) == 2 and "2 jobs waiting" in refused[0].message.en
+    assert public._ledger.count(JobState.QUEUED, "anna") == 2
 
 
 @pytest.mark.parametrize("task", ["upscale", "parse"])

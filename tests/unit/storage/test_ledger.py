@@ -63,6 +63,16 @@ def test_history_is_newest_first_and_by_owner(ledger):
     assert ledger.count(JobState.QUEUED, "bob") == 2 and ledger.count(JobState.QUEUED) == 4
 
 
+def test_ended_runs_of_a_task_are_found_behind_many_others(ledger):
+    for number in range(40):
+        task = "upscale" if number < 3 else "generate"
+        ledger.record(f"j{number}", "local", {"task": task}, None, "folder")
+        ledger.set_state(f"j{number}", JobState.DONE if number != 1 else JobState.RUNNING)
+    found = ledger.jobs(limit=5, task="upscale", ended=True)
+    assert [job.id for job in found] == ["j2", "j0"]
+    assert len(ledger.jobs(limit=5, task="generate", ended=True)) == 5
+
+
 def test_a_restart_finds_what_was_left(path):
     first = Ledger(path)
     for name in ("a", "b", "c"):

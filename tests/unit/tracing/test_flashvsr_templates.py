@@ -14,6 +14,7 @@ from webui.estimator.events import rounded
 from webui.estimator.flashvsr import FlashVsrMemory
 from webui.estimator.rules import Rules
 from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
+from webui.pipelines.flashvsr import colour as colours
 from webui.tracing.flashvsr_calls import Recorded
 from webui.tracing.flashvsr_run import JOINED, record_join, record_segments
 from webui.tracing.recorder import MARK
@@ -86,6 +87,8 @@ def composed_peak(memory: FlashVsrMemory, phase: str) -> int:
         ({"b": 1, "y": 256, "x": 144}, 53, {"decoder": "full", "colour": "wavelet"}),
         ({"b": 3, "y": 128, "x": 128}, 37, {"offload": "model"}),
         ({"b": 2, "y": 256, "x": 256}, 37, {"decoder": "full", "precision": "fp32"}),
+        # Tiles of 224: far larger than what the templates were made from.
+        ({"b": 2, "y": 896, "x": 896}, 25, {}),
     ],
 )
 def test_every_phase_of_every_block(
@@ -111,13 +114,32 @@ def test_every_phase_of_every_block(
         assert composed_peak(memory, phase) == pytest.approx(fresh[phase], rel=EXACT), phase
 
 
-def test_the_colours_of_joined_tiles() -> None:
-    memory = memory_of({"b": 2, "y": 512, "x": 512}, 21, colour="wavelet")
+@pytest.mark.parametrize("colour", ["adain", "wavelet"])
+@pytest.mark.parametrize("band_px", [8 * 2**20, 100_000])
+def test_the_colours_of_joined_tiles(
+    colour: str, band_px: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame at once, and in bands."""
+    monkeypatch.setattr(flashvsr, "BAND_PX", band_px)
+    monkeypatch.setattr(colours, "BAND_PX", band_px)
+    assert (band_px, colours.HALO_ROWS) == (flashvsr.BAND_PX, flashvsr.HALO_ROWS)
+    memory = memory_of({"b": 2, "y": 512, "x": 512}, 21, colour=colour)
     height, width = memory.request.output_size
     events = memory._join()
-    recorded = record_join(CARD, memory.settings, {"y": height, "x": width}, "wavelet")
+    recorded = record_join(CARD, memory.settings, {"y": height, "x": width}, colour)
     found = events.peak_live_bytes() - events.resident_bytes
     assert found == pytest.approx(live_peaks(recorded)["decode"], rel=EXACT)
+
+
+def test_bands_are_as_high_as_the_pipeline_makes_them() -> None:
+    assert (flashvsr.BAND_PX, flashvsr.HALO_ROWS) == (colours.BAND_PX, colours.HALO_ROWS)
+    size = {"height": 4096, "width": 2300}
+    for colour, beyond in (("adain", 0), ("wavelet", 2 * colours.HALO_ROWS)):
+        request = parse_request(
+            {"task": "upscale", "model": "flashvsr-v1.1", "colour": colour, **size}, find_model
+        )
+        bands = colours.bands_of(*request.output_size, colours.BAND_PX)
+        assert flashvsr.band_rows(request) == bands[0].stop + beyond
 
 
 def test_a_wrong_schedule_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

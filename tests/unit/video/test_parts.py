@@ -283,7 +283,7 @@ def test_frames_have_to_come_in_order_and_size(tmp_path: Path) -> None:
         (1, larger(numbered(1)), "instead of 0"),
         (0, larger(numbered(0)), "15 frames are missing"),
     ):
-        with Footage(project, project.segments) as footage:
+        with Footage(project, [first]) as footage:
             footage.write(first, place, pixels)
             with pytest.raises(ValueError, match=why):
                 footage.finish(first)

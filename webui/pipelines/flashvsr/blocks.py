@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from webui.pipelines.beside import READING, waiting
+from webui.pipelines.depth import Frames, in_host, is_deep
 from webui.pipelines.flashvsr.attention import SPARSE_RATIOS, Rule, make_rule
 from webui.pipelines.flashvsr.colour import fix_colour
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
@@ -29,7 +29,7 @@ from webui.pipelines.flashvsr.frames import (
 )
 from webui.pipelines.flashvsr.kernels import warm_up
 from webui.pipelines.flashvsr.projection import CELL_PX
-from webui.pipelines.flashvsr.stream import Noise, Stream, Tokens, to_bytes, to_pixels
+from webui.pipelines.flashvsr.stream import Noise, Stream, Tokens, to_levels, to_pixels
 from webui.pipelines.flashvsr.transformer import TextKeys
 from webui.pipelines.running import Report, check_finite, checked
 from webui.pipelines.tiles import Tile
@@ -116,7 +116,7 @@ class Blocks:
         parts: Sequence[Tile],
         colour: str | None,
         share: float = 1.0,
-    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    ) -> Iterator[tuple[int, Frames]]:
         """The parts of a segment's frames, enlarged and restored, in order.
 
         Args:
@@ -129,7 +129,7 @@ class Blocks:
             share: of the frame that the parts are, for the progress.
 
         Yields:
-            The number of the first, and some frames (B T H W 3, uint8), without what was padded.
+            The number of the first, and some frames (B T H W 3), without what was padded.
         """
         video = _Video(self, reader, segment, parts, share)
         chunks = [Chunk(index) for index in range(count_chunks(segment.count))]
@@ -153,6 +153,8 @@ class _Video:
         self._blocks, self._reader, self._parts, self._share = blocks, reader, parts, share
         self._device = blocks.pipe.run_device
         self._count = int(segment.count)
+        self._deep = False
+        """The frames have more than 8 bits; those that are made, too."""
         # Latents are made four frames at a time.
         self._first_latent = int(getattr(segment, "read_start", 0)) // 4
         self._stream = Stream(blocks.pipe, blocks.rule(parts), blocks.text)
@@ -161,6 +163,13 @@ class _Video:
         """Tells of frames; those beyond the last one do not count."""
         count = len(range(frames.start, min(frames.stop, self._count)))
         self._blocks.progress.add(phase, count * self._share)
+
+    def _taken(self, numbers: range) -> Frames:
+        """Frames by their numbers (B T H W 3), waited for if need be."""
+        with waiting(self._blocks.report, READING):
+            frames = self._reader.take(numbers)
+        self._deep = is_deep(frames)
+        return frames
 
     def project(self, block: Sequence[Chunk]) -> Tokens:
         pipe, (height, width) = self._blocks.pipe, self._blocks.size(self._parts)
@@ -175,7 +184,7 @@ class _Video:
         for chunk in block:
             for numbers in chunk.clips:
                 self._blocks.report.check()
-                clip = to_pixels(self._reader.take(numbers), self._device)
+                clip = to_pixels(self._taken(numbers), self._device)
                 tokens = self._stream.project(clip)
                 if tokens is not None:
                     held.put(tokens)
@@ -211,12 +220,12 @@ class _Video:
     def decode(
         self, block: Sequence[Chunk], latents: list[torch.Tensor], colour: str | None
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """The number of the first, and the frames of each latent (B T H W 3, uint8)."""
+        """The number of the first, and the frames of each latent (B T H W 3)."""
         for chunk, made in zip(block, latents, strict=True):
             for index, latent in enumerate(chunk.latents):
                 numbers = frames_of_latent(latent)
                 self._blocks.report.check()
-                clip = to_pixels(self._reader.take(numbers), self._device)
+                clip = to_pixels(self._taken(numbers), self._device)
                 self._reader.let_go(numbers.stop)
                 pictures = self._finished(
                     self._stream.decode(made[:, :, index], clip), clip, colour
@@ -229,7 +238,7 @@ class _Video:
     def _finished(
         self, pictures: Iterator[torch.Tensor], clip: torch.Tensor, colour: str | None
     ) -> Iterator[torch.Tensor]:
-        """Cut to what is not padding, with their colours (B H W 3, uint8)."""
+        """Cut to what is not padding, with their colours (B H W 3)."""
         scale = self._blocks.scale
         rows = slice(self._parts[0].height * scale)
         columns = slice(self._parts[0].width * scale)
@@ -237,12 +246,12 @@ class _Video:
             picture = picture[:, :, rows, columns]
             if colour is not None:
                 picture = fix_colour(picture, clip[:, :, index, rows, columns], colour)
-            yield to_bytes(picture, rounded=colour is None)
+            yield to_levels(picture, colour is None, self._deep)
 
 
 def handed_over(
     clips: Iterator[tuple[int, torch.Tensor]],
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+) -> Iterator[tuple[int, Frames]]:
     """Clips in host memory; each is copied while the next one is computed."""
     waiting: tuple[int, torch.Tensor, Any] | None = None
     for number, clip in clips:
@@ -260,7 +269,7 @@ def handed_over(
         yield _arrived(*waiting)
 
 
-def _arrived(number: int, clip: torch.Tensor, done: Any) -> tuple[int, NDArray[np.uint8]]:
+def _arrived(number: int, clip: torch.Tensor, done: Any) -> tuple[int, Frames]:
     if done is not None:
         done.synchronize()
-    return number, clip.numpy()
+    return number, in_host(clip.numpy())

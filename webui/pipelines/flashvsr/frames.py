@@ -1,30 +1,34 @@
 """Frames on their way in: enlarged, padded to whole windows, and as many as chunks take.
 
-Frames are numpy arrays (H W 3, uint8) in host memory, so that on a processor they do not count as
-one of the model's tensors.
+Frames are numpy arrays (H W 3, uint8 or uint16) in host memory, so that on a processor they do not
+count as one of the model's tensors.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from webui.pipelines.beside import Ahead
+from webui.pipelines.depth import Frames, is_deep
 from webui.pipelines.flashvsr.windows import WINDOW_TOKENS
 from webui.pipelines.tiles import Tile
 
-Frame = NDArray[np.uint8]
+Frame = Frames
 SIDE_MULTIPLE = WINDOW_TOKENS
 """Sides of the enlarged frames are multiples of this many pixels: 8 tokens of 16."""
 FIRST_LATENTS, CHUNK_LATENTS = 6, 2
 _FIRST_FRAMES, _CHUNK_FRAMES = 21, 8
-_MOST_THREADS = 4
+MOST_THREADS = 8
+LEAST_AHEAD, MOST_AHEAD = 4, 96
+AHEAD_BYTES = 512 * 2**20
+"""Frames that are enlarged before they are asked for: a block asks for all of its frames at once,
+and then for none while the transformer is at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,38 @@ def enlarge(frame: Frame, part: Tile, scale: int) -> Frame:
     """
     box = (part.left, part.top, part.left + part.width, part.top + part.height)
     size = (part.width * scale, part.height * scale)
-    large = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC, box=box))
+    large = _resized(frame, size, box)
     height, width = padded_size(*large.shape[:2])
     below, right = height - large.shape[0], width - large.shape[1]
     return np.pad(large, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else large
 
 
+def _resized(frame: Frame, size: tuple[int, int], box: tuple[float, float, float, float]) -> Frame:
+    cubic = Image.Resampling.BICUBIC
+    if not is_deep(frame):
+        return np.asarray(Image.fromarray(frame).resize(size, cubic, box=box))
+    # Pillow has no pixels of three times 16 bits.
+    channels = [
+        np.asarray(Image.fromarray(channel.astype(np.float32)).resize(size, cubic, box=box))
+        for channel in np.moveaxis(frame, -1, 0)
+    ]
+    return np.rint(np.stack(channels, -1)).clip(0, 65535).astype(np.uint16)
+
+
+def count_ahead(height: int, width: int, parts: int) -> int:
+    """How many enlarged frames are ready before they are asked for.
+
+    Args:
+        height: of an enlarged part, padded.
+        width: likewise.
+        parts: of each frame.
+    """
+    most = AHEAD_BYTES // (3 * height * width * parts)
+    return max(LEAST_AHEAD, min(MOST_AHEAD, most))
+
+
 class Reader:
-    """The enlarged frames of a video in order, a few ahead of who takes them.
+    """The enlarged frames of a video in order, some ahead of who takes them.
 
     After the last frame it goes on with that frame. What was read stays until it is let go:
     frames are first projected and, when their latents are there, looked at again.
@@ -96,28 +124,32 @@ class Reader:
         frames: of the input.
         parts: of each frame, which are stacked.
         scale: how many times larger each side becomes.
+        cores: of the processor, for enlarging.
 
     Raises:
         ValueError: there are no frames (when the first is asked for).
     """
 
-    def __init__(self, frames: Iterator[Frame], parts: Sequence[Tile], scale: int) -> None:
-        self._frames = iter(frames)
+    def __init__(
+        self, frames: Iterator[Frame], parts: Sequence[Tile], scale: int, cores: int = 4
+    ) -> None:
+        self._frames = frames
         self._parts = tuple(parts)
         self._scale = scale
-        self._threads = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
-        self._coming: deque[list[Future[Frame]]] = deque()
+        self._threads = ThreadPoolExecutor(max(1, min(MOST_THREADS, cores)))
+        size = padded_size(parts[0].height * scale, parts[0].width * scale)
+        self._coming = Ahead(self._enlarged(), count_ahead(*size, len(self._parts)))
         self._kept: deque[Frame] = deque()
         self._first = 0
-        self._ended = False
 
     def __enter__(self) -> Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._coming.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def take(self, numbers: range) -> NDArray[np.uint8]:
+    def take(self, numbers: range) -> Frame:
         """Frames by their numbers (B T H W 3); none that was let go."""
         while self._first + len(self._kept) < numbers.stop:
             self._kept.append(self._next())
@@ -130,18 +162,16 @@ class Reader:
             self._kept.popleft()
             self._first += 1
 
+    def _enlarged(self) -> Iterator[list[Future[Frame]]]:
+        """The parts of each frame, which are being enlarged."""
+        for frame in self._frames:
+            yield [self._threads.submit(enlarge, frame, part, self._scale) for part in self._parts]
+
     def _next(self) -> Frame:
         """The next frame's parts (B H W 3)."""
-        while not self._ended and len(self._coming) < 2 * _MOST_THREADS:
-            frame = next(self._frames, None)
-            if frame is None:
-                self._ended = True
-                break
-            self._coming.append(
-                [self._threads.submit(enlarge, frame, part, self._scale) for part in self._parts]
-            )
-        if self._coming:
-            return np.stack([part.result() for part in self._coming.popleft()])
+        following = next(self._coming, None)
+        if following is not None:
+            return np.stack([part.result() for part in following])
         if not self._kept:
             raise ValueError("a video without frames")
         return self._kept[-1]

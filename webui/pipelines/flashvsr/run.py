@@ -5,23 +5,28 @@ Shapes: B batch (tiles), T frames, H height, W width in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from webui.pipelines.beside import READING, WRITING, Ahead, Beside, waiting
 from webui.pipelines.flashvsr.blocks import Blocks
-from webui.pipelines.flashvsr.colour import fix_colour
+from webui.pipelines.flashvsr.colour import fix_in_bands
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
 from webui.pipelines.flashvsr.frames import SIDE_MULTIPLE, Reader
-from webui.pipelines.flashvsr.stream import to_bytes, to_pixels
 from webui.pipelines.footage import Footage
 from webui.pipelines.running import Report
 from webui.pipelines.tile_batch import TileBatch, follows_memory, new_tile_batch
 from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
 
+Pixels = NDArray[Any]
 NO_COLOUR = "none"
+_JOINING = 4
+"""Clips that wait to be joined at most."""
+_JOINED_AHEAD = 2
+"""Joined frames that wait for their colours."""
 
 
 def run(
@@ -58,7 +63,8 @@ def run(
             _whole(blocks, grid.tiles, request.colour, footage, segment)
         else:
             _tiled(blocks, grid, batches, request.colour, footage, segment)
-        footage.finish(segment)
+        with waiting(report, WRITING):
+            footage.finish(segment)
 
 
 def make_grid(request: Any, settings: Mapping[str, Any]) -> TileGrid:
@@ -79,10 +85,11 @@ def make_grid(request: Any, settings: Mapping[str, Any]) -> TileGrid:
 def _whole(
     blocks: Blocks, whole: Sequence[Tile], colour: str, footage: Footage, segment: Any
 ) -> None:
-    with Reader(footage.read(segment), whole, blocks.scale) as reader:
+    with Reader(footage.read(segment), whole, blocks.scale, footage.cores) as reader:
         for first, clip in blocks.restore(reader, segment, whole, colour):
-            for index, frame in enumerate(clip[0], first):
-                footage.write(segment, index, frame)
+            with waiting(blocks.report, WRITING):
+                for index, frame in enumerate(clip[0], first):
+                    footage.write(segment, index, frame)
 
 
 def _tiled(
@@ -94,19 +101,28 @@ def _tiled(
     segment: Any,
 ) -> None:
     """Some tiles at a time over the whole segment; then its frames are joined."""
-    blend = ClipBlend(grid, segment.count, blocks.scale, folder=footage.folder)
+    blend = ClipBlend(
+        grid, segment.count, blocks.scale, folder=footage.folder, deep=footage.bits > 8
+    )
     joined = [0] * len(grid)
     """Frames of each tile that are in the blend, also if its batch then ran out of memory."""
 
+    def join(numbers: Sequence[int], first: int, clip: Pixels) -> None:
+        for number, part in zip(numbers, clip, strict=True):
+            new = part[max(0, joined[number] - first) :]
+            blend.add(number, first + len(part) - len(new), new)
+            joined[number] = max(joined[number], first + len(part))
+
     def compute(numbers: Sequence[int]) -> None:
         tiles = [grid.tiles[number] for number in numbers]
-        with Reader(footage.read(segment), tiles, blocks.scale) as reader:
-            share = len(tiles) / len(grid)
+        share = len(tiles) / len(grid)
+        with (
+            Reader(footage.read(segment), tiles, blocks.scale, footage.cores) as reader,
+            Beside(_JOINING) as joiner,
+        ):
             for first, clip in blocks.restore(reader, segment, tiles, None, share):
-                for number, part in zip(numbers, clip, strict=True):
-                    new = part[max(0, joined[number] - first) :]
-                    blend.add(number, first + len(part) - len(new), new)
-                    joined[number] = max(joined[number], first + len(part))
+                with waiting(blocks.report, WRITING):
+                    joiner.do(join, numbers, first, clip)
 
     try:
         batches.run(range(len(grid)), compute, lambda _numbers, _made: None)
@@ -125,21 +141,33 @@ def _join(
     segment: Any,
 ) -> None:
     """Colours are those of whole frames, or tiles would differ where they meet."""
-    if colour == NO_COLOUR:
-        for index in range(segment.count):
-            footage.write(segment, index, blend.frame(index))
-        return
+    frames = (blend.frame(index) for index in range(segment.count))
+    with Ahead(frames, _JOINED_AHEAD) as joined:
+        if colour == NO_COLOUR:
+            for index, frame in enumerate(joined):
+                with waiting(blocks.report, WRITING):
+                    footage.write(segment, index, frame)
+            return
+        _fix(blocks, joined, Tile(0, 0, *size), colour, footage, segment)
+
+
+def _fix(
+    blocks: Blocks,
+    joined: Iterator[Pixels],
+    whole: Tile,
+    colour: str,
+    footage: Footage,
+    segment: Any,
+) -> None:
+    """Brings back the colours of joined frames."""
     device, scale = blocks.pipe.run_device, blocks.scale
-    whole = (Tile(0, 0, *size),)
-    with Reader(footage.read(segment), whole, scale) as reader:
-        for index in range(segment.count):
+    with Reader(footage.read(segment), (whole,), scale, footage.cores) as reader:
+        for index, frame in enumerate(joined):
             blocks.report.check()
-            frame = blend.frame(index)
-            reference = reader.take(range(index, index + 1))
+            with waiting(blocks.report, READING):
+                reference = reader.take(range(index, index + 1))[0, 0]
             reader.let_go(index + 1)
-            pictures = [
-                to_pixels(pixels, device)[:, :, 0, : frame.shape[0], : frame.shape[1]]
-                for pixels in (frame[None, None], reference)
-            ]
-            fixed = to_bytes(fix_colour(pictures[0], pictures[1], colour))
-            footage.write(segment, index, np.asarray(fixed[0].cpu()))
+            reference = reference[: frame.shape[0], : frame.shape[1]]
+            fixed = fix_in_bands(frame, reference, colour, device)
+            with waiting(blocks.report, WRITING):
+                footage.write(segment, index, fixed)

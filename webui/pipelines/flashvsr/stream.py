@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from webui.pipelines.depth import Frames, deep_levels, on_device, shares
 from webui.pipelines.flashvsr.attention import Rule
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
 from webui.pipelines.flashvsr.decoding import Decoding, FullDecoding, TinyDecoding
@@ -156,14 +156,21 @@ class Noise:
         return torch.stack(parts)[:, :, None]
 
 
-def to_pixels(frames: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Frames (B T H W 3, uint8) to pixels in -1..1 on the device (B 3 T H W, float32)."""
-    pixels = torch.from_numpy(frames).to(device).permute(0, 4, 1, 2, 3).float()
-    return pixels.div_(255).mul_(2).sub_(1)
+def to_pixels(frames: Frames, device: torch.device) -> torch.Tensor:
+    """Frames (B T H W 3) to pixels in -1..1 on the device (B 3 T H W, float32)."""
+    return shares(on_device(frames, device).permute(0, 4, 1, 2, 3)).mul_(2).sub_(1)
 
 
-def to_bytes(pixels: torch.Tensor, rounded: bool = False) -> torch.Tensor:
-    """Pixels in -1..1 (B 3 H W) to B H W 3, uint8; cut as the authors do, or rounded."""
+def to_levels(pixels: torch.Tensor, rounded: bool = False, deep: bool = False) -> torch.Tensor:
+    """Pixels in -1..1 (B 3 H W) to whole numbers (B H W 3).
+
+    Args:
+        pixels: stay as they are.
+        rounded: to the nearest of 8 bits; otherwise they are cut, as the authors do.
+        deep: 16 bits, always rounded.
+    """
+    if deep:
+        return deep_levels(pixels.add(1).mul_(0.5)).permute(0, 2, 3, 1)
     values = pixels.add(1).mul_(127.5)
     if rounded:
         values.round_()

@@ -6,26 +6,30 @@ Shapes: B batch (frames, or tiles of one or more frames), H height, W width.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from webui.core.text import Text
+from webui.core.units import MIB
+from webui.pipelines.beside import READING, WRITING, Ahead, Beside, waiting
+from webui.pipelines.depth import Frames, deep_levels, in_host, on_device, shares
 from webui.pipelines.footage import Footage
 from webui.pipelines.running import Report, check_finite, checked
 from webui.pipelines.swin2sr.components import PHASE, Swin2srPipeline
 from webui.pipelines.tile_batch import follows_memory, new_tile_batch
 from webui.pipelines.tiles import FrameBlend, TileGrid
 
-Pixels = NDArray[np.uint8]
+Pixels = Frames
 _JOINING = 2
 """Batches that wait to be joined at most."""
+_MOST_AHEAD, _AHEAD_BYTES = 64, 64 * MIB
+"""Frames that are read ahead."""
 
 
 @dataclass(slots=True)
@@ -72,52 +76,56 @@ def run(
     total = sum(segment.count for segment in footage.segments)
     done = 0
 
-    def jobs(segment: Any) -> Iterator[_Job]:
-        for index, pixels in enumerate(footage.read(segment)):
-            frame = _Frame(index, FrameBlend(grid, request.scale))
+    def jobs(frames: Iterator[Pixels]) -> Iterator[_Job]:
+        for index in count():
+            with waiting(report, READING):
+                pixels = next(frames, None)
+            if pixels is None:
+                return
+            frame = _Frame(index, FrameBlend(grid, request.scale, dtype=pixels.dtype.type))
             for tile in grid.tiles:
                 yield _Job(frame, tile.cut(pixels))
 
-    def compute(waiting: Sequence[_Job]) -> Pixels:
-        clip = torch.from_numpy(np.stack([job.pixels for job in waiting]))
-        made = upscale(pipe, clip.to(pipe.run_device), request.scale)
-        found: Pixels = made.cpu().numpy()
-        return found
+    def compute(taken: Sequence[_Job]) -> Pixels:
+        clip = on_device(np.stack([job.pixels for job in taken]), pipe.run_device)
+        return in_host(upscale(pipe, clip, request.scale).cpu().numpy())
 
-    def join(segment: Any, waiting: Sequence[_Job], made: Pixels) -> None:
+    def join(segment: Any, taken: Sequence[_Job], made: Pixels) -> None:
         nonlocal done
-        for job, pixels in zip(waiting, made, strict=True):
+        for job, pixels in zip(taken, made, strict=True):
             job.frame.blend.add(pixels)
             if job.frame.blend.done:
                 footage.write(segment, job.frame.index, job.frame.blend.frame)
                 done += 1
                 report.step(done, total)
 
-    # Frames are joined on the host while the device computes the next tiles.
-    with ThreadPoolExecutor(1, "joining") as joiner:
-        for segment in footage.segments:
-            joining: deque[Future[None]] = deque()
+    def take(joiner: Beside, segment: Any, taken: Sequence[_Job], made: Pixels) -> None:
+        with waiting(report, WRITING):
+            joiner.do(join, segment, taken, made)
 
-            def take(
-                waiting: Sequence[_Job],
-                made: Pixels,
-                segment: Any = segment,
-                joining: deque[Future[None]] = joining,
-            ) -> None:
-                if len(joining) >= _JOINING:
-                    joining.popleft().result()
-                joining.append(joiner.submit(join, segment, waiting, made))
-
-            with checked(_layers(pipe.model(request.scale)), report.check):
-                batch.run(jobs(segment), compute, take)
-            while joining:
-                joining.popleft().result()
+    for segment in footage.segments:
+        # Frames are read and joined on the host while the device computes other tiles.
+        with (
+            Ahead(footage.read(segment), _count_ahead(request)) as frames,
+            Beside(_JOINING) as joiner,
+            checked(_layers(pipe.model(request.scale)), report.check),
+        ):
+            batch.run(jobs(frames), compute, partial(take, joiner, segment))
+            with waiting(report, WRITING):
+                joiner.wait()
+        with waiting(report, WRITING):
             footage.finish(segment)
+
+
+def _count_ahead(request: Any) -> int:
+    """Frames that are read before they are asked for."""
+    return max(2, min(_MOST_AHEAD, _AHEAD_BYTES // (3 * request.height * request.width)))
 
 
 @torch.no_grad()
 def upscale(pipe: Swin2srPipeline, frames: torch.Tensor, scale: int) -> torch.Tensor:
-    """Frames (B H W 3, uint8, on the run's device), `scale` times as large.
+    """Frames (B H W 3, on the run's device as `webui.pipelines.depth` has them), `scale` times as
+    large.
 
     The same on a GPU, a processor and the meta device.
 
@@ -126,11 +134,13 @@ def upscale(pipe: Swin2srPipeline, frames: torch.Tensor, scale: int) -> torch.Te
     """
     model = pipe.model(scale)
     height, width = frames.shape[1:3]
-    pixels = frames.permute(0, 3, 1, 2).to(model.dtype).div_(255)
+    pixels = shares(frames.permute(0, 3, 1, 2), model.dtype)
     made = model(_padded(pixels, model.config.window_size)).reconstruction
     del pixels
     made = made[:, :, : height * scale, : width * scale]
     check_finite(made)
+    if frames.dtype == torch.int16:
+        return deep_levels(made.float()).permute(0, 2, 3, 1)
     return made.float().mul_(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

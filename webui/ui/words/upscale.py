@@ -71,3 +71,23 @@ FRAME = Text("Frame to compare", "要对比的帧")
 COMPARED_FRAME = Text("Frame {number}, before and after", "第 {number} 帧，放大前后")
 RECENT = Text("Recently upscaled", "最近放大的视频")
 OFFER_NEEDS_INPUT = Text("{offer} Give it a smaller input.", "{offer}请换用更小的输入。")
+
+# Who did what
+WORK = Text("What each GPU did", "各 GPU 的工作")
+GPU = Text("GPU {number}", "{number} 号 GPU")
+WORK_HEADS = (
+    Text("GPU", "显卡"),
+    Text("Segments", "段"),
+    Text("Frames", "帧"),
+    Text("Frames a second", "每秒帧数"),
+    Text("Work", "处理"),
+    Text("Loading", "加载"),
+)
+DONE_AGAIN = Text("Done again", "重做")
+LOST_ONCE = Text(
+    "its process was lost; {frames} frames were made again", "进程丢失，重做了 {frames} 帧"
+)
+LOST_OFTEN = Text(
+    "its process was lost {count} times; {frames} frames were made again",
+    "进程丢失 {count} 次，重做了 {frames} 帧",
+)

@@ -1,0 +1,157 @@
+"""Work that goes on beside the device: frames that are read ahead, results that are passed on."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from webui.pipelines.running import Report
+
+Item = TypeVar("Item")
+READING, WRITING = "reading", "writing"
+_LOOK_S = 0.1
+"""How often one that waits for room looks whether it is still wanted."""
+
+
+@contextmanager
+def waiting(report: Report, what: str) -> Iterator[None]:
+    """Tells the report how long the model waited, if it wants to know.
+
+    Args:
+        report: may have `waited`.
+        what: READING or WRITING.
+    """
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        waited = getattr(report, "waited", None)
+        if waited is not None:
+            waited(what, time.perf_counter() - began)
+
+
+class Ahead(Generic[Item]):
+    """An iterator whose items are made in a thread of their own, some ahead of who takes them.
+
+    Args:
+        items: only that thread asks for them, and it ends them.
+        most: that are made and not taken yet.
+    """
+
+    def __init__(self, items: Iterator[Item], most: int) -> None:
+        self._items = items
+        self._made: queue.Queue[tuple[bool, Any]] = queue.Queue(max(1, most))
+        self._unwanted = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._make, name="reading ahead", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Ahead[Item]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Ahead[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        if self._ended:
+            raise StopIteration
+        there, item = self._made.get()
+        if there:
+            return item  # type: ignore[no-any-return]
+        self._ended = True
+        if item is not None:
+            raise item
+        raise StopIteration
+
+    def close(self) -> None:
+        """Nothing more is wanted; the items have ended when this returns."""
+        self._unwanted.set()
+        self._thread.join()
+        self._ended = True
+
+    def _make(self) -> None:
+        error: BaseException | None = None
+        try:
+            for item in self._items:
+                if not self._put((True, item)):
+                    break
+            end = getattr(self._items, "close", None)
+            if end is not None:
+                end()
+        except BaseException as raised:  # whoever takes the items hears of it
+            error = raised
+        self._put((False, error))
+
+    def _put(self, made: tuple[bool, Any]) -> bool:
+        """Whether there was room for it before it was unwanted."""
+        while not self._unwanted.is_set():
+            try:
+                self._made.put(made, timeout=_LOOK_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+class Beside:
+    """Calls that are made in order, in a thread of their own, while who asks for them goes on.
+
+    Leaving it waits for all of them.
+
+    Args:
+        most: calls that wait; who asks for another one waits for the first of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = max(1, most)
+        self._thread = ThreadPoolExecutor(1, "beside the device")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self._thread.shutdown(wait=True)
+
+    def do(self, call: Callable[..., None], *given: Any) -> None:
+        """Asks for a call.
+
+        Raises:
+            Exception: what an earlier one raised.
+        """
+        while len(self._waiting) >= self._most or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(call, *given))
+
+    def wait(self) -> None:
+        """Until all that was asked for is done.
+
+        Raises:
+            Exception: what one of them raised.
+        """
+        while self._waiting:
+            self._waiting.popleft().result()

@@ -1,0 +1,50 @@
+"""Pixels of 8 or 16 bits on their way to the device and back.
+
+In host memory frames are uint8, or uint16 from 0 to 65535. On the device those of 16 bits are
+int16, 32768 less: not every device computes with uint16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Frames = NDArray[Any]
+"""In host memory: uint8, or uint16."""
+_OFFSET = 2**15
+_DEEP = 65535
+
+
+def is_deep(frames: NDArray[Any]) -> bool:
+    """Whether frames in host memory have more than 8 bits."""
+    return frames.dtype != np.uint8
+
+
+def on_device(frames: Frames, device: torch.device) -> torch.Tensor:
+    """Frames in whole numbers, on the device."""
+    if is_deep(frames):
+        frames = (frames ^ _OFFSET).view(np.int16)
+    return torch.from_numpy(frames).to(device)
+
+
+def shares(whole: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """What `on_device` gives, from 0 to 1."""
+    if whole.dtype == torch.int16:
+        return whole.float().add_(_OFFSET).div_(_DEEP).to(dtype)
+    return whole.to(dtype).div_(255)
+
+
+def deep_levels(values: torch.Tensor) -> torch.Tensor:
+    """Values from 0 to 1 (float32; written) as 16 bits on the device, rounded and held within."""
+    return values.mul_(_DEEP).round_().clamp_(0, _DEEP).sub_(_OFFSET).to(torch.int16)
+
+
+def in_host(frames: NDArray[Any]) -> Frames:
+    """What came back from the device as it is in host memory."""
+    if frames.dtype != np.int16:
+        return frames
+    levels: Frames = frames.view(np.uint16) ^ np.uint16(_OFFSET)
+    return levels
