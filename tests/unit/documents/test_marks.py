@@ -106,7 +106,16 @@ def test_nothing_that_a_model_writes_runs():
 
 
 def test_noise_in_marks_is_no_error():
-    pieces = ["<|LOC_7|>", "<|box_start|>", "1 2 3 4", "<|box_end|>", "<fcel>", "<nl>", "<ucel>", "x"]
+    pieces = [
+        "<|LOC_7|>",
+        "<|box_start|>",
+        "1 2 3 4",
+        "<|box_end|>",
+        "<fcel>",
+        "<nl>",
+        "<ucel>",
+        "x",
+    ]
     pick = random.Random(1)
     for _ in range(300):
         answer = "".join(pick.choices([*pieces, "<lcel>", "<|ref_start|>table<|ref_end|>"], k=30))

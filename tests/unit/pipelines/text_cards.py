@@ -74,8 +74,14 @@ def tiny_mineru() -> PageCard:
     """No windows in the tower, a head that is the table of embeddings, and pages read in two steps:
     regions first."""
     text = _TEXT | {"eos_token_id": 205, "bos_token_id": 204, "max_window_layers": 3}
-    text["rope_parameters"] = {"mrope_section": [2, 3, 3], "rope_theta": 1e4, "rope_type": "default"}
-    card = _small("mineru2.5", text, {"depth": 4, "embed_dim": 64, "hidden_size": 64, "num_heads": 4})
+    text["rope_parameters"] = {
+        "mrope_section": [2, 3, 3],
+        "rope_theta": 1e4,
+        "rope_type": "default",
+    }
+    card = _small(
+        "mineru2.5", text, {"depth": 4, "embed_dim": 64, "hidden_size": 64, "num_heads": 4}
+    )
     return replace(card, layout_size=224)
 
 
