@@ -52,12 +52,13 @@ class PageCard(DocumentCard):
     """What is asked with a region that is cut out, for each of QUESTIONS."""
 
     def image_tokens(self, request: PageRequest) -> int:
-        """Most tokens that a picture becomes: one for each place of the grid.
+        """Most tokens that a picture becomes: a page, or what its regions are looked for on."""
+        return max(self.page_tokens(request), self.layout_size**2 // self.size_multiple**2)
 
-        A region that is cut out may be the whole page.
-        """
+    def page_tokens(self, request: PageRequest) -> int:
+        """Tokens that a page becomes, or a region as large: one for each place of the grid."""
         height, width = self.fed_size(request.height, request.width, request.max_pixels)
-        return max(height * width, self.layout_size**2) // self.size_multiple**2
+        return height * width // self.size_multiple**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
