@@ -117,22 +117,25 @@ class Retracer:
                 ),
                 Text("Ask again then.", "请稍后再试。"),
             )
+        command = f"python -m webui.tracing {model.name}"
+        if model.name in self._failed:  # in the app, whose visitors learn no folders
+            return NotFound(
+                Text(
+                    f"What {model.title} allocates could not be recorded.",
+                    f"未能记录 {model.title} 的显存分配。",
+                ),
+                Text(f"This shows why: {command}", f"查看原因：{command}"),
+            )
         cards = own_models()
-        own = f" --own {cards}" if cards else ""
-        command = f"python -m webui.tracing {model.name}{own} --output {self._folder}"
-        failed = model.name in self._failed
+        command += (f" --own {cards}" if cards else "") + f" --output {self._folder}"
         return NotFound(
             Text(
-                f"What {model.title} allocates could not be recorded."
-                if failed
-                else f"What {model.title} allocates was never recorded.",
-                f"未能记录 {model.title} 的显存分配。"
-                if failed
-                else f"还没有记录过 {model.title} 的显存分配。",
+                f"What {model.title} allocates was never recorded.",
+                f"还没有记录过 {model.title} 的显存分配。",
             ),
             Text(
-                f"{'This shows why' if failed else 'This does it'}: {command}",
-                f"{'查看原因' if failed else '请运行'}：{command}",
+                f"Open the app, which does it, or run: {command}",
+                f"请打开应用（它会自动记录），或运行：{command}",
             ),
         )
 

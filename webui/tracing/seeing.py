@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,7 +38,9 @@ def seeing(model: Any, grid: torch.Tensor, cut: str, on_meta: bool) -> Iterator[
         cut: one of `CUTS`.
         on_meta: the prompt is on meta too, so that the pictures' places in it are unknown.
     """
-    module = sys.modules[type(model).__module__]
+    # A model may have the tower of another.
+    names = {type(part).__module__ for part in (model, *parts_of(model)["vision"].modules())}
+    modules = [sys.modules[name] for name in sorted(names)]
     sizes = grid.prod(-1).tolist()
     before = sum(sizes[:-1]) if cut == "last" else 0
     ends = [0, before, sum(sizes)] if before else [0, sum(sizes)]
@@ -72,7 +75,7 @@ def seeing(model: Any, grid: torch.Tensor, cut: str, on_meta: bool) -> Iterator[
         "get_vision_window_index": windows,
     }
     with ExitStack() as around:
-        for name, way in ways.items():
+        for module, (name, way) in itertools.product(modules, ways.items()):
             if hasattr(module, name):
                 function = getattr(module, name)
                 around.enter_context(patch.object(module, name, way(function)))

@@ -61,6 +61,13 @@ def test_it_is_recorded_where_the_studio_stays_and_a_command_says_how(home: Path
         retracer.check(find_model(NAME))
     assert "Ask again" in told.value.hint.en and told.value.message.zh
     retracer.close()
+    failing = Retracer(home / "kept", command=(sys.executable, "-c", "raise SystemExit(3)"))
+    with pytest.raises(NotFound):
+        failing.check(find_model(NAME))
+    wait_for(failing)
+    with pytest.raises(NotFound, match="could not be recorded") as failed:
+        failing.check(find_model(NAME))
+    assert str(home) not in failed.value.hint.en  # visitors read it
     studio = studio_of(home, resume=False)
     try:
         request = studio.parse({"model": NAME, "card": "h200"})
@@ -77,10 +84,7 @@ def test_once_it_is_recorded_it_is_estimated(home: Path) -> None:
     retracer = Retracer(home / "outputs" / "templates", command=quick_tracer(home))
     with pytest.raises(NotFound, match="is being recorded"):
         retracer.check(find_model(NAME))
-    deadline = time.monotonic() + 200
-    while NAME in retracer._running:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(retracer)
     assert retracer.check(find_model(NAME)) is None
     studio = studio_of(home, resume=False)
     try:
@@ -91,6 +95,13 @@ def test_once_it_is_recorded_it_is_estimated(home: Path) -> None:
         assert [phase.name for phase in estimate.phases] == ["vision", "prefill", "generate"]
     finally:
         studio.close()
+
+
+def wait_for(retracer: Retracer) -> None:
+    deadline = time.monotonic() + 200
+    while retracer._running:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def quick_tracer(home: Path) -> tuple[str, ...]:
