@@ -207,6 +207,7 @@ def test_attention_is_the_setting(eager):
     assert answers_of(pipe, pages) == answers_of(plain, pages)
 
 
+@pytest.mark.parametrize("pages_pipe", ["qwen2.5-vl", "paddleocr-vl"], indirect=True)
 @pytest.mark.parametrize(
     ("phase", "after"), [("vision", 0), ("prefill", 0), ("generate", 0), ("generate", 3)]
 )
