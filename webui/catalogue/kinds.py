@@ -13,7 +13,7 @@ from webui.core.documents import ScanCard, ScanDefaults
 from webui.core.language import TextCard, TextDefaults
 from webui.core.mapping import check_keys
 from webui.core.model import ModelCard
-from webui.core.pages import BOXES, OUTPUTS, PageCard, PageDefaults
+from webui.core.pages import BOXES, OUTPUTS, QUESTIONS, PageCard, PageDefaults
 from webui.core.training import TrainCard, TrainDefaults
 from webui.core.upscale import UpscaleCard, UpscaleDefaults
 
@@ -129,6 +129,9 @@ def _read_pages(data: dict[str, Any], family: Family, where: str) -> dict[str, A
     require(isinstance(data["prompt"], str), where, "prompt", "it is a text")
     for key, values in (("output", OUTPUTS), ("boxes", BOXES)):
         require(data.get(key, values[0]) in values, where, key, f"one of {', '.join(values)}")
+    if data.get("output") == "regions":
+        check_keys(data.get("questions"), where=f"{where}, questions", required=QUESTIONS)
+        require_whole({"layout_size": 0, **data}, ("layout_size",), where)
     return data | {"defaults": _whole_defaults(PageDefaults, data["defaults"], where)}
 
 
@@ -188,7 +191,7 @@ KINDS: Mapping[str, Kind] = {
         derived=("preview_factors", "preview_bias"),
         extra=("preview",),
     ),
-    "pages": Kind(PageCard, _read_pages, optional=("output", "boxes")),
+    "pages": Kind(PageCard, _read_pages, optional=("output", "boxes", "layout_size", "questions")),
     "scans": Kind(ScanCard, _read_scan),
     "language": Kind(TextCard, _read_language),
     "training": Kind(TrainCard, _read_training),

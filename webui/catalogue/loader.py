@@ -7,6 +7,8 @@ here changes. A new family is an entry of `families.py`.
 
 from __future__ import annotations
 
+import logging
+import os
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, TypeVar
 
 from webui.catalogue.families import COMPONENT_OF, FAMILIES
 from webui.catalogue.kinds import KINDS, check_clip, keys_of
+from webui.catalogue.own import ENVIRONMENT, own_cards
 from webui.catalogue.reading import (
     FOLDER,
     read_configs,
@@ -39,13 +42,36 @@ Kind = TypeVar("Kind", bound=ModelCard)
 def load_cards() -> dict[tuple[str, str], ModelCard]:
     """All model cards by name and task; embedded models first, a model's first task first.
 
+    A card of the owner's that is wrong is left out, and the log says why.
+
     Raises:
         BadInput: a file of the catalogue is wrong; the message names it.
     """
     paths = sorted((FOLDER / "models").glob("*.yaml"), key=lambda path: path.stem)
     cards = [read_model(path) for path in paths]
+    cards += _read_own({card.name for card in cards})
     cards.sort(key=lambda card: not card.embedded)
     return {(card.name, card.task): card for card in cards}
+
+
+def use_models(folder: Path) -> None:
+    """Reads the owner's own cards from a folder, here and in the processes that are started."""
+    os.environ[ENVIRONMENT] = str(folder)
+    load_cards.cache_clear()
+    load_models.cache_clear()
+
+
+def _read_own(taken: set[str]) -> list[ModelCard]:
+    cards = []
+    for path in own_cards():
+        try:
+            card = read_model(path)
+            require(card.name not in taken, path.name, "name", f"{card.name} ships with the studio")
+        except BadInput as error:
+            logging.getLogger(__name__).warning("%s %s", error.message, error.hint)
+        else:
+            cards.append(card)
+    return cards
 
 
 @cache
@@ -102,7 +128,7 @@ def read_model(path: Path) -> ModelCard:
 
     Args:
         path: a YAML file; the file names under `configs` and `preview` are relative to the
-            catalogue's folder.
+            catalogue's folder, those under `configs` also to its own.
 
     Raises:
         BadInput: unknown or missing key, or a value of the wrong kind.
@@ -136,7 +162,7 @@ def read_model(path: Path) -> ModelCard:
     components = family.components + tuple(
         name for name in family.optional_components if name in data["configs"]
     )
-    data["configs"] = read_configs(data["configs"], components, where)
+    data["configs"] = read_configs(data["configs"], components, where, path.parent)
     card = kind.card(**kind.read(data, family, where))
     if isinstance(card, ClipCard):
         check_clip(card, where)

@@ -38,14 +38,23 @@ def read_texts(data: Any, where: str, key: str) -> Text:
 
 
 def read_configs(
-    data: Any, components: tuple[str, ...], where: str
+    data: Any, components: tuple[str, ...], where: str, beside: Path
 ) -> dict[str, Mapping[str, Any]]:
-    """The configuration of each component, from the JSON files that the card names."""
+    """The configuration of each component, from the JSON files that the card names.
+
+    Args:
+        data: the names.
+        components: those that must be named.
+        where: for the messages.
+        beside: the card's own folder.
+    """
     given = check_keys(data, where=f"{where}, configs", required=components)
     configs = {}
     for component, name in given.items():
         try:
-            configs[component] = json.loads((FOLDER / str(name)).read_text(encoding="utf-8"))
+            own = beside / str(name)
+            path = own if own.is_file() else FOLDER / str(name)
+            configs[component] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise wrong(where, f"configs.{component}", f"{name} cannot be read: {error}") from None
     return configs

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from webui.catalogue import load_models
+from webui.catalogue import load_models, use_models
 from webui.core.errors import BadInput
 from webui.core.text import Text
 from webui.service import Access, Studio
@@ -50,6 +50,7 @@ def open_studio(given: argparse.Namespace) -> Studio:
         BadInput: a model's folder or the configuration is wrong.
         StudioError: the ledger cannot be read.
     """
+    use_models(given.home / "models")
     folders = {}
     for pair in given.model:
         name, equals, folder = pair.partition("=")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from webui.core.documents import DocumentCard, DocumentRequest, read_document
@@ -12,8 +12,11 @@ from webui.core.fields import read_whole
 from webui.core.request import Given
 from webui.core.text import Text
 
-OUTPUTS = ("markdown", "html", "text")
-"""In what a model may answer."""
+OUTPUTS = ("markdown", "html", "text", "lines", "regions")
+"""In what a model may answer: of its own marks there are `lines`, each with its corners, and
+`regions`, the blocks of a page, which are then cut out and read each by itself."""
+QUESTIONS = ("text", "table", "formula")
+"""Kinds of regions that are asked about in words of their own."""
 BOXES = ("none", "resized", "thousandths")
 """What the `data-bbox` of its blocks means: pixels of the page as it was fed, or a thousandth of
 each side."""
@@ -43,9 +46,17 @@ class PageCard(DocumentCard):
     """One of OUTPUTS."""
     boxes: str = "none"
     """One of BOXES."""
+    layout_size: int = 0
+    """Side in pixels of the square that a page is brought to when its regions are looked for."""
+    questions: Mapping[str, str] = field(default_factory=dict)
+    """What is asked with a region that is cut out, for each of QUESTIONS."""
 
     def image_tokens(self, request: PageRequest) -> int:
-        """Tokens that a page's picture becomes: one for each place of the grid."""
+        """Most tokens that a picture becomes: a page, or what its regions are looked for on."""
+        return max(self.page_tokens(request), self.layout_size**2 // self.size_multiple**2)
+
+    def page_tokens(self, request: PageRequest) -> int:
+        """Tokens that a page becomes, or a region as large: one for each place of the grid."""
         height, width = self.fed_size(request.height, request.width, request.max_pixels)
         return height * width // self.size_multiple**2
 

@@ -95,6 +95,25 @@ def table_block(rows: list[list[str]], box: Box | None) -> Block:
     )
 
 
+def named_block(kind: str, answer: str, box: Box | None) -> Block:
+    """A block whose kind is known before it is read.
+
+    Args:
+        kind: one of KINDS, or `code`.
+        answer: what was written about it: LaTeX of a formula, HTML of a table, else text, which may
+            hold formulas.
+        box: its place.
+    """
+    if kind == "formula":
+        return _formula_block(escape(answer), box)
+    if kind == "code":
+        return _code_block(escape(answer), "text", box)
+    if kind == "table":
+        return _html_block("div", "", markup.whole(answer), box)
+    tag = {"title": "h2", "figure": "img"}.get(kind, "p")
+    return _html_block(tag, "", escape(answer.strip(), quote=False), box)
+
+
 class _Raw:
     """A block as it is read."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from webui.core.pages import PageCard, PageRequest
 from webui.core.settings import Settings, unquantized
 from webui.estimator.rules import Rules
@@ -49,7 +51,28 @@ class PagesMemory(WritingMemory):
             {"b": batch, "s": picture + card.prompt_tokens, "m": picture},
             request.new_tokens,
             padded=bool(request.input),
-            again=request.repeats > batch,
+            # Regions come after the look for them.
+            again=request.repeats > batch or bool(card.layout_size),
         )
         self.card = card
         self.request = request
+
+    def passes(self) -> list[PagesMemory]:
+        """What a page goes through: also the look for its regions, where the model does that.
+
+        Of the regions one is counted, as large as the page and with an answer as long as was asked
+        for; those of a page are smaller, and as long only together.
+        """
+        side = self.card.layout_size
+        if not side:
+            return [self]
+        picture = side**2 // self.card.size_multiple**2
+        page = self.card.page_tokens(self.request)
+        return [self._with_picture(picture), self._with_picture(page)]
+
+    def _with_picture(self, tokens: int) -> PagesMemory:
+        other = copy(self)
+        before = tokens if self.shape["b"] > 1 else 0
+        changed = {"s": tokens + self.card.prompt_tokens, "m": tokens, "p": before}
+        other.shape = {**self.shape, **changed}
+        return other

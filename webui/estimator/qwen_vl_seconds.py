@@ -23,11 +23,12 @@ def phase_seconds(name: str, memory: PagesMemory, pages: int, card: Card, host: 
         card: where it runs.
         host: the processor beside it.
     """
-    batch = memory.shape["b"]
-    windows = windowed_tokens(memory)
-    seconds = pages // batch * batch_seconds(name, memory, card, batch, windows)
-    if pages % batch:
-        seconds += batch_seconds(name, memory, card, pages % batch, windows)
+    batch, seconds = memory.shape["b"], 0.0
+    for each in memory.passes():
+        windows = windowed_tokens(each)
+        seconds += pages // batch * batch_seconds(name, each, card, batch, windows)
+        if pages % batch:
+            seconds += batch_seconds(name, each, card, pages % batch, windows)
     return seconds + _preparing(memory, pages) if name == "vision" else seconds
 
 
@@ -35,7 +36,7 @@ def _preparing(memory: PagesMemory, pages: int) -> float:
     """Resizing the pages and cutting them into patches, which the host does."""
     request = memory.request
     height, width = memory.card.fed_size(request.height, request.width, request.max_pixels)
-    pixels = float(pages * height * width)
+    pixels = float(pages * (height * width + memory.card.layout_size**2))
     return note(
         SecondsTerm("prepare", "cpu", {"pixels": pixels}, {"pixels": PIXELS_S}, pixels / PIXELS_S)
     )

@@ -16,7 +16,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from webui.core.errors import RunFailed
 from webui.core.text import Text
 from webui.pipelines.running import Report, checked
-from webui.pipelines.text_model import TextPipeline
+from webui.pipelines.text_model import TextPipeline, layers_of
 
 
 @torch.no_grad()
@@ -80,9 +80,8 @@ def phase_hooks(pipe: TextPipeline, report: Report) -> Iterator[None]:
 
 def blocks_of(pipe: TextPipeline) -> list[nn.Module]:
     """The model's layers, between which a cancel is seen."""
-    base = pipe.model.model
-    layers = list(getattr(base, "language_model", base).layers)
-    return layers if pipe.vision is None else [*pipe.vision.blocks, *layers]
+    layers = layers_of(pipe.model.get_decoder())
+    return [*layers] if pipe.vision is None else [*layers_of(pipe.vision), *layers]
 
 
 def _check_finite(logits: torch.Tensor) -> None:

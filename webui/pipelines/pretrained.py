@@ -14,7 +14,10 @@ from transformers import CONFIG_MAPPING
 
 from webui.pipelines.modules import cast_parameters
 
-_NO_CONFIG_KEYS = ("architectures", "model_type")
+PROCESSOR_KEY = "image_processor_type"
+"""What a checkpoint's `preprocessor_config.json` has; here it may stand beside the keys of
+`config.json`, for models whose class does not tell their picture processor."""
+_NO_CONFIG_KEYS = ("architectures", "model_type", PROCESSOR_KEY)
 
 
 def model_class(config: Mapping[str, Any]) -> Any:

@@ -59,11 +59,18 @@ def batch_tokens(pipe: TextPipeline, prompts: list[list[int]]) -> dict[str, torc
     }
 
 
-def answer_of(pipe: TextPipeline, tokens: list[int]) -> Answer:
-    """An answer without what stands after its end."""
+def answer_of(pipe: TextPipeline, tokens: list[int], marks: bool = False) -> Answer:
+    """An answer without what stands after its end.
+
+    Args:
+        pipe: wrote it.
+        tokens: of the answer.
+        marks: keep words that are no text, such as places.
+    """
     ends = pipe.model.generation_config.eos_token_id
     known = set(ends if isinstance(ends, list) else [ends])
     end = next((place for place, token in enumerate(tokens) if token in known), len(tokens))
     kept = tokens[:end]
-    text = "" if pipe.tokenizer is None else pipe.tokenizer.decode(kept, skip_special_tokens=True)
-    return Answer(tuple(kept), text)
+    if pipe.tokenizer is None:
+        return Answer(tuple(kept), "")
+    return Answer(tuple(kept), pipe.tokenizer.decode(kept, skip_special_tokens=not marks))

@@ -29,10 +29,12 @@ COMPONENT = "model"
 """The one configuration that a card of these families has."""
 PHASES_OF = {
     "vision": ("vision",),
+    "connector": ("prefill",),
     "language": ("vision", "prefill", "generate"),
 }
 """The phases that need a part of the model. The table of embeddings, which is the language part's,
-is asked before the pictures are looked at."""
+is asked before the pictures are looked at; what some models have between tower and language model
+(`connector`), after it."""
 _LANGUAGE_KEYS = (
     "hidden_size",
     "intermediate_size",
@@ -41,8 +43,8 @@ _LANGUAGE_KEYS = (
     "num_key_value_heads",
     "vocab_size",
 )
-_VISION_KEYS = ("depth", "hidden_size", "out_hidden_size", "patch_size")
-"""Configuration keys that decide what model a folder holds."""
+_VISION_KEYS = ("depth", "num_hidden_layers", "hidden_size", "out_hidden_size", "patch_size")
+"""Configuration keys that decide what model a folder holds; a model has some of them."""
 
 
 class TextPipeline:
@@ -90,32 +92,55 @@ class TextPipeline:
 
 
 def vision_of(model: Any) -> Any:
-    """The tower that looks at pictures; None if a model has none."""
-    return getattr(model.model, "visual", None)
+    """The tower that looks at pictures, as the library finds it; None if a model has none."""
+    found = model.get_encoder(modality="image")
+    return None if found in (model, model.base_model) else found
+
+
+def layers_of(module: nn.Module) -> nn.ModuleList:
+    """The chain of equal layers that most of a tower or a language model is: its longest list."""
+    lists = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
+    return max(lists, key=len)
 
 
 def parts_of(model: Any) -> dict[str, nn.Module]:
-    """The parts that are placed each by itself: the tower, and all else within `apart`."""
+    """The parts that are placed each by itself: the tower, what leads from it to the language
+    model where that is a module of its own, and all else within `apart`."""
+    return {**_seeing_parts(model), "language": model}
+
+
+def _seeing_parts(model: Any) -> dict[str, nn.Module]:
+    """The parts that only the first pass of a page asks."""
     tower = vision_of(model)
-    return {"language": model} if tower is None else {"vision": tower, "language": model}
+    if tower is None:
+        return {}
+    others = [
+        child
+        for child in model.base_model.children()
+        if child is not tower and child is not model.get_decoder()
+    ]
+    if len(others) > 1:
+        raise TypeError(f"{type(model).__name__} has more parts than are known")
+    return {"vision": tower} | ({"connector": others[0]} if others else {})
 
 
 @contextmanager
 def apart(model: Any) -> Iterator[None]:
-    """Inside, the model is without its tower.
+    """Inside, the model is without the parts that see.
 
-    Streaming follows the order of the layers, pass after pass; the tower has a part in the first
-    pass of a page only, so that its layers are a chain of their own.
+    Streaming follows the order of the layers, pass after pass; these have a part in the first
+    pass of a page only, so that their layers are chains of their own.
     """
-    tower = vision_of(model)
-    if tower is None:
-        yield
-        return
-    model.model.visual = nn.Identity()
+    seeing = list(_seeing_parts(model).values())
+    base = model.base_model
+    names = {name: child for name, child in base.named_children() if child in seeing}
+    for name in names:
+        setattr(base, name, nn.Identity())
     try:
         yield
     finally:
-        model.model.visual = tower
+        for name, child in names.items():
+            setattr(base, name, child)
 
 
 def residency(settings: Mapping[str, Any], kind: str) -> dict[str, str]:
@@ -131,11 +156,10 @@ def residency(settings: Mapping[str, Any], kind: str) -> dict[str, str]:
 
 def place(model: Any, placement: Placement) -> None:
     """Puts a loaded model's parts where they live."""
-    parts = parts_of(model)
-    if "vision" in parts:
-        placement.add("vision", parts["vision"])
+    for name, part in _seeing_parts(model).items():
+        placement.add(name, part)
     with apart(model):
-        placement.add("language", parts["language"])
+        placement.add("language", model)
 
 
 def build_meta(card: ModelCard, settings: Mapping[str, Any]) -> TextPipeline:
@@ -196,17 +220,21 @@ def load(
         on_component(0, 1)
     device = torch.device(device)
     placement = Placement(residency(settings, device.type), PHASES_OF, device)
-    tokenizer = reading(
-        "tokenizer",
-        lambda: AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, padding_side="left"
-        ),
-    )
+    tokenizer = reading("tokenizer", lambda: _tokenizer(folder))
     model = reading(COMPONENT, lambda: _read(folder, card, settings))
     if is_quantized(settings):
         quantize(model, settings, device)
     place(_finished(model), placement)
     return TextPipeline(card, model, device, placement, tokenizer, folder)
+
+
+def _tokenizer(folder: Path) -> Any:
+    found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, padding_side="left")
+    frame = folder / "chat_template.json"
+    # Older checkpoints have it where only the library's processors look.
+    if found.chat_template is None and frame.is_file():
+        found.chat_template = json.loads(frame.read_text(encoding="utf-8"))["chat_template"]
+    return found
 
 
 def _read(folder: Path, card: ModelCard, settings: Mapping[str, Any]) -> Any:
@@ -256,8 +284,9 @@ def _check_folder(folder: Path, card: ModelCard) -> None:
 
 def _compare(folder: Path, card: ModelCard, has: Any, needs: Any, keys: tuple[str, ...]) -> None:
     for key in keys:
-        if getattr(has, key) != getattr(needs, key):
-            raise _another(folder, card, key, getattr(has, key), getattr(needs, key))
+        found, wanted = getattr(has, key, None), getattr(needs, key, None)
+        if found != wanted:
+            raise _another(folder, card, key, found, wanted)
 
 
 def _another(folder: Path, card: ModelCard, key: str, found: Any, wanted: Any) -> BadInput:

@@ -52,7 +52,7 @@ class Planner:
         """The worker's name of its device, once it has reported it."""
         self.worker_pid: Callable[[], int | None] = lambda: None
         self.check_templates: Callable[[ModelCard], Text | None] = lambda model: None
-        """Has templates of other versions renewed, and tells what the plan says of it."""
+        """Has templates renewed, and tells what the plan says of it; NotFound if there are none."""
 
     def plan(
         self,
@@ -73,6 +73,7 @@ class Planner:
             BadInput: no such card, or it cannot do a fixed setting.
         """
         model = find_model(request.model, request.task)
+        self.check_templates(model)
         target = self.target(request, names=names)
         if narrow is not None:
             target = narrow(target)
@@ -131,6 +132,7 @@ class Planner:
         target = self.target(request, calibrated)
         _refuse_unsupported(request, target.card)
         model = find_model(request.model, request.task)
+        self.check_templates(model)
         return self._with_notes(make_estimate(model, request, target), model, target.card)
 
     def _with_notes(self, plan: Plan, model: ModelCard, card: Card) -> Plan:

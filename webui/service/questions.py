@@ -142,6 +142,7 @@ class Questions:
                 Text("Ask for most or for smallest.", "请只用 most 或 smallest 之一。"),
             )
         model = find_model(request.model, request.task)
+        self._planner.check_templates(model)
         if smallest:
             _check("smallest", smallest, SMALLEST)
             refusal = self._planner.refused_everywhere(request)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from webui.catalogue.own import own_models
 from webui.core.errors import NotFound
 from webui.core.model import ModelCard
 from webui.core.text import Text
@@ -72,33 +73,71 @@ class Retracer:
 
         Returns:
             None where the templates are of the installed versions.
+
+        Raises:
+            NotFound: there are none; they are made, or the hint says how.
         """
         if (model.name, model.task) in self._current:
             return None
-        with suppress(NotFound):
-            differing = sorted(
-                {
-                    f"{name} {found} ({traced.get(name, '?')})"
-                    for traced in model_versions(model)
-                    for name, found in self._versions.items()
-                    if traced.get(name) != found
-                }
-            )
-            if not differing:
-                self._current.add((model.name, model.task))
-                return None
-            listed = ", ".join(differing)
-            if self._start(model.name):
-                return Text(
-                    f"The estimate is being renewed for the installed {listed}; "
-                    "this takes some minutes.",
-                    f"正在为已安装的 {listed} 更新估算，需要几分钟。",
-                )
+        try:
+            made_with = model_versions(model)
+        except NotFound:
+            raise self._untraced(model) from None
+        differing = sorted(
+            {
+                f"{name} {found} ({traced.get(name, '?')})"
+                for traced in made_with
+                for name, found in self._versions.items()
+                if traced.get(name) != found
+            }
+        )
+        if not differing:
+            self._current.add((model.name, model.task))
+            return None
+        listed = ", ".join(differing)
+        if self._start(model.name):
             return Text(
-                f"The estimate is for other versions than the installed {listed}.",
-                f"估算所用的版本与已安装的不同：{listed}。",
+                f"The estimate is being renewed for the installed {listed}; "
+                "this takes some minutes.",
+                f"正在为已安装的 {listed} 更新估算，需要几分钟。",
             )
-        return None
+        return Text(
+            f"The estimate is for other versions than the installed {listed}.",
+            f"估算所用的版本与已安装的不同：{listed}。",
+        )
+
+    def _untraced(self, model: ModelCard) -> NotFound:
+        """What is said of a model that was never traced: one that the owner has just added."""
+        if self._start(model.name):
+            return NotFound(
+                Text(
+                    f"{model.title} is new here. What it allocates is being recorded, without "
+                    "its weights; this takes some minutes.",
+                    f"{model.title} 是新加入的模型，正在记录它的显存分配（不需要权重），需几分钟。",
+                ),
+                Text("Ask again then.", "请稍后再试。"),
+            )
+        command = f"python -m webui.tracing {model.name}"
+        if model.name in self._failed:  # in the app, whose visitors learn no folders
+            return NotFound(
+                Text(
+                    f"What {model.title} allocates could not be recorded.",
+                    f"未能记录 {model.title} 的显存分配。",
+                ),
+                Text(f"This shows why: {command}", f"查看原因：{command}"),
+            )
+        cards = own_models()
+        command += (f" --own {cards}" if cards else "") + f" --output {self._folder}"
+        return NotFound(
+            Text(
+                f"What {model.title} allocates was never recorded.",
+                f"还没有记录过 {model.title} 的显存分配。",
+            ),
+            Text(
+                f"Open the app, which does it, or run: {command}",
+                f"请打开应用（它会自动记录），或运行：{command}",
+            ),
+        )
 
     def close(self) -> None:
         """Ends what is still being traced."""

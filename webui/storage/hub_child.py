@@ -21,6 +21,7 @@ PATTERNS = (
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "chat_template.*",
     "tokenizer*.json",
     "vocab.json",

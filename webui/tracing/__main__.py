@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from webui.catalogue import load_cards, load_models
+from webui.catalogue import load_cards, load_models, use_models
 from webui.core.gguf import GGUF
 from webui.core.model import ModelCard
 from webui.estimator.templates import (
@@ -105,7 +105,10 @@ def main() -> int:
     parser.add_argument("models", nargs="*", help="catalogue names; none: all of them")
     parser.add_argument("--part", help="only this part, e.g. vae")
     parser.add_argument("--output", type=Path, default=FOLDER)
+    parser.add_argument("--own", type=Path, help="folder with model cards of your own")
     arguments = parser.parse_args()
+    if arguments.own is not None:
+        use_models(arguments.own)
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.models or list(load_models()):
         begun = time.perf_counter()

@@ -10,11 +10,14 @@ from functools import partial
 
 import numpy as np
 import torch
+from PIL import Image
 
 from webui.core.pages import PageCard
 from webui.core.settings import NOT_QUANTIZED
 from webui.estimator.tape import Terms
-from webui.pipelines.text_model import TextPipeline
+from webui.pipelines.picture_processors import picture_processor
+from webui.pipelines.qwen_vl.pages import token_kinds
+from webui.pipelines.text_model import TextPipeline, parts_of
 from webui.tracing.fit import Shape
 from webui.tracing.recorder import Recording
 from webui.tracing.seeing import seeing
@@ -93,18 +96,16 @@ def record_batch(
     vision = pipe.model.config.vision_config
     merge = int(vision.spatial_merge_size)
     sides = torch.tensor([[1, grid[0] * merge, grid[1] * merge]] * shape["b"])
-    patch_values = int(vision.temporal_patch_size) * int(vision.patch_size) ** 2 * 3
     picture = grid[0] * grid[1]
+    values = (int(sides.prod(-1).sum()), *_patch_shape(card))
 
     def inputs(pipe: TextPipeline, where: torch.device) -> dict[str, torch.Tensor]:
         ids = torch.ones((shape["b"], shape["s"]), dtype=torch.int64, device=where)
         ids[:, 1 : 1 + picture] = int(pipe.model.config.image_token_id)
-        is_image = ids == int(pipe.model.config.image_token_id)
-        values = (int(sides.prod(-1).sum()), patch_values)
         return {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            "mm_token_type_ids": is_image.int() * 1,
+            **token_kinds(pipe.model, ids),
             "pixel_values": torch.empty(values, dtype=pipe.model.dtype, device=where),
             "image_grid_thw": sides,
         }
@@ -112,6 +113,13 @@ def record_batch(
     tokens = shape["b"] * picture
     told = seeing(pipe.model, sides, cut, on_meta=mode == "resident")
     return pipe, record_write(pipe, mode, way, inputs, tokens, told)
+
+
+def _patch_shape(card: PageCard) -> tuple[int, ...]:
+    """Of the values of one patch, as the model's picture processor gives them."""
+    side = card.size_multiple
+    found = picture_processor(card, None)(images=[Image.new("RGB", (side, side))], do_resize=False)
+    return tuple(np.shape(found["pixel_values"])[1:])
 
 
 def trace_model(
@@ -124,6 +132,7 @@ def trace_model(
     """Weights, the pieces of a batch for each way of attention and of offloading, their costs."""
     pipe = build(card, precision, "flash", quantization)
     arrays: Arrays = weight_arrays(pipe) | restored_arrays(pipe)
+    connected = "connector" in parts_of(pipe.model)
     for way in ways:
         for mode in modes:
             cut = "last" if WAYS[way].attention == "eager" else "whole"
@@ -131,9 +140,12 @@ def trace_model(
             arrays |= written_arrays(mode, way, recorded, TERMS[way])
             if mode == "resident":
                 arrays |= written_costs(way, recorded, COST_TERMS, PIECES[1:5])
-        if way in _TOWER_COSTS:  # those of its own windows and pictures
+        if way in _TOWER_COSTS or connected:  # those of its own windows and pictures
             seen = _recorded(card, precision, "resident", way, "pictures", quantization)
-            arrays |= written_costs(way, seen, COST_TERMS, PIECES[:1])
+            pieces = PIECES[:1] if way in _TOWER_COSTS else ()
+            arrays |= written_costs(
+                way, seen, COST_TERMS, pieces + (PIECES[1:2] if connected else ())
+            )
     return arrays
 
 

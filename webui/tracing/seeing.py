@@ -10,6 +10,8 @@ the last picture, at whose matrix all results before are there, is a part of its
 from __future__ import annotations
 
 import copy
+import inspect
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +19,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+
+from webui.pipelines.text_model import layers_of, parts_of
 
 CUTS = ("pictures", "whole", "last")
 """As the tower cuts; one part; all pictures but the last, and the last. Of the last two the second
@@ -29,12 +33,14 @@ def seeing(model: Any, grid: torch.Tensor, cut: str, on_meta: bool) -> Iterator[
     """Inside, the tower finds the places of its patches without reading them from meta.
 
     Args:
-        model: with a tower, of the library's Qwen classes.
+        model: with a tower that takes pictures of any shape, told by a grid of patches.
         grid: frames, rows and columns of patches of each picture (B 3), on the host.
         cut: one of `CUTS`.
         on_meta: the prompt is on meta too, so that the pictures' places in it are unknown.
     """
-    module = sys.modules[type(model).__module__]
+    # A model may have the tower of another.
+    names = {type(part).__module__ for part in (model, *parts_of(model)["vision"].modules())}
+    modules = [sys.modules[name] for name in sorted(names)]
     sizes = grid.prod(-1).tolist()
     before = sum(sizes[:-1]) if cut == "last" else 0
     ends = [0, before, sum(sizes)] if before else [0, sum(sizes)]
@@ -69,7 +75,7 @@ def seeing(model: Any, grid: torch.Tensor, cut: str, on_meta: bool) -> Iterator[
         "get_vision_window_index": windows,
     }
     with ExitStack() as around:
-        for name, way in ways.items():
+        for module, (name, way) in itertools.product(modules, ways.items()):
             if hasattr(module, name):
                 function = getattr(module, name)
                 around.enter_context(patch.object(module, name, way(function)))
@@ -77,18 +83,43 @@ def seeing(model: Any, grid: torch.Tensor, cut: str, on_meta: bool) -> Iterator[
             around.enter_context(patch.object(model.model, "get_rope_index", _prompt_places))
         if cut == "last":
             around.enter_context(_small_windows(model))
+        connector = parts_of(model).get("connector")
+        if connector is not None and len(inspect.signature(connector.forward).parameters) > 1:
+            around.enter_context(_connected(connector, grid, cut))
+        yield
+
+
+@contextmanager
+def _connected(connector: Any, grid: torch.Tensor, cut: str) -> Iterator[None]:
+    """Inside, what leads to the language model takes the last picture only, unless it is asked to
+    take them all: the results of those before are there, as they are when it comes to that one."""
+    whole = type(connector).forward
+    sizes = grid.prod(-1).tolist()
+    before = 0 if cut == "pictures" else sum(sizes[:-1])
+
+    def call(self: Any, features: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        if cut == "pictures":
+            return whole(self, features, grid)
+        last = whole(self, features[before:], grid[-1:])
+        places = before * len(last) // sizes[-1]
+        # One row more, so that something is there also before an only picture.
+        results = last.new_empty((places + 1, last.shape[-1]))[:places]
+        return torch.cat([results, last])
+
+    with patch.object(type(connector), "forward", call):
         yield
 
 
 @contextmanager
 def _small_windows(model: Any) -> Iterator[None]:
     """Inside, the layers with windows make no matrices: a window's is of 64 patches."""
-    tower = model.model.visual
-    full = getattr(tower, "fullatt_block_indexes", range(len(tower.blocks)))
+    tower: Any = parts_of(model)["vision"]
+    blocks = layers_of(tower)
+    full = getattr(tower, "fullatt_block_indexes", range(len(blocks)))
     plain = copy.copy(tower.config)
     plain._attn_implementation = "sdpa"
     with ExitStack() as around:
-        for index, block in enumerate(tower.blocks):
+        for index, block in enumerate(blocks):
             if index not in full:
                 around.enter_context(patch.object(block.attn, "config", plain))
         yield

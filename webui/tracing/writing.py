@@ -19,12 +19,19 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import masking_utils
 
 from webui.core.settings import NOT_QUANTIZED, Settings
 from webui.pipelines.generating import write
 from webui.pipelines.modules import owned_tensors
-from webui.pipelines.text_model import TextPipeline, apart, build_meta, parts_of
+from webui.pipelines.text_model import (
+    TextPipeline,
+    apart,
+    build_meta,
+    layers_of,
+    parts_of,
+)
 from webui.tracing.cutting import LAYER, Piece, cut_pieces
 from webui.tracing.meta_kernels import cuda_kernels
 from webui.tracing.recorder import Recorder, Recording
@@ -119,10 +126,11 @@ def record_write(
     try:
         with ExitStack() as around:
             around.enter_context(cuda_kernels(WAYS[way].flash))
+            # Before the hooks of streamed weights, which keep the methods that they find.
+            around.enter_context(seeing or ExitStack())
             if streamed:
                 around.enter_context(_streamed(pipe, mode, recorder))
             around.enter_context(_told(pipe, recorder, way))
-            around.enter_context(seeing or ExitStack())
             around.enter_context(recorder)
             for _ in range(2 if streamed else 1):
                 recorder.recording = Recording()
@@ -139,9 +147,8 @@ def record_write(
 
 def pieces_of(pipe: TextPipeline, recording: Recording) -> dict[str, Piece]:
     """The pieces of one batch by their names in `PIECES`."""
-    base = pipe.model.model
-    layers = len(getattr(base, "language_model", base).layers)
-    towers = len(pipe.vision.blocks) if pipe.vision is not None else 0
+    layers = len(layers_of(pipe.model.get_decoder()))
+    towers = len(layers_of(pipe.vision)) if pipe.vision is not None else 0
     counts = {"vision": towers, "prefill": layers, "token": layers}
     pieces = cut_pieces(recording, counts)
     names = PIECES if pipe.vision is not None else PIECES[1:]
@@ -179,11 +186,12 @@ class _Marks:
 def _streamed(pipe: TextPipeline, mode: str, recorder: Recorder) -> Iterator[None]:
     """The model's parts, each a chain of its own, as `place` sets them up."""
     parts = parts_of(pipe.model)
+    language = parts.pop("language")
     with ExitStack() as around:
-        if "vision" in parts:
-            around.enter_context(recorded_streaming(parts["vision"], mode, recorder, _GRID))
+        for part in parts.values():
+            around.enter_context(recorded_streaming(part, mode, recorder, _GRID))
         with apart(pipe.model):
-            around.enter_context(recorded_streaming(pipe.model, mode, recorder, _GRID))
+            around.enter_context(recorded_streaming(language, mode, recorder, _GRID))
         yield
 
 
@@ -197,10 +205,9 @@ def _told(pipe: TextPipeline, recorder: Recorder, way: str) -> Iterator[None]:
     def after(*_: Any) -> None:
         recorder.truth = False
 
-    base = pipe.model.model
-    chains = [getattr(base, "language_model", base).layers]
+    chains = [layers_of(pipe.model.get_decoder())]
     if pipe.vision is not None:
-        chains.append(pipe.vision.blocks)
+        chains.append(layers_of(pipe.vision))
     handles = [
         pipe.model.register_forward_pre_hook(before, prepend=True),
         pipe.model.register_forward_hook(after),
@@ -230,13 +237,12 @@ def build(card: Any, precision: str, way: str, quantization: str = NOT_QUANTIZED
 def weight_arrays(pipe: TextPipeline) -> dict[str, np.ndarray]:
     """Sizes of all weights, and the bytes that passes read and bring.
 
-    `bytes.vision` and `bytes.language`: what a pass of each part brings, where its weights are
-    streamed; a table that is the head too comes twice. `bytes.step`: what a step reads, of the
-    table of embeddings only the head's. `bytes.token`: what a token takes in the cache, all of its
-    storages (`cache.storages`: keys and values of each layer) together.
+    `bytes.vision` and `bytes.language`: what the parts that see and a pass of the language model
+    bring, where weights are streamed; a table that is the head too comes twice. `bytes.step`: what
+    a step reads, of the table of embeddings only the head's. `bytes.token`: what a token takes in
+    the cache, all of its storages (`cache.storages`: keys and values of each layer) together.
     """
-    tower = pipe.vision
-    vision = sum(tensor.nbytes for tensor in owned_tensors(tower)) if tower is not None else 0
+    vision = sum(tensor.nbytes for part in _seeing_parts(pipe) for tensor in owned_tensors(part))
     every = sum(tensor.nbytes for tensor in owned_tensors(pipe.model))
     table = pipe.model.get_input_embeddings().weight
     tied = pipe.model.get_output_embeddings().weight is table
@@ -253,15 +259,19 @@ def weight_arrays(pipe: TextPipeline) -> dict[str, np.ndarray]:
     }
 
 
+def _seeing_parts(pipe: TextPipeline) -> list[nn.Module]:
+    return [part for name, part in parts_of(pipe.model).items() if name != "language"]
+
+
 def restored_arrays(pipe: TextPipeline) -> dict[str, np.ndarray]:
     """Bytes of the layers with 4-bit weights in the model's precision: `restored.most` of the
     largest, `restored.all` of all that a step asks. Empty where there are none.
     """
-    tower = set(pipe.vision.modules()) if pipe.vision is not None else set()
+    seeing = {module for part in _seeing_parts(pipe) for module in part.modules()}
     sizes = [
         prod(layer.weight.quant_state.shape) * pipe.model.dtype.itemsize
         for layer in pipe.model.modules()
-        if layer not in tower and hasattr(getattr(layer, "weight", None), "quant_state")
+        if layer not in seeing and hasattr(getattr(layer, "weight", None), "quant_state")
     ]
     if not sizes:
         return {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webui.catalogue import load_models
+from webui.catalogue import load_models, use_models
 from webui.core.errors import StudioError
 from webui.service import Access, Studio
 from webui.storage import StudioConfig, load_config
@@ -100,6 +100,7 @@ def build_studio(arguments: Arguments) -> Studio:
 
     A wrong configuration ends the program with one line that says what is wrong.
     """
+    use_models(arguments.home / "models")
     try:
         config: StudioConfig = load_config(arguments.home, model_names=load_models())
         return Studio(

@@ -13,7 +13,13 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tests.unit.pipelines.text_cards import tiny_language, tiny_qwen3, tiny_qwen25
+from tests.unit.pipelines.text_cards import (
+    tiny_glm_ocr,
+    tiny_language,
+    tiny_paddleocr,
+    tiny_qwen3,
+    tiny_qwen25,
+)
 from webui.core.errors import BadInput, Cancelled, MissingWeights, RunFailed
 from webui.core.model import ModelCard
 from webui.core.parse import parse_request
@@ -27,7 +33,12 @@ from webui.pipelines.qwen_vl.pages import batch_inputs
 from webui.pipelines.text_model import TextPipeline
 
 NEW_TOKENS = 6
-PAGE_CARDS = {"qwen2.5-vl": tiny_qwen25, "qwen3-vl": tiny_qwen3}
+PAGE_CARDS = {
+    "qwen2.5-vl": tiny_qwen25,
+    "qwen3-vl": tiny_qwen3,
+    "glm-ocr": tiny_glm_ocr,
+    "paddleocr-vl": tiny_paddleocr,
+}
 LANGUAGE_MODELS = ("qwen3-4b", "glm-edge-1.5b", "chatglm3-6b")
 
 
@@ -196,6 +207,7 @@ def test_attention_is_the_setting(eager):
     assert answers_of(pipe, pages) == answers_of(plain, pages)
 
 
+@pytest.mark.parametrize("pages_pipe", ["qwen2.5-vl", "paddleocr-vl"], indirect=True)
 @pytest.mark.parametrize(
     ("phase", "after"), [("vision", 0), ("prefill", 0), ("generate", 0), ("generate", 3)]
 )
@@ -219,7 +231,7 @@ def test_numbers_that_overflow_are_no_text():
 
 
 @pytest.mark.parametrize(
-    "card", [tiny_qwen25(), tiny_qwen3(), *map(tiny_language, LANGUAGE_MODELS)]
+    "card", [*(tiny() for tiny in PAGE_CARDS.values()), *map(tiny_language, LANGUAGE_MODELS)]
 )
 def test_ties_and_number_formats_are_those_of_the_checkpoint(card):
     config = card.configs["model"]
@@ -251,7 +263,8 @@ def test_streamed_weights_write_the_same(pages_pipe):
 
 def test_where_parts_live_on_a_card():
     settings = {"offload": "leaf"}
-    assert text_model.residency(settings, "cuda") == {"vision": "leaf", "language": "leaf"}
+    parts = ("vision", "connector", "language")
+    assert text_model.residency(settings, "cuda") == dict.fromkeys(parts, "leaf")
     assert set(text_model.residency(settings, "cpu").values()) == {"always"}
     assert set(text_model.residency({"offload": "none"}, "cuda").values()) == {"always"}
 

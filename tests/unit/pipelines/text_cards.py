@@ -47,6 +47,54 @@ def tiny_qwen3(name: str = "logics-parsing-v2") -> PageCard:
     return _small_pages(card, changed)
 
 
+def tiny_glm_ocr() -> PageCard:
+    """Patches merged by a convolution, and norms of queries and keys in the tower."""
+    text = _TEXT | {"head_dim": 16, "eos_token_id": 205, "pad_token_id": 206}
+    text["rope_parameters"] = {
+        "mrope_section": [2, 3, 3],
+        "rope_theta": 1e4,
+        "rope_type": "default",
+    }
+    return _small("glm-ocr", text, _VISION | {"out_hidden_size": 64})
+
+
+def tiny_paddleocr(name: str = "paddleocr-vl-1.5") -> PageCard:
+    """Patches in four axes, and what merges them is a module of its own."""
+    text = _TEXT | {"head_dim": 16, "eos_token_id": 205}
+    text["rope_parameters"] = {
+        "mrope_section": [2, 3, 3],
+        "rope_theta": 1e4,
+        "rope_type": "default",
+    }
+    vision = {"num_hidden_layers": 4, "num_attention_heads": 4, "image_size": 56}
+    return _small(name, text, vision | {"hidden_size": 64, "intermediate_size": 112})
+
+
+def tiny_mineru() -> PageCard:
+    """No windows in the tower, a head that is the table of embeddings, and pages read in two steps:
+    regions first."""
+    text = _TEXT | {"eos_token_id": 205, "bos_token_id": 204, "max_window_layers": 3}
+    text["rope_parameters"] = {
+        "mrope_section": [2, 3, 3],
+        "rope_theta": 1e4,
+        "rope_type": "default",
+    }
+    card = _small(
+        "mineru2.5", text, {"depth": 4, "embed_dim": 64, "hidden_size": 64, "num_heads": 4}
+    )
+    return replace(card, layout_size=224)
+
+
+def _small(name: str, text: dict[str, Any], vision: dict[str, Any]) -> PageCard:
+    card = models_of(PageCard)[name]
+    config = dict(card.configs["model"])
+    nested = {
+        "text_config": config["text_config"] | text,
+        "vision_config": config["vision_config"] | vision,
+    }
+    return _small_pages(card, config | {"image_token_id": 200, "video_token_id": 201} | nested)
+
+
 def _small_pages(card: PageCard, config: dict[str, Any]) -> PageCard:
     defaults = PageDefaults(max_pixels=50_176, new_tokens=8)
     return replace(
@@ -55,6 +103,7 @@ def _small_pages(card: PageCard, config: dict[str, Any]) -> PageCard:
         configs={"model": config},
         defaults=defaults,
         prompt_tokens=7,
+        min_pixels=3136,
         max_positions=4096,
     )
 

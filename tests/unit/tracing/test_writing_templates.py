@@ -94,6 +94,10 @@ PAGES = [
     ("qwen2.5-vl-3b", "fp32", "resident", "math-one", 1, (420, 616), MIXED),
     ("logics-parsing-v2", "bf16", "leaf", "flash", 2, (992, 704), NO_PADDING),
     ("logics-parsing-v2", "fp32", "resident", "eager-one", 1, (320, 448), NO_PADDING),
+    ("glm-ocr", "bf16", "resident", "flash", 2, (504, 476), NO_PADDING),
+    ("paddleocr-vl-1.5", "bf16", "leaf", "flash", 3, (420, 504), NO_PADDING),
+    ("paddleocr-vl-1.5", "fp16", "resident", "eager-many", 2, (420, 504), NO_PADDING),
+    ("mineru2.5", "bf16", "resident", "padded", 2, (1120, 1036), MIXED),
 ]
 
 
@@ -146,13 +150,17 @@ def test_a_second_batch_of_streamed_weights_has_them_in_order() -> None:
     assert composed_peaks(again)["vision"] > composed_peaks(first)["vision"]
 
 
-def test_the_cost_of_a_tower_is_that_of_its_windows() -> None:
-    """Whole windows: what attention computes grows with the pixels there, not with their square."""
-    card = find_model("qwen2.5-vl-7b")
-    keys = {"pages": 2, "height": 560, "width": 448}
+@pytest.mark.parametrize(
+    ("name", "grid"), [("qwen2.5-vl-7b", (20, 16)), ("paddleocr-vl-1.5", (17, 15))]
+)
+def test_the_cost_of_seeing_is_that_of_each_picture(name: str, grid: tuple[int, int]) -> None:
+    """Whole windows: what attention computes grows with the pixels there, not with their square;
+    and what leads from tower to language model takes picture after picture."""
+    card = find_model(name)
+    keys = {"pages": 2, "height": grid[0] * 28, "width": grid[1] * 28}
     memory = memory_of(card, "flash", "resident", "bf16", **keys)
     shape = {"b": 2, "s": memory.shape["s"]}
-    made = qwen_vl.record_batch(card, "bf16", "resident", "flash", "pictures", shape, (20, 16))
+    made = qwen_vl.record_batch(card, "bf16", "resident", "flash", "pictures", shape, grid)
     pieces = pieces_of(made[0], made[1][0])
     for piece in ("vision", "prefill", "first"):
         fresh = [pieces[piece].costs[name] for name in COSTS]

@@ -33,8 +33,21 @@ TEMPLATE = (
 
 @pytest.fixture(params=CARDS)
 def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> tuple[Any, dict[str, Any]]:
-    """A job over three pages, the second of which is no picture."""
     card = CARDS[request.param]
+    return card, job_of(card, tmp_path, monkeypatch)
+
+
+def job_of(
+    card: Any, tmp_path: Path, monkeypatch: Any, marks: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A job over three pages, the second of which is no picture.
+
+    Args:
+        card: a small model, which gets random weights and a word for each letter.
+        tmp_path: for the checkpoint, the pages and the run.
+        monkeypatch: gives the worker the card.
+        marks: words of its vocabulary that are no text.
+    """
     settings = with_defaults({"precision": "fp32", "page_batch": 2}, card.settings)
     pipe = qwen_vl.build_random(card, settings, "cpu")
     folder = tmp_path / "checkpoint"
@@ -42,10 +55,13 @@ def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> tuple[An
     pipe.model.save_pretrained(str(folder))
     letters = [chr(index) for index in range(256)]
     letters[200] = "<|image_pad|>"
+    letters[210 : 210 + len(marks)] = marks
     made = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="\x00"))
     made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     made.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(tokenizer_object=made, additional_special_tokens=[letters[200]])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made, additional_special_tokens=[letters[200], *marks]
+    )
     fast.chat_template = TEMPLATE
     fast.save_pretrained(str(folder))
     pages = tmp_path / "pages"
@@ -55,7 +71,7 @@ def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> tuple[An
     (pages / "2.png").write_bytes(b"no picture")
     monkeypatch.setattr(runner, "find_model", lambda *_: card)
     keys = {"model": card.name, "task": "parse", "input": str(pages), "new_tokens": 6}
-    return card, {
+    return {
         "id": "job",
         "request": keys | {"max_pixels": 30_000},
         "settings": settings,

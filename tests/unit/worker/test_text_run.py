@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.pipelines.text_cards import tiny_language, tiny_qwen3, tiny_qwen25
+from tests.unit.pipelines.text_cards import (
+    tiny_glm_ocr,
+    tiny_language,
+    tiny_mineru,
+    tiny_paddleocr,
+    tiny_qwen3,
+    tiny_qwen25,
+)
 from tests.unit.worker.test_svd_run import Recorded
 from webui.core.errors import Cancelled
 from webui.core.model import ModelCard
@@ -32,6 +39,9 @@ TEXT = {"batch": 2, "prompt_tokens": 300, "new_tokens": 6}
 CASES: dict[str, tuple[ModelCard, ModuleType, dict[str, Any], dict[str, Any]]] = {
     "windows": (tiny_qwen25(), qwen_vl, PAGES, {"page_batch": 2}),
     "deepstack": (tiny_qwen3(), qwen_vl, PAGES | {"pages": 2}, {"page_batch": 1}),
+    "merged": (tiny_glm_ocr(), qwen_vl, PAGES | {"pages": 2}, {"page_batch": 1}),
+    "connector": (tiny_paddleocr(), qwen_vl, PAGES, {"page_batch": 2}),
+    "regions": (tiny_mineru(), qwen_vl, PAGES | {"pages": 2}, {"page_batch": 2}),
     "tied": (tiny_language("qwen3-4b"), language, TEXT, {}),
     "untied": (tiny_language("chatglm3-6b"), language, TEXT | {"batch": 1}, {}),
 }
@@ -88,6 +98,7 @@ def test_the_run_takes_what_was_estimated(case, monkeypatch) -> None:
             assert getattr(phase, key) == pytest.approx(measured[name][key], rel=CLOSE), name
     told = [values["name"] for event, values in channel.events if event == "phase"]
     batches = -(-keys.get("pages", 1) // settings.get("page_batch", 1))
+    batches *= 2 if getattr(card, "questions", None) else 1
     assert told == ["loading", *list(estimated) * batches]
 
 
