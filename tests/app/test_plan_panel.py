@@ -13,6 +13,7 @@ import pytest
 
 from webui.core.errors import NotAllowed
 from webui.core.receipt import Measurement, PhaseMeasurement, Receipt
+from webui.core.units import format_bytes
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
 from webui.service.limits import VisitorTurns
@@ -96,3 +97,40 @@ def test_a_run_stands_beside_what_was_told_before_it(page: Page) -> None:
     assert shown.estimate["seconds"] == 12.5 and shown.measurement is not None
     assert list(shown.reasons) == [each for each in plan.reasons if each not in shown.notes]
     assert content_of_plan(plan, "this processor", True).estimate == plan.to_json()
+
+
+@pytest.mark.parametrize(
+    ("language", "of_host", "whole_process"),
+    [("en", "of host memory · ", "whole process"), ("zh", "主机内存 ", "整个进程")],
+)
+def test_an_engine_without_tensors_shows_the_memory_of_the_process(
+    page: Page, language: str, of_host: str, whole_process: str
+) -> None:
+    visit = Visit(visitor=LOCAL, language=language, owner=True)
+    request = page.studio.parse({"task": "parse", "model": "ocr", "card": "cpu"})
+    plan = page.studio.plan(request, True)
+    panel = plan_panel(page, plan, visit, None, limits=False)
+    estimated = format_bytes(plan.estimate.host_bytes)
+    (row,) = re.findall(r'<span class="vs-figure">(.+?)</span>', panel)
+    assert of_host in row and estimated in row and whole_process in panel
+    bars = [float(width) for width in re.findall(r'class="vs-resident" style="width:(.+?)%', panel)]
+    assert bars and min(bars) > 1 and ">0 B" not in panel
+    # A run's own peak stands beside it.
+    measured = Measurement(
+        phases=(
+            PhaseMeasurement(
+                name="read", resident_bytes=0, allocated_bytes=0, reserved_bytes=0, seconds=2.0
+            ),
+        ),
+        peak_allocated_bytes=0, peak_reserved_bytes=0, peak_device_bytes=0,
+        host_bytes=plan.estimate.host_bytes * 2, seconds=2.0, load_seconds=0.0, source="cpu",
+    )  # fmt: skip
+    receipt = Receipt(
+        id="r",
+        request=plan.request.to_json(),
+        plan=plan.to_json(),
+        measurement=measured,
+        outputs=(),
+    )
+    told = plan_panel(page, plan, visit, receipt, limits=False)
+    assert f"{format_bytes(measured.host_bytes)} (+100 %)" in told

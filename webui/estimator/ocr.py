@@ -9,6 +9,7 @@ from webui.core.card import Card
 from webui.core.documents import ScanCard, ScanRequest
 from webui.core.request import Request
 from webui.core.settings import Settings
+from webui.core.text import Text
 from webui.core.units import MIB
 from webui.estimator.events import PhaseEvents
 from webui.estimator.rules import Rules
@@ -44,6 +45,17 @@ def relevant(
 ) -> tuple[ScanRequest, Settings]:
     """Request and settings as they are: there are no settings."""
     return request, settings
+
+
+def notes(settings: Settings) -> tuple[Text, ...]:
+    """What its figures are of."""
+    return (
+        Text(
+            "It computes on the processor, whatever the card is: what it needs is memory of this "
+            "computer, counted for the whole process.",
+            "无论选择哪张显卡，它都在处理器上运行：占用的是本机内存，按整个进程计算。",
+        ),
+    )
 
 
 def phase_seconds(name: str, memory: ScanMemory, pages: int, card: Card, host: Card) -> float:
