@@ -17,12 +17,13 @@ from webui.core.units import format_bytes
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
 from webui.service.limits import VisitorTurns
-from webui.service.questions import Questions
+from webui.service.questions import Questions, has_limits
 from webui.storage import StudioConfig
 from webui.ui import form as forms
+from webui.ui import parse_form, upscale_form
 from webui.ui.memory_panel import content_of_plan
 from webui.ui.page import Page, Visit
-from webui.ui.plan_panel import limits_panel, plan_panel
+from webui.ui.plan_panel import limits_of, limits_panel, plan_panel
 
 
 @pytest.fixture
@@ -134,3 +135,38 @@ def test_an_engine_without_tensors_shows_the_memory_of_the_process(
     )
     told = plan_panel(page, plan, visit, receipt, limits=False)
     assert f"{format_bytes(measured.host_bytes)} (+100 %)" in told
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ("pages at once", "without tiles", "a tile", "smallest card")),
+        ("zh", ("同时", "不分块", "每块边长", "最小的显卡")),
+    ],
+)
+def test_documents_and_upscaling_say_how_far_the_card_goes(
+    page: Page, language: str, words: tuple[str, ...]
+) -> None:
+    visit = Visit(visitor=LOCAL, language=language, owner=True)
+    told = ""
+    for tab, model in (
+        (parse_form, page.readers()["logics-parsing-v1"]),
+        (upscale_form, page.upscalers()["flashvsr-v1.1"]),
+    ):
+        form = tab.defaults_of(model) | {"card": "rtx-3060-12gb"}
+        if tab is upscale_form:
+            form |= {"height": 720, "width": 1280, "frames": 21}
+        request = page.studio.parse(tab.request_data(form, model))
+        assert has_limits(request)
+        panel = limits_of(page, request, visit)
+        found = [json.loads(html.unescape(t)) for t in re.findall(r'changes="([^"]+)"', panel)]
+        assert [set(changes) for changes in found[-3:]] == [  # after the plan's own offers
+            {"width", "height"}, {"settings"}, {"card", "vram_gib"},
+        ]  # fmt: skip
+        for changes in found[-3:]:
+            changed = tab.with_changes(form, changes)
+            assert page.studio.plan(page.studio.parse(tab.request_data(changed, model))).fits
+        told += panel
+    assert all(word in told for word in words)
+    # What needs nothing of the card is not asked.
+    assert not has_limits(page.studio.parse({"task": "parse", "model": "ocr"}))

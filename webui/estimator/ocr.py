@@ -25,8 +25,8 @@ BYTES_PER_SQUARE = 12e-6
 a process's peaks at 0.6 to 12 million pixels, within 17 % (rapidocr 3.10, onnxruntime 1.32)."""
 OPERATIONS_PER_PIXEL = 135_000
 """What reading takes of the processor's plain rate, for a page full of text: the finder's work is
-by the pixel, the reader's by the line (`python -m tests.documents_figures`). Receipts of the machine
-correct it."""
+by the pixel, the reader's by the line (`python -m tests.documents_figures`). Receipts of the
+machine correct it."""
 
 
 class ScanMemory:

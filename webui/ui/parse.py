@@ -14,6 +14,7 @@ from gradio.components import Component
 
 from webui.core.documents import DocumentCard, DocumentRequest, count_pages
 from webui.core.errors import BadInput, NotFound, StudioError
+from webui.service.questions import has_limits
 from webui.ui import form as forms
 from webui.ui import memory_panel, parse_form, plan_panel, results, weights
 from webui.ui.generate_form import card_choices, setting_updates
@@ -178,7 +179,9 @@ class ParseTab:
         fed = model.fed_size(planned.height, planned.width, planned.max_pixels)
         updates |= self._hints(form, counted, fed, visit)
         receipt = plan_panel.receipt_for(self.page, plan, visit, shown.get("run"), SAME_WORK)
-        updates[self.controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
+        updates[self.controls.panel] = plan_panel.plan_panel(
+            self.page, plan, visit, receipt, has_limits(planned)
+        )
         return updates | setting_updates(self.controls.columns, self.controls.notes, plan, visit)
 
     def _hints(
@@ -317,6 +320,10 @@ class ParseTab:
                 changes = forms.offered_changes(asked.get("changes", "{}"))
                 changed = parse_form.with_changes(form, changes)
                 return self.form_updates(changed, visit, form) | {self.controls.message: ""}
+            case "limits":
+                data = parse_form.request_data(form, self._model(form), state["counted"])
+                request = studio.parse(data)
+                return {self.controls.panel: plan_panel.limits_of(self.page, request, visit)}
             case "cancel":
                 studio.cancel(asked.get("job", ""), visit.visitor)
                 return self._poll(form, visit, state)

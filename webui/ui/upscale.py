@@ -170,7 +170,7 @@ class UpscaleTab:
         if facts:
             plan = replace(plan, alternatives=tuple(map(for_this_input, plan.alternatives)))
         receipt = plan_panel.receipt_for(self.page, plan, visit, state.get("shown"), SAME_WORK)
-        updates[controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
+        updates[controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt)
         return updates | setting_updates(controls.columns, controls.notes, plan, visit)
 
     def form_updates(self, form: Form, visit: Visit, before: Form | None = None) -> Updates:
@@ -320,6 +320,12 @@ class UpscaleTab:
                 changes = forms.offered_changes(asked.get("changes", "{}"))
                 changed = upscale_form.with_changes(form, changes)
                 return self.form_updates(changed, visit, form) | {self.controls.message: ""}
+            case "limits":
+                facts = state["facts"]
+                request = studio.parse(upscale_form.request_data(form, self._model(form), facts))
+                as_told = for_this_input if facts else _as_it_is
+                panel = plan_panel.limits_of(self.page, request, visit, as_told)
+                return {self.controls.panel: panel}
             case "cancel":
                 studio.cancel(asked.get("job", ""), visit.visitor)
                 return self._poll(form, visit, state)
@@ -353,6 +359,10 @@ def for_this_input(offer: Alternative) -> Alternative:
         text=Text(needs.en.format(offer=offer.text.en), needs.zh.format(offer=offer.text.zh)),
         changes={},
     )
+
+
+def _as_it_is(offer: Alternative) -> Alternative:
+    return offer
 
 
 def build_tab(page: Page) -> UpscaleTab:

@@ -24,8 +24,10 @@ HALF_WHITE = 127.5
 
 
 class PageInput(DetPreProcess):  # type: ignore[misc]
-    """A page as the finder takes it, in one pass; RapidOCR's own makes four copies, some of float64,
-    for a page of 2.8 million pixels a quarter of a GB."""
+    """A page as the finder takes it, made in one pass.
+
+    RapidOCR's own makes four copies, some of float64: a quarter of a GB for 2.8 million pixels.
+    """
 
     def __call__(self, img: np.ndarray) -> np.ndarray | None:
         sized = self.resize(img)
