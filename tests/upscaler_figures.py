@@ -79,6 +79,8 @@ class Frames:
     """Frames in and out, kept in memory."""
 
     folder: Path | None = None
+    bits = 8
+    cores = 2
 
     def __init__(self, frames: NDArray[np.uint8], segments: int = 1) -> None:
         self._parts = np.array_split(frames, segments)

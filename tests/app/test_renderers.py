@@ -75,7 +75,9 @@ def test_the_known_cards_are_folded() -> None:
 
 def test_who_did_what_is_a_row_for_each_gpu() -> None:
     def worker(**keys: Any) -> WorkerRecord:
-        given = {"device": "<i>card", "pieces": 2, "units": 300, "work_s": 10.0, "load_s": 4.0}
+        given: dict[str, Any] = {
+            "device": "<i>card", "pieces": 2, "units": 300, "work_s": 10.0, "load_s": 4.0,
+        }  # fmt: skip
         return WorkerRecord(**given | keys)
 
     both = (worker(), worker(lost=1, lost_units=7, writing_s=5.0))

@@ -180,12 +180,13 @@ def _notes(
 ) -> tuple[Text, ...]:
     notes = [*find_family(model).notes(settings)]
     if target.card.kind == "cpu":
-        notes.append(
-            Text(
-                "No GPU here: it runs on the processor, and memory means live tensor bytes.",
-                "本机没有 GPU：在处理器上运行，内存指存活张量的字节数。",
+        if components_of(model):  # of the others the family says where their memory is
+            notes.append(
+                Text(
+                    "No GPU here: it runs on the processor, and memory means live tensor bytes.",
+                    "本机没有 GPU：在处理器上运行，内存指存活张量的字节数。",
+                )
             )
-        )
     elif not (rules.measured and target.card.context_measured):
         notes.append(
             Text(

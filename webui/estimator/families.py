@@ -151,6 +151,7 @@ _FAMILIES = {
         relevant=ocr.relevant,
         components={},
         main="",
+        notes=ocr.notes,
         host=ocr.host_bytes,
         starts=False,
     ),

@@ -14,8 +14,9 @@ from webui.core.text import Text
 from webui.estimator.target import Target
 from webui.optimizer.ladder import Ladder, Predicate, first_that_fits, ladders, listed_sizes
 from webui.optimizer.search import can_fit
+from webui.optimizer.setting_ladders import setting_ladders
 
-MOST = ("frames", "size", "tokens", "length", "batch")
+MOST = ("frames", "size", "tokens", "length", "batch", "pages", "tile")
 """What the most of can be asked for; each task has some of it."""
 
 
@@ -44,7 +45,7 @@ class Answer:
         if self.ladder is None:
             return {"card": self.request.card if self.found else None}
         found = self.ladder.changes(self.request)
-        return found if self.found else dict.fromkeys(self.ladder.keys)
+        return found if self.found else dict.fromkeys(self.ladder.keys or ("settings",))
 
     def to_json(self) -> dict[str, Any]:
         """The `answer` of a plan: null where not even the smallest fits."""
@@ -65,9 +66,16 @@ class Answer:
         amount = self.ladder.amount(self.request)
         if not self.found:
             return Text(f"Not even {amount.en} fits.", f"连 {amount.zh} 也放不下。")
+        if self.ladder.setting:
+            return Text(f"Up to {amount.en}.", f"最多{amount.zh}。")
         if self.question != "size":
             return Text(f"Up to {amount.en} fit.", f"最多可放下 {amount.zh}。")
         own = self.ladder.amount(self.listed).en if self.listed else ""
+        if self.request.settings.get("tile") == 0:
+            return Text(
+                f"Up to {amount.en} fits in this shape without tiles.",
+                f"不分块时，按此比例最大 {amount.zh}。",
+            )
         return Text(
             f"Up to {amount.en} fits in this shape"
             + (f"; of the model's own sizes {own}." if own else "."),
@@ -81,7 +89,7 @@ def find_most(model: ModelCard, request: Request, target: Target, question: str)
     Raises:
         BadInput: the request has no such quantity.
     """
-    known = ladders(model, request)
+    known = ladders(model, request) | setting_ladders(model, request)
     if question not in known:
         listed = ", ".join(known)
         raise BadInput(

@@ -52,8 +52,16 @@ class Rungs(Sequence[Request]):
 
     def __getitem__(self, index: int | slice) -> Request | Rungs:
         if isinstance(index, slice):
-            return Rungs(self.request, self.keys, self.values[index])
-        changes: dict[str, Any] = dict(zip(self.keys, self.values[index], strict=True))
+            return self.cut(self.values[index])
+        return self.made(self.values[index])
+
+    def cut(self, values: Sequence[tuple[int, ...]]) -> Rungs:
+        """Some of them."""
+        return Rungs(self.request, self.keys, values)
+
+    def made(self, values: tuple[int, ...]) -> Request:
+        """One of them."""
+        changes: dict[str, Any] = dict(zip(self.keys, values, strict=True))
         return self.request.resized(**changes)
 
 
@@ -66,7 +74,9 @@ class Ladder:
     requests: Rungs
     """From large to small; a smaller one never needs more memory."""
     unit: Text
-    """What it counts, e.g. `frames`; empty for a size."""
+    """What it counts, e.g. `frames`; empty for a size; of a setting all words of an amount."""
+    setting: str = ""
+    """The setting that it changes, where that is no key of the workload."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -75,6 +85,12 @@ class Ladder:
 
     def amount(self, request: Request) -> Text:
         """How much of it a request asks for, in words, and the settings that go with it."""
+        if self.setting:
+            value = int(request.settings[self.setting])
+            plural = "s" if value != 1 else ""
+            return Text(
+                self.unit.en.format(count=value, s=plural), self.unit.zh.format(count=value)
+            )
         with_them = "".join(f", {key}: {value}" for key, value in self._settings(request).items())
         if self.name == "size":
             size = "x".join(str(getattr(request, key)) for key in self.keys)
@@ -89,6 +105,8 @@ class Ladder:
 
     def changes(self, request: Request) -> dict[str, Any]:
         """The request's values of the keys, and of the settings that go with them."""
+        if self.setting:
+            return {"settings": {self.setting: request.settings[self.setting]}}
         changes = {key: getattr(request, key) for key in self.keys}
         settings = self._settings(request)
         return changes | ({"settings": settings} if settings else {})

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from webui.catalogue import find_model
+from webui.core.clip import ClipRequest
 from webui.core.errors import BadInput
 from webui.core.model import ModelCard
+from webui.core.pages import PageRequest
 from webui.core.plan import Plan
 from webui.core.request import Request
 from webui.core.text import Text
+from webui.core.upscale import UpscaleRequest
 from webui.estimator.explain import Explanation, explain_estimate
 from webui.optimizer.frontier import Point, find_frontier
 from webui.optimizer.inverse import MOST, Answer, find_most, smallest_card
@@ -111,10 +114,13 @@ class Questions:
     def limits(
         self, request: Request, owner: bool = False, visitor: str = ""
     ) -> tuple[Answer, ...]:
-        """How far a clip's card goes: the most frames, the largest size, the smallest card.
+        """How far a request's card goes, and the smallest card that holds it.
+
+        Of a clip the most frames and the largest size; of pages the largest page and the most at
+        once; of upscaling the largest input that needs no tiles and the largest tile.
 
         Args:
-            request: for a clip.
+            request: of a task that `has_limits`.
             owner: whether the owner of the machine asks.
             visitor: who asks, where that is known.
 
@@ -123,10 +129,16 @@ class Questions:
             NotAllowed: too many costly questions of visitors.
         """
         with self._turns.turn(owner, visitor):
-            return tuple(
-                self._find(request, most, smallest)
-                for most, smallest in (("frames", None), ("size", None), (None, "card"))
-            )
+            found: list[Answer] = []
+            for most in _limits_of(request):
+                asked = request
+                if most == "tile" and found[0].found and _holds(found[0].request, request):
+                    continue  # nobody needs tiles then
+                if most == "size" and isinstance(request, UpscaleRequest):
+                    # With tiles there is hardly an input that does not fit.
+                    asked = request.with_changes(settings=request.settings | {"tile": 0})
+                found.append(self._find(asked, most, None))
+            return (*found, self._find(request, None, "card"))
 
     def _find(self, request: Request, most: str | None, smallest: str | None) -> Answer:
         """The answer to one backward question; `most` or `smallest` as for `ask`.
@@ -173,6 +185,28 @@ class Questions:
                 break
         assert answer is not None  # some card can do the settings: it was asked before
         return replace(answer, request=answer.request.with_changes(settings=request.settings))
+
+
+def has_limits(request: Request) -> bool:
+    """Whether it can be asked how far a card goes: not for what needs nothing of the card."""
+    return bool(_limits_of(request))
+
+
+def _holds(untiled: Request, request: Request) -> bool:
+    """Whether an input is no larger than the largest that needs no tiles."""
+    assert isinstance(untiled, UpscaleRequest) and isinstance(request, UpscaleRequest)
+    return untiled.height >= request.height
+
+
+def _limits_of(request: Request) -> tuple[str, ...]:
+    """The questions of `limits`, but for the smallest card."""
+    if isinstance(request, ClipRequest):
+        return ("frames", "size")
+    if isinstance(request, PageRequest):
+        return ("size", "pages")
+    if isinstance(request, UpscaleRequest):
+        return ("size", "tile")
+    return ()
 
 
 def _check(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -205,9 +205,8 @@ class GenerateTab(TaskTab[ClipCard]):
                 form["prompt"] = asked.get("prompt", "")[:4000]
                 return {self._fields["prompt"]: form["prompt"], self.controls.memory: form}
             case "limits":
-                panel = plan_panel.limits_panel(
-                    self.page, form, state["pictures"], self._model(form), visit
-                )
+                data = forms.request_data(form, self._model(form), state["pictures"])
+                panel = plan_panel.limits_panel(self.page, self.page.studio.parse(data), visit)
                 return {self.controls.panel: panel}
             case "show":
                 return self._show(asked.get("run", ""), visit)

@@ -43,6 +43,11 @@ class PanelContent:
     limits: Sequence[Alternative] | None = None
     """How far the card goes: empty until it is asked for, None where it cannot be asked."""
 
+    @property
+    def of_host(self) -> bool:
+        """The engine keeps no tensors: its memory is that of the whole process."""
+        return self.processor and not self.estimate["peak_device_bytes"]
+
 
 def content_of_plan(
     plan: Plan, card_title: str, processor: bool, receipt: Receipt | None = None
@@ -154,7 +159,7 @@ def _summary(content: PanelContent, language: str) -> str:
     fits = bool(estimate["fits"])
     used, limit = estimate["peak_device_bytes"], estimate["limit_bytes"]
     counted = words.PEAK_ON_HOST if content.processor else words.PEAK_ON_CARD
-    if content.processor and not used:  # an engine whose memory no tensor holds
+    if content.of_host:
         used, counted = estimate["host_bytes"], words.HOST_MEMORY
     share = min(100.0, 100 * used / limit) if limit else 100.0
     sizes = _say(
@@ -189,6 +194,9 @@ def _summary(content: PanelContent, language: str) -> str:
 def _scale(content: PanelContent) -> float:
     """Bytes at the right end of the bars."""
     estimate = content.estimate
+    if content.of_host:
+        real = content.measurement["host_bytes"] if content.measurement else 0
+        return float(max(1, estimate["host_bytes"], real)) * 1.25
     peak = estimate["peak_device_bytes"] + estimate["margin_bytes"]
     if content.measurement:
         context = estimate.get("context_bytes", 0)
@@ -208,8 +216,9 @@ def _scale(content: PanelContent) -> float:
 def _phases(content: PanelContent, language: str) -> str:
     scale = _scale(content)
     measured = {phase["name"]: phase for phase in (content.measurement or {}).get("phases", ())}
+    draw = _host_phase if content.of_host else _phase
     rows = "".join(
-        _phase(phase, measured.get(phase["name"]), content, scale, language)
+        draw(phase, measured.get(phase["name"]), content, scale, language)
         for phase in content.estimate["phases"]
     )
     return f'<div class="vs-phases">{rows}</div>'
@@ -244,14 +253,48 @@ def _phase(
     )
     bars = _bar(parts, scale, estimate["limit_bytes"], spoken)
     text = f"{format_bytes(total)} · {seconds_text(phase['seconds'], language)}"
-    row = (
-        f'<div class="vs-phase" data-phase="{escape(phase["name"])}">'
-        f'<div class="vs-phase-head"><span>{_say(name, language)}</span>'
-        f'<span class="vs-figure">{text}</span></div>{bars}'
-    )
     if measured is not None:
-        row += _measured(phase, measured, context, scale, estimate["limit_bytes"], language)
-    return row + "</div>"
+        bars += _measured(phase, measured, context, scale, estimate["limit_bytes"], language)
+    return _row(phase["name"], text, bars, language)
+
+
+def _host_phase(
+    phase: Mapping[str, Any],
+    measured: Mapping[str, Any] | None,
+    content: PanelContent,
+    scale: float,
+    language: str,
+) -> str:
+    """A phase of an engine without tensors: the process's memory, which no phase has alone."""
+    estimated, limit = content.estimate["host_bytes"], content.estimate["limit_bytes"]
+    size = _say(words.OF_HOST_MEMORY, language, size=format_bytes(estimated))
+    text = f"{size} · {seconds_text(phase['seconds'], language)}"
+    bars = _bar([("resident", estimated)], scale, limit, text)
+    if measured is not None and content.measurement is not None:
+        real = content.measurement["host_bytes"]
+        told = (
+            f"{_say(words.MEASURED, language)} {format_bytes(real)} "
+            f"({format_error(real, estimated)}) · {_took(phase, measured, language)}"
+        )
+        bars += _bar([("measured", real)], scale, limit, told)
+        bars += f'<div class="vs-measured-text">{told}</div>'
+    return _row(phase["name"], text, bars, language)
+
+
+def _row(name: str, text: str, bars: str, language: str) -> str:
+    return (
+        f'<div class="vs-phase" data-phase="{escape(name)}">'
+        f'<div class="vs-phase-head"><span>{_say(title_of(name), language)}</span>'
+        f'<span class="vs-figure">{text}</span></div>{bars}</div>'
+    )
+
+
+def _took(phase: Mapping[str, Any], measured: Mapping[str, Any], language: str) -> str:
+    """The measured seconds, with their error where that is no noise."""
+    took = seconds_text(measured["seconds"], language)
+    if max(measured["seconds"], phase["seconds"]) < _COMPARED_S:
+        return took
+    return f"{took} ({format_error(measured['seconds'], phase['seconds'])})"
 
 
 def _measured(
@@ -274,11 +317,9 @@ def _measured(
     ]
     error = format_error(measured[key], estimated)
     off = f" ({error})" if error else ""
-    slow = max(measured["seconds"], phase["seconds"]) >= _COMPARED_S
-    slower = f" ({format_error(measured['seconds'], phase['seconds'])})" if slow else ""
     text = (
         f"{_say(words.MEASURED, language)} {format_bytes(total)}{off} · "
-        f"{seconds_text(measured['seconds'], language)}{slower}"
+        f"{_took(phase, measured, language)}"
     )
     return _bar(parts, scale, limit, text) + f'<div class="vs-measured-text">{text}</div>'
 
@@ -302,6 +343,8 @@ def _legend(content: PanelContent, language: str) -> str:
     zoomed = _scale(content) < estimate["limit_bytes"]
     phases = estimate["phases"]
     kinds = [("resident", words.RESIDENT), ("activation", words.ACTIVATION)]
+    if content.of_host:
+        kinds = [("resident", words.HOST_MEMORY)]
     if any(phase["reserved_bytes"] > phase["allocated_bytes"] for phase in phases):
         kinds.append(("reserved", words.RESERVED_BEYOND))
     if estimate.get("context_bytes"):

@@ -9,6 +9,7 @@ import gradio as gr
 
 from webui.core.documents import DocumentCard, DocumentRequest, count_pages
 from webui.core.errors import BadInput, StudioError
+from webui.service.questions import has_limits
 from webui.ui import memory_panel, parse_form, plan_panel, results
 from webui.ui.form import plain
 from webui.ui.page import Page, Visit
@@ -131,7 +132,9 @@ class ParseTab(TaskTab[DocumentCard]):
         fed = model.fed_size(planned.height, planned.width, planned.max_pixels)
         updates |= self._hints(form, counted, fed, visit)
         receipt = plan_panel.receipt_for(self.page, plan, visit, shown.get("run"), SAME_WORK)
-        updates[self.controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
+        updates[self.controls.panel] = plan_panel.plan_panel(
+            self.page, plan, visit, receipt, has_limits(planned)
+        )
         return updates | setting_updates(self.controls.columns, self.controls.notes, plan, visit)
 
     def _hints(
@@ -211,6 +214,10 @@ class ParseTab(TaskTab[DocumentCard]):
     def _act(self, asked: Mapping[str, str], form: Form, visit: Visit, state: State) -> Updates:
         studio, run_id = self.page.studio, asked.get("run", "")
         match asked.get("action"):
+            case "limits":
+                data = parse_form.request_data(form, self._model(form), state["counted"])
+                panel = plan_panel.limits_panel(self.page, studio.parse(data), visit)
+                return {self.controls.panel: panel}
             case "resume":
                 studio.documents.resume(run_id, visit.visitor, self.page.limits(visit))
                 again = {**state, "following": run_id, "shown": _kept_view(state), "known": {}}

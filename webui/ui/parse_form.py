@@ -127,7 +127,7 @@ def with_changes(form: Mapping[str, Any], changes: Mapping[str, Any]) -> Form:
             if isinstance(width, int) and isinstance(height, int):
                 changed |= {"max_pixels": width * height, "largest": False}
         elif key in changed and not isinstance(value, Mapping | list):
-            changed[key] = value
+            changed[key] = 0 if key == "vram_gib" and value is None else value
         else:
             raise BadInput(str(key), words.STALE_OFFER)
     return changed

@@ -5,15 +5,15 @@ The button's answers take seconds (three searches), so a moving slider does not 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from webui.core.clip import ClipCard
 from webui.core.errors import StudioError
 from webui.core.plan import Alternative, Plan
 from webui.core.receipt import Receipt
+from webui.core.request import Request
 from webui.optimizer.inverse import Answer
-from webui.ui import form as forms
 from webui.ui.memory_panel import PanelContent, content_of_plan, render_panel
 from webui.ui.page import Page, Visit
 
@@ -58,18 +58,26 @@ def receipt_for(
 
 
 def limits_panel(
-    page: Page, form: dict[str, Any], pictures: dict[str, Any], model: ClipCard, visit: Visit
+    page: Page,
+    request: Request,
+    visit: Visit,
+    offered: Callable[[Alternative], Alternative] = lambda offer: offer,
 ) -> str:
-    """The panel of the form's plan with the most frames, the largest size, the smallest card.
+    """The panel of a request's plan with how far its card goes.
+
+    Args:
+        page: the studio.
+        request: what is planned.
+        visit: who asks.
+        offered: an answer as it can be applied there.
 
     Raises:
-        StudioError: what the form asks for is refused.
+        StudioError: it cannot be asked.
     """
     studio = page.studio
-    request = studio.parse(forms.request_data(form, model, pictures))
     plan = studio.plan(request, visit.owner)
     limits = [
-        Alternative(text=answer.text, changes=_changes(answer) if answer.found else {})
+        offered(Alternative(text=answer.text, changes=_changes(answer) if answer.found else {}))
         for answer in studio.questions.limits(request, visit.owner, visit.visitor)
     ]
     return render_panel(replace(_content(page, plan, None), limits=limits), visit.language)

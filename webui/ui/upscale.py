@@ -125,7 +125,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         if facts:
             plan = replace(plan, alternatives=tuple(map(for_this_input, plan.alternatives)))
         receipt = plan_panel.receipt_for(self.page, plan, visit, state.get("shown"), SAME_WORK)
-        updates[controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt, False)
+        updates[controls.panel] = plan_panel.plan_panel(self.page, plan, visit, receipt)
         return updates | setting_updates(controls.columns, controls.notes, plan, visit)
 
     def _model_updates(self, form: Form, model: UpscaleCard, visit: Visit) -> Updates:
@@ -214,6 +214,13 @@ class UpscaleTab(TaskTab[UpscaleCard]):
     def _act(self, asked: Mapping[str, str], form: Form, visit: Visit, state: State) -> Updates:
         run_id = asked.get("run", "")
         match asked.get("action"):
+            case "limits":
+                facts = state["facts"]
+                data = upscale_form.request_data(form, self._model(form), facts)
+                as_told = for_this_input if facts else _as_it_is
+                request = self.page.studio.parse(data)
+                panel = plan_panel.limits_panel(self.page, request, visit, as_told)
+                return {self.controls.panel: panel}
             case "resume":
                 self.page.studio.videos.resume(run_id, visit.visitor, self.page.limits(visit))
                 again = {**state, "following": run_id, "shown": None}
@@ -234,6 +241,10 @@ def for_this_input(offer: Alternative) -> Alternative:
         text=Text(needs.en.format(offer=offer.text.en), needs.zh.format(offer=offer.text.zh)),
         changes={},
     )
+
+
+def _as_it_is(offer: Alternative) -> Alternative:
+    return offer
 
 
 def build_tab(page: Page) -> UpscaleTab:

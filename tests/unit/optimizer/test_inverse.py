@@ -18,6 +18,7 @@ from webui.optimizer.frontier import MOST_POINTS, find_frontier
 from webui.optimizer.inverse import find_most, smallest_card
 from webui.optimizer.ladder import first_that_fits, ladders, listed_sizes
 from webui.optimizer.search import find_best
+from webui.optimizer.setting_ladders import setting_ladders
 
 TIGHT: list[tuple[str, dict[str, Any]]] = [
     ("rtx-3060-12gb", {**FULL, "vram_gib": 3}),
@@ -187,3 +188,30 @@ def test_random_limits_agree_with_asking_each_number() -> None:
         ladder = ladders(model, request)["frames"].requests
         fitting = [asked.frames for asked in ladder if fits("rtx-4090", asked)]
         assert (answer.request.frames if answer.found else None) == max(fitting, default=None)
+
+
+@pytest.mark.parametrize(
+    ("question", "setting", "data"),
+    [
+        ("pages", "page_batch",
+         {"task": "parse", "model": "logics-parsing-v2", "vram_gib": 14, "pages": "1-3"}),
+        ("tile", "tile",
+         {"task": "upscale", "model": "flashvsr-v1.1", "vram_gib": 10, "frames": 21,
+          "height": 720, "width": 1280}),
+    ],
+)  # fmt: skip
+def test_the_most_of_a_setting_fits_and_hardly_more(
+    question: str, setting: str, data: dict[str, Any]
+) -> None:
+    request = parse(**data)
+    model, target = find_model(request.model, request.task), target_of(request, "rtx-4090")
+    answer = find_most(model, request, target, question)
+    assert answer.found and answer.changes == {"settings": answer.request.settings}
+    most = answer.changes["settings"][setting]
+    assert str(most) in answer.text.en and str(most) in answer.text.zh
+    assert find_best(model, answer.request, target) is not None
+    larger = setting_ladders(model, request)[question].requests
+    beyond = [rung for rung in larger if rung.settings[setting] > most][-1]
+    if question == "pages":  # as many pages as go together
+        assert beyond.repeats == most + 1
+    assert find_best(model, beyond, target) is None

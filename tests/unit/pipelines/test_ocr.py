@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from tests.rendered_pages import fonts
 from webui.catalogue import find_model
 from webui.core.parse import parse_request
+from webui.core.units import MIB
 from webui.pipelines import ocr
 from webui.pipelines.ocr.load import OcrPipeline
 from webui.pipelines.ocr.run import read_page
@@ -62,3 +64,25 @@ def test_chinese_is_read(pipe) -> None:
     text = "显存不足时，请降低图片分辨率。"
     page = page_of(text, ImageFont.truetype(fonts(chinese=True)[0], 44, index=2), (900, 200))
     assert read(pipe, page)[0][0].replace(",", "，") == text
+
+
+def test_lines_read_side_by_side_keep_their_places(pipe) -> None:
+    lines = ["Seven", "The longest line of them all, by far", "Two words", "Card 12 GB", "End."]
+    page = Image.new("RGB", (1000, 700), "white")
+    for number, line in enumerate(lines):
+        place = (60, 60 + 120 * number)
+        ImageDraw.Draw(page).text(place, line, fill="black", font=ImageFont.load_default(44))
+    found = read(pipe, page)
+    assert [text for text, _ in found] == lines
+    widths = [box[2] - box[0] for _, box in found if box is not None]
+    assert sorted(range(5), key=lambda index: widths[index]) == [4, 0, 2, 3, 1]
+
+
+def test_what_is_kept_for_the_next_page_is_given_back(pipe) -> None:
+    process, page = psutil.Process(), Image.new("RGB", (1654, 2339), "white")
+    read(pipe, page)
+    kept = process.memory_info().rss
+    read(pipe, page)
+    assert process.memory_info().rss - kept < 32 * MIB
+    pipe.engine.rest()
+    assert kept - process.memory_info().rss > 200 * MIB

@@ -138,7 +138,8 @@ def test_bands_are_as_high_as_the_pipeline_makes_them() -> None:
         request = parse_request(
             {"task": "upscale", "model": "flashvsr-v1.1", "colour": colour, **size}, find_model
         )
-        bands = colours.bands_of(*request.output_size, colours.BAND_PX)
+        height, width = request.output_size
+        bands = colours.bands_of(height, width, colours.BAND_PX)
         assert flashvsr.band_rows(request) == bands[0].stop + beyond
 
 

@@ -34,12 +34,15 @@ def run(
     """
     numbers = list(pages.numbers)
     report.begin("read")
-    for count, number in enumerate(numbers):
-        report.check()
-        page = pages.open(number)
-        if page is not None:
-            _read(pipe, request, pages, number, page)
-        report.step(count + 1, len(numbers))
+    try:
+        for count, number in enumerate(numbers):
+            report.check()
+            page = pages.open(number)
+            if page is not None:
+                _read(pipe, request, pages, number, page)
+            report.step(count + 1, len(numbers))
+    finally:
+        pipe.engine.rest()
 
 
 def _read(
