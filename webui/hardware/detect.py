@@ -11,6 +11,7 @@ from typing import Any
 
 from webui.core.card import Card
 from webui.core.errors import BadInput
+from webui.core.host import host_memory_bytes, usable_cores
 from webui.core.request import DETECTED
 from webui.core.text import Text
 from webui.core.units import MIB
@@ -22,7 +23,6 @@ from webui.hardware.cards import (
     link_bytes_s,
     load_known_cards,
 )
-from webui.hardware.host import host_memory_bytes, usable_cores
 from webui.hardware.nvml import attempt, decoded, memory_bytes, open_nvml
 
 _CPU_BANDWIDTH_BYTES_S = 20e9

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webui.hardware.host import host_available_bytes, host_memory_bytes, usable_cores
+from webui.core.host import host_available_bytes, host_memory_bytes, usable_cores
 from webui.hardware.nvml import attempt, decoded, memory_bytes, open_nvml
 
 _NVML_TEMPERATURE_GPU = 0

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-import psutil
 import torch
 
+from webui.core.host import host_available_bytes, host_memory_bytes
 from webui.core.text import Text
 from webui.core.units import GIB, format_bytes
 from webui.pipelines.live_bytes import LiveBytes
@@ -73,13 +73,13 @@ class CudaMeter:
 
 
 class HostMeter:
-    """The processor: what the system has left, and the bytes of live tensors."""
+    """The processor: what the system or the container has left, and the bytes of live tensors."""
 
     def __init__(self) -> None:
-        self.limit_bytes = int(psutil.virtual_memory().total)
+        self.limit_bytes = host_memory_bytes()
 
     def free_bytes(self) -> int:
-        return int(psutil.virtual_memory().available)
+        return host_available_bytes()
 
     def measured(self, compute: Callable[[], Made]) -> tuple[Made, int]:
         with LiveBytes() as live:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
+from webui.core.host import usable_cores
 from webui.core.receipt import Measurement
 from webui.core.text import Text
-from webui.hardware.host import usable_cores
 from webui.service.measurements import one_after_the_other, side_by_side
 from webui.service.unexpected import as_studio_error
 from webui.service.work_log import WorkLog

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from webui.core.card import Card
+from webui.core.host import host_memory_bytes
 from webui.core.plan import Estimate
 from webui.core.request import DETECTED, Request
 from webui.core.text import Text
 from webui.core.units import format_bytes
-from webui.hardware.host import host_memory_bytes
 
 
 def stand_in_note(request: Request, card: Card, here: Card) -> tuple[Text, ...]:

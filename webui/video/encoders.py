@@ -7,6 +7,7 @@ import os
 import av
 
 from webui.core.errors import MissingDependency
+from webui.core.host import usable_threads
 from webui.core.text import Text
 from webui.core.units import GIB
 from webui.core.upscale import QUALITIES
@@ -63,7 +64,7 @@ def encoder_threads(height: int, width: int, wanted: int = 0) -> int:
     """
     frame_bytes = 3 * height * width  # 12 bits a pixel, in a depth of up to 16
     room = _THREADS_BYTES // (_KEPT_BY_THREAD * frame_bytes)
-    return max(1, min(wanted or MOST_THREADS, MOST_THREADS, os.cpu_count() or 1, max(2, room)))
+    return max(1, min(wanted or MOST_THREADS, MOST_THREADS, usable_threads(), max(2, room)))
 
 
 def encoder_options(name: str, quality: str, threads: int) -> dict[str, str]:

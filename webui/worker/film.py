@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from webui.core.host import usable_threads
 from webui.core.text import Text
 from webui.video.footage import AFTER, Footage
 from webui.video.project import FOLDER, Project
@@ -31,7 +31,7 @@ class JobFootage(Footage):
     def __init__(self, job: Mapping[str, Any], folder: Path, report: JobReport) -> None:
         project = Project.load(folder / FOLDER)
         segments = [project.segments[index] for index in job["segments"]]
-        self.cores = int(job.get("cores") or os.cpu_count() or 1)
+        self.cores = int(job.get("cores") or usable_threads())
         super().__init__(project, segments, bits=project.facts.bits, threads=self.cores)
         self._report = report
         self._untold = self._repeated_told = 0

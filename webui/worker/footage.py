@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from webui.core.host import usable_threads
 from webui.core.upscale import UpscaleRequest
 from webui.video.segments import Segment, split
 
@@ -19,7 +19,7 @@ class BlankFootage:
 
     def __init__(self, request: UpscaleRequest) -> None:
         self.segments = split(request.frames, request.segment_frames, request.overlap)
-        self.cores, self.bits = os.cpu_count() or 1, 8
+        self.cores, self.bits = usable_threads(), 8
         self._size = (request.height, request.width, 3)
 
     @property

@@ -7,10 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from webui.core.host import (
+    host_available_bytes,
+    host_memory_bytes,
+    usable_cores,
+    usable_threads,
+)
 from webui.core.units import GIB, MIB
 from webui.hardware import detected_card, find_card, read_devices, read_host
 from webui.hardware.detect import match_card
-from webui.hardware.host import host_available_bytes, host_memory_bytes, usable_cores
 from webui.hardware.readings import process_device_bytes
 
 
@@ -170,6 +175,13 @@ def test_container_limits_count(tmp_path):
     assert host_memory_bytes(tmp_path) == GIB
     assert host_available_bytes(tmp_path) == 150 * MIB
     assert usable_cores(tmp_path) == 0.5
+
+
+def test_threads_that_a_process_was_given_count(monkeypatch):
+    monkeypatch.setenv("STUDIO_THREADS", "3")
+    assert usable_threads() == 3
+    monkeypatch.setenv("STUDIO_THREADS", "0")
+    assert usable_threads() == max(1, int(usable_cores()))
 
 
 def test_no_limit_means_the_whole_host(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from pytest import MonkeyPatch
 
+from webui.core.host import host_memory_bytes
 from webui.core.units import GIB
 from webui.pipelines import tile_batch
 from webui.pipelines.tile_batch import HostMeter, TileBatch
@@ -148,6 +149,7 @@ def test_a_single_tile_that_does_not_fit_says_so(monkeypatch) -> None:
 
 def test_on_the_processor_it_is_measured_by_live_tensors() -> None:
     meter = HostMeter()
+    assert meter.limit_bytes == host_memory_bytes()  # a container's, not the machine's
     made, taken_bytes = meter.measured(lambda: torch.zeros(1000).add(1).sum().item())
     assert made == 1000 and 2 * 4000 <= taken_bytes <= 3 * 4000
     batch = TileBatch(meter, grows=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import onnxruntime
 import rapidocr
 from rapidocr.ch_ppocr_det.utils import DetPreProcess
 from rapidocr.ch_ppocr_rec.typings import TextRecInput, TextRecOutput
+
+from webui.core.host import usable_threads
 
 FIND, READ = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
 """Of the stages: where the lines are, and what they say. RapidOCR's package brings both."""
@@ -100,16 +101,6 @@ class LineReader(rapidocr.RapidOCR):  # type: ignore[misc]
 
     def _read(self, line: np.ndarray) -> TextRecOutput:
         return self.text_rec(TextRecInput(img=[line], return_word_box=False))
-
-
-def usable_threads() -> int:
-    """Cores that this process may use."""
-    named = os.environ.get("STUDIO_THREADS", "")
-    if named.isdigit() and int(named) > 0:
-        return int(named)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _session(path: Path, threads: int, *, arena: bool) -> Any:

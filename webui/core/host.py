@@ -56,6 +56,12 @@ def usable_cores(cgroup: Path = CGROUP) -> float:
     return max(cores, 0.1)
 
 
+def usable_threads() -> int:
+    """Threads that can compute at once: `STUDIO_THREADS` where it is set, or the usable cores."""
+    named = os.environ.get("STUDIO_THREADS", "")
+    return int(named) if named.isdigit() and int(named) else max(1, int(usable_cores()))
+
+
 def _cgroup_number(path: Path) -> int | None:
     try:
         return int(path.read_text().strip())
