@@ -16,8 +16,8 @@ from rapidocr.ch_ppocr_rec.typings import TextRecInput, TextRecOutput
 
 FIND, READ = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
 """Of the stages: where the lines are, and what they say. RapidOCR's package brings both."""
-BLANK = (1, 3, 48, 320)
-"""B C H W of a small picture that both take."""
+LEAST_PAGE, LEAST_LINE = (1, 3, 32, 32), (1, 3, 48, 320)
+"""B C H W of small pictures that the finder and the reader take."""
 
 HALF_WHITE = 127.5
 """The finder takes colours from -1 to 1: (value - this) / this."""
@@ -93,9 +93,9 @@ class LineReader(rapidocr.RapidOCR):  # type: ignore[misc]
         """Gives the memory that was kept for the next page back to the system."""
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        for session in (self._finder, self._reader):
+        for session, shape in ((self._finder, LEAST_PAGE), (self._reader, LEAST_LINE)):
             name = session.get_inputs()[0].name
-            session.run(None, {name: np.zeros(BLANK, np.float32)}, options)
+            session.run(None, {name: np.zeros(shape, np.float32)}, options)
 
     def _read(self, line: np.ndarray) -> TextRecOutput:
         return self.text_rec(TextRecInput(img=[line], return_word_box=False))
