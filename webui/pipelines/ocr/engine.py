@@ -17,8 +17,8 @@ from webui.core.host import usable_threads
 
 FIND, READ = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
 """Of the stages: where the lines are, and what they say. RapidOCR's package brings both."""
-BLANK = (1, 3, 32, 32)
-"""B C H W of the smallest picture that the finder takes."""
+LEAST_PAGE, LEAST_LINE = (1, 3, 32, 32), (1, 3, 48, 320)
+"""B C H W of small pictures that the finder and the reader take."""
 
 HALF_WHITE = 127.5
 """The finder takes colours from -1 to 1: (value - this) / this."""
@@ -61,15 +61,13 @@ class LineReader(rapidocr.RapidOCR):  # type: ignore[misc]
         )
         threads = threads or usable_threads()
         folder = Path(str(rapidocr.__file__)).parent / "models"
-        # The finder's layers of a page are hundreds of MiB: asked of the system for each page anew
-        # they cost as much time as the arithmetic.
-        self._finder = _session(folder / FIND, threads, arena=True)
+        self._finder = _session(folder / FIND, threads)
+        self._reader = _session(folder / READ, 1)
         # RapidOCR's configuration has no place for all options of a session.
         detector = self._load_det_model()
         detector.session.session = self._finder
         detector.get_preprocess = lambda: PageInput(detector.limit_side_len, detector.limit_type)
-        # Lines are small, and each has another width: what is kept for one does not serve the next.
-        self._load_rec_model().session.session = _session(folder / READ, 1, arena=False)
+        self._load_rec_model().session.session = self._reader
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="line")
 
     def recognize_txt(self, img: list[np.ndarray]) -> TextRecOutput:
@@ -96,20 +94,24 @@ class LineReader(rapidocr.RapidOCR):  # type: ignore[misc]
         """Gives the memory that was kept for the next page back to the system."""
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        name = self._finder.get_inputs()[0].name
-        self._finder.run(None, {name: np.zeros(BLANK, np.float32)}, options)
+        for session, shape in ((self._finder, LEAST_PAGE), (self._reader, LEAST_LINE)):
+            name = session.get_inputs()[0].name
+            session.run(None, {name: np.zeros(shape, np.float32)}, options)
 
     def _read(self, line: np.ndarray) -> TextRecOutput:
         return self.text_rec(TextRecInput(img=[line], return_word_box=False))
 
 
-def _session(path: Path, threads: int, *, arena: bool) -> Any:
+def _session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     # Waiting threads otherwise keep the cores busy that others need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = arena
+    # Layers of a page are hundreds of MiB: asked of the system for each page anew they cost the
+    # finder as much time as the arithmetic. Lines have many widths: without an arena the C
+    # library's heap frays, by 230 MiB in 500 pages.
+    options.enable_cpu_mem_arena = True
     # Would plan, and keep, the memory of each size of page apart.
     options.enable_mem_pattern = False
     return onnxruntime.InferenceSession(
