@@ -15,7 +15,7 @@ from webui.ui.cards import render_known
 from webui.ui.compare import CompareTab
 from webui.ui.compare_view import render_comparison
 from webui.ui.device_panels import _process
-from webui.ui.memory_panel import seconds_text
+from webui.ui.phase_bars import seconds_text
 from webui.ui.results import render_result
 from webui.ui.work_view import render_work
 

@@ -14,8 +14,9 @@ from webui.core.plan import Alternative, Plan
 from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.optimizer.inverse import Answer
-from webui.ui.memory_panel import PanelContent, content_of_plan, render_panel
+from webui.ui.memory_panel import content_of_plan, render_panel
 from webui.ui.page import Page, Visit
+from webui.ui.phase_bars import PanelContent
 
 
 def plan_panel(

@@ -13,7 +13,8 @@ from webui.core.job import JobState, JobView
 from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.core.units import format_bytes
-from webui.ui.memory_panel import format_error, render_error, seconds_text
+from webui.ui.memory_panel import render_error
+from webui.ui.phase_bars import format_error, seconds_text
 from webui.ui.web import THUMBNAIL, file_address
 from webui.ui.words import common as words
 

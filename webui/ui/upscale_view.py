@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from webui.core.text import Text
-from webui.ui.memory_panel import seconds_text
+from webui.ui.phase_bars import seconds_text
 from webui.ui.results import say
 from webui.ui.web import frame_address
 from webui.ui.words import upscale as words

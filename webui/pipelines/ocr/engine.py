@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnxruntime
 import rapidocr
@@ -34,8 +33,11 @@ class PageInput(DetPreProcess):  # type: ignore[misc]
         sized = self.resize(img)
         if sized is None:
             return None
-        mean = (HALF_WHITE,) * 3
-        return np.asarray(cv2.dnn.blobFromImage(sized, scalefactor=1 / HALF_WHITE, mean=mean))
+        planes = np.asarray(sized).transpose(2, 0, 1)
+        made = np.empty((1, *planes.shape), np.float32)
+        np.subtract(planes, HALF_WHITE, out=made[0], dtype=np.float32)
+        made /= HALF_WHITE
+        return made
 
 
 class LineReader(rapidocr.RapidOCR):  # type: ignore[misc]
