@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from webui.core.errors import NotAllowed
+from webui.core.plan import Alternative
 from webui.core.receipt import Measurement, PhaseMeasurement, Receipt
+from webui.core.text import Text
 from webui.core.units import format_bytes
 from webui.service import Access, Studio
 from webui.service.access import LOCAL
@@ -24,6 +26,7 @@ from webui.ui import parse_form, upscale_form
 from webui.ui.memory_panel import content_of_plan
 from webui.ui.page import Page, Visit
 from webui.ui.plan_panel import limits_panel, plan_panel
+from webui.ui.upscale import _only_told
 
 
 @pytest.fixture
@@ -169,3 +172,31 @@ def test_documents_and_upscaling_say_how_far_the_card_goes(
     assert all(word in told for word in words)
     # What needs nothing of the card is not asked.
     assert not has_limits(page.studio.parse({"task": "parse", "model": "ocr"}))
+
+
+@pytest.mark.parametrize(
+    ("size", "card", "settings"),
+    [
+        ((2160, 3840), "h200", {}),  # larger tiles fit than the setting knows
+        ((1080, 1920), "rtx-4090", {"tile_overlap": 256}),  # smaller ones are no tiles
+    ],
+)
+def test_the_largest_tile_is_one_that_can_be_chosen(
+    page: Page, size: tuple[int, int], card: str, settings: dict[str, int]
+) -> None:
+    request = page.studio.parse({
+        "task": "upscale", "model": "flashvsr-v1.1", "height": size[0], "width": size[1],
+        "frames": 21, "scale": 2, "card": card, "settings": settings,
+    })  # fmt: skip
+    answers = page.studio.questions.limits(request, True)
+    tiles = [answer.request for answer in answers if answer.request.settings.get("tile")]
+    for found in tiles:
+        assert page.studio.plan(page.studio.parse(found.to_json())).fits
+    assert all(answer.found for answer in answers)
+
+
+def test_sizes_are_told_of_an_input_that_has_one(page: Page) -> None:
+    answer = Alternative(text=Text("Up to 2880x2160.", "2880x2160"), changes={"width": 2880})
+    assert _only_told(answer) == Alternative(text=answer.text, changes={})
+    tile = Alternative(text=answer.text, changes={"settings": {"tile": 64}})
+    assert _only_told(tile) is tile

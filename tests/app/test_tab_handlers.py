@@ -41,7 +41,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
 @pytest.fixture
 def tab(page: Page) -> UpscaleTab:
     with gr.Blocks():
-        return UpscaleTab(page)
+        return UpscaleTab(page, build_memory("upscale"))
 
 
 def recorded(home: Path, job_id: str, state: JobState, **request: Any) -> Path:

@@ -9,11 +9,14 @@ from webui.core.fields import MAX_BATCH
 from webui.core.model import ModelCard
 from webui.core.pages import PageRequest
 from webui.core.request import Request
+from webui.core.settings import SETTINGS
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.optimizer.ladder import Ladder, Rungs
 from webui.optimizer.upscaling import LEAST_TILE_PX
 
+QUESTIONS = ("pages", "tile")
+"""What `setting_ladders` may know."""
 TILE_STEP_PX = 32
 """Finer sides are no other answer to anybody."""
 _UNITS = {
@@ -53,8 +56,10 @@ def setting_ladders(model: ModelCard, request: Request) -> dict[str, Ladder]:
         found = [_ladder("pages", request, "page_batch", range(MAX_BATCH, 0, -1))]
     elif isinstance(model, UpscaleCard) and isinstance(request, UpscaleRequest):
         step = math.lcm(TILE_STEP_PX, model.tile_multiple)
-        highest = (max(request.height, request.width) - 1) // step * step
-        sides = range(highest, LEAST_TILE_PX - 1, -step)
+        most = min(max(request.height, request.width) - 1, int(SETTINGS["tile"].high or 0))
+        # A tile is at least twice its overlap (`is_sensible`).
+        least = max(LEAST_TILE_PX, 2 * int(request.settings.get("tile_overlap", 0)))
+        sides = range(most // step * step, least - 1, -step)
         found = [_ladder("tile", request, "tile", sides)] if "tile" in model.settings else []
     return {ladder.name: ladder for ladder in found if ladder.requests}
 

@@ -18,6 +18,7 @@ from webui.core.upscale import UpscaleRequest
 from webui.estimator.explain import Explanation, explain_estimate
 from webui.optimizer.frontier import Point, find_frontier
 from webui.optimizer.inverse import MOST, Answer, find_most, smallest_card
+from webui.optimizer.setting_ladders import QUESTIONS, setting_ladders
 from webui.service.limits import VisitorTurns
 from webui.service.planner import Planner, unsupported
 from webui.service.policy import PRECISIONS
@@ -130,8 +131,11 @@ class Questions:
         """
         with self._turns.turn(owner, visitor):
             found: list[Answer] = []
+            model = find_model(request.model, request.task)
             for most in _limits_of(request):
                 asked = request
+                if most in QUESTIONS and most not in setting_ladders(model, request):
+                    continue  # no value of it can be chosen
                 if most == "tile" and found[0].found and _holds(found[0].request, request):
                     continue  # nobody needs tiles then
                 if most == "size" and isinstance(request, UpscaleRequest):

@@ -80,13 +80,12 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         delete_cache=(CACHE_CHECK_S, CACHE_AGE_S),
     ) as demo:  # fmt: skip
         header = gr.HTML(elem_id="studio-header", js_on_load=_HEADER_CLICKS)
-        # Outside of the tabs: in one that is not open it would read nothing.
-        documents_memory = build_memory("parse")
+        upscale_memory, documents_memory = build_memory("upscale"), build_memory("parse")
         with gr.Tabs(elem_id="studio-tabs") as tabs:
             with gr.Tab(page.labels(generate_words.TAB), id="generate"):
                 first = generate.build_tab(page)
             with gr.Tab(page.labels(upscale_words.TAB), id="upscale"):
-                larger = upscale.build_tab(page)
+                larger = upscale.build_tab(page, upscale_memory)
             with gr.Tab(page.labels(parse_words.TAB), id="documents"):
                 documents = parse.build_tab(page, documents_memory)
             with gr.Tab(page.labels(history_words.TAB), id="history") as history_tab:

@@ -57,7 +57,7 @@ def build_controls(page: Page) -> Controls:
             panel = gr.HTML(elem_id="generate-panel", js_on_load=CLICKS)
     return Controls(
         fields=fields, jobs=jobs, result=result, recent=recent, panel=panel,
-        memory=build_memory("generate"), **composed, **settings, **build_states("generate"),
+        memory=build_memory("form"), **composed, **settings, **build_states("generate"),
     )  # fmt: skip
 
 

@@ -75,9 +75,10 @@ def build_card(page: Page, fields: dict[str, Any], tab: str) -> None:
     )  # fmt: skip
 
 
-def build_memory(tab: str) -> gr.BrowserState:
-    """What the browser remembers of a tab's form."""
-    return gr.BrowserState(None, storage_key=f"vram-studio-{tab}", secret="vram-studio")
+def build_memory(name: str) -> gr.BrowserState:
+    """What the browser remembers of a form; outside of a tab that is closed when the page opens,
+    since there it would read nothing."""
+    return gr.BrowserState(None, storage_key=f"vram-studio-{name}", secret="vram-studio")
 
 
 def build_states(tab: str, shown: Any = None) -> dict[str, Any]:

@@ -34,8 +34,8 @@ KEPT = (*SIZE_KEYS, "card", "vram_gib", "colour", "quality")
 class UpscaleTab(TaskTab[UpscaleCard]):
     """Builds the tab and handles its events; other tabs apply a run's settings through it."""
 
-    def __init__(self, page: Page) -> None:
-        self.controls = build_controls(page)
+    def __init__(self, page: Page, memory: gr.BrowserState) -> None:
+        self.controls = build_controls(page, memory)
         super().__init__(page, self.controls, upscale_form, KEPT)
         self.output = UpscaleOutput(page, self.controls)
         self._wire()
@@ -217,7 +217,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             case "limits":
                 facts = state["facts"]
                 data = upscale_form.request_data(form, self._model(form), facts)
-                as_told = for_this_input if facts else _as_it_is
+                as_told = _only_told if facts else _as_it_is
                 request = self.page.studio.parse(data)
                 panel = plan_panel.limits_panel(self.page, request, visit, as_told)
                 return {self.controls.panel: panel}
@@ -243,10 +243,15 @@ def for_this_input(offer: Alternative) -> Alternative:
     )
 
 
+def _only_told(offer: Alternative) -> Alternative:
+    """An answer about sizes that an input does not have, or has already."""
+    return offer if not set(offer.changes) & set(SIZE_KEYS) else replace(offer, changes={})
+
+
 def _as_it_is(offer: Alternative) -> Alternative:
     return offer
 
 
-def build_tab(page: Page) -> UpscaleTab:
+def build_tab(page: Page, memory: gr.BrowserState) -> UpscaleTab:
     """Builds the tab inside the current `gr.Tab`."""
-    return UpscaleTab(page)
+    return UpscaleTab(page, memory)

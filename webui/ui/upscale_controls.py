@@ -26,7 +26,6 @@ from webui.ui.slider import PairSlider
 from webui.ui.task_controls import (
     TaskControls,
     build_card,
-    build_memory,
     build_model,
     build_settings,
     build_states,
@@ -59,7 +58,7 @@ class Controls(TaskControls):
     """Which pair the slider shows, so that one that stays is not sent again."""
 
 
-def build_controls(page: Page) -> Controls:
+def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
     """The page's grid: input and form, what comes out, and what it takes."""
     label = page.labels
     models = page.upscalers()
@@ -132,7 +131,7 @@ def build_controls(page: Page) -> Controls:
         file=file, fields=fields, columns=columns, notes=notes, input_hint=input_hint,
         size_hint=size_hint, weights=weights, run=run, message=message, panel=panel, jobs=jobs,
         result=result, pair=pair, frame=frame, recent=recent, source=gr.State({}),
-        seen=gr.State(""), memory=build_memory("upscale"), **build_states("upscale"),
+        seen=gr.State(""), memory=memory, **build_states("upscale"),
     )  # fmt: skip
 
 
