@@ -144,7 +144,7 @@ class _Times:
 
     def _on_host(self, name: str, frames: int, shape: dict[str, int]) -> float:
         """The processor's work for the frames, which goes on at the same time."""
-        cores = cores_of(self.host)
+        cores = cores_of(self.host, self.memory.settings)
         pixels = frames * shape["b"] * shape["y"] * shape["x"]
         if name == PHASES[0]:
             return pixels / (RESIZE_PX_S * min(RESIZE_THREADS, cores))

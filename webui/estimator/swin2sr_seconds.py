@@ -45,9 +45,10 @@ def _segment(memory: Swin2srMemory, frames: int, card: Card, host: Card) -> floa
             costs = coefficients @ term_values({**memory.shape, "b": size}, tape.products)
             seconds += batches * compute_seconds(costs, card, memory.width == "half")
     height, width = memory.request.output_size
-    encoding = frames * height * width / (ENCODE_PX_S * min(ENCODE_THREADS, cores_of(host)))
-    if memory.tiles > 1:
-        # A batch waits on the host until the one before has been put into its frames.
-        pixels = memory.shape["y"] * memory.shape["x"] * memory.request.scale**2
-        seconds += tiles * pixels / BLEND_PX_S
-    return longest(seconds, encoding)
+    threads = min(ENCODE_THREADS, cores_of(host, memory.settings))
+    encoding = frames * height * width / (ENCODE_PX_S * threads)
+    if memory.tiles == 1:
+        return longest(seconds, encoding)
+    # Tiles are put into their frames beside the device, on one thread.
+    pixels = memory.shape["y"] * memory.shape["x"] * memory.request.scale**2
+    return longest(seconds, encoding, tiles * pixels / BLEND_PX_S)

@@ -23,13 +23,13 @@ putting a frame together from tiles (64), and a clip (of its tiles' pixels 68, o
 On the development machine, 2026-11-27; receipts of the machine correct them."""
 CORE_FLOPS = 80e9
 """The share of one core of what a card says of the machine's processor (hardware/detect.py)."""
-RESIZE_THREADS = 4
+RESIZE_THREADS = 8
 ENCODE_THREADS = 16
 
 
-def cores_of(host: Card) -> float:
-    """The processor's cores."""
-    return max(1.0, host.fp32_flops / CORE_FLOPS)
+def cores_of(host: Card, settings: Settings) -> float:
+    """The processor's cores that a worker has: those of the others are not its own."""
+    return max(1.0, host.fp32_flops / CORE_FLOPS / gpus_of(settings))
 
 
 def segment_counts(request: UpscaleRequest, settings: Settings) -> tuple[tuple[int, int], ...]:

@@ -75,9 +75,13 @@ def detected_card() -> Card:
     return cpu_card()
 
 
-def cpu_card() -> Card:
-    """This machine's processor as a card whose memory is the host's."""
-    flops = usable_cores() * _CPU_FLOPS_PER_CORE
+def cpu_card(cores: float | None = None) -> Card:
+    """This machine's processor as a card whose memory is the host's.
+
+    Args:
+        cores: as if it had so many; those that this process may use where it is left out.
+    """
+    flops = (usable_cores() if cores is None else cores) * _CPU_FLOPS_PER_CORE
     return Card(
         name="cpu",
         title=_processor_title(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from webui.estimator.families import components_of
 from webui.estimator.flashvsr import blocks_of
 from webui.estimator.flashvsr_seconds import kept_pairs
 from webui.estimator.target import Target
-from webui.estimator.upscaling import longest_share
+from webui.estimator.upscaling import CORE_FLOPS, longest_share
 from webui.hardware import find_card
 from webui.optimizer import make_plan
 from webui.pipelines.tiles import ClipBlend, TileGrid
@@ -132,8 +133,19 @@ def test_blocks_follow_the_schedule() -> None:
 
 
 def test_several_cards_share_the_time_but_warm_up_for_themselves() -> None:
-    one, four = (figures(FLASH, {"gpus": count}, frames=1920).seconds for count in (1, 4))
+    processor = find_card("cpu")
+
+    def seconds(gpus: int, cores: int) -> float:
+        card = find_model(FLASH)
+        complete = with_defaults({"gpus": gpus}, card.settings, card.setting_defaults)
+        host = replace(processor, fp32_flops=cores * CORE_FLOPS)
+        target = replace(target_of(), host=host)
+        return estimate(card, request_of(FLASH, frames=1920), complete, target).seconds
+
+    one, four = seconds(1, 64), seconds(4, 64)
     assert 0.25 * one < four < 0.3 * one
+    # Four workers on few cores wait for their encoders.
+    assert seconds(1, 4) < 1.3 * one and seconds(4, 4) > 1.3 * four
     assert longest_share([(2.0, 3), (1.0, 1)], 2) == 4.0
 
 
