@@ -21,8 +21,8 @@ from webui.service.questions import Questions, has_limits
 from webui.storage import StudioConfig
 from webui.ui import form as forms
 from webui.ui import parse_form, upscale_form
-from webui.ui.memory_panel import content_of_plan
 from webui.ui.page import Page, Visit
+from webui.ui.panel_content import content_of_plan
 from webui.ui.plan_panel import limits_of, limits_panel, plan_panel
 
 

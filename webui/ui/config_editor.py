@@ -22,8 +22,9 @@ from webui.ui.config_areas import ConfigAreas, build_areas
 from webui.ui.form import plain
 from webui.ui.generate import GenerateTab
 from webui.ui.generate_form import card_choices
-from webui.ui.memory_panel import content_of_plan, render_error, render_panel
+from webui.ui.memory_panel import render_error, render_panel
 from webui.ui.page import Page, Visit
+from webui.ui.panel_content import content_of_plan
 from webui.ui.parse import ParseTab
 from webui.ui.results import say
 from webui.ui.uploads import received_file

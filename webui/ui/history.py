@@ -11,7 +11,7 @@ import gradio as gr
 
 from webui.core.errors import StudioError
 from webui.core.plan import Plan
-from webui.ui import memory_panel, results
+from webui.ui import memory_panel, panel_content, results
 from webui.ui.generate import GenerateTab
 from webui.ui.page import Page, Visit
 from webui.ui.parse import ParseTab
@@ -124,7 +124,7 @@ class HistoryTab:
         panel = receipt = ""
         if run.receipt and run.receipt.plan:
             card = self.page.card(str(run.receipt.plan.get("card", "")))
-            content = memory_panel.content_of_receipt(
+            content = panel_content.content_of_receipt(
                 run.receipt, card.title, self._plan_now(run.request)
             )
             panel = memory_panel.render_panel(content, visit.language)

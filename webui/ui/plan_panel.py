@@ -16,8 +16,9 @@ from webui.core.receipt import Receipt
 from webui.core.request import Request
 from webui.optimizer.inverse import Answer
 from webui.ui import form as forms
-from webui.ui.memory_panel import PanelContent, content_of_plan, render_panel
+from webui.ui.memory_panel import render_panel
 from webui.ui.page import Page, Visit
+from webui.ui.panel_content import PanelContent, content_of_plan
 
 
 def plan_panel(

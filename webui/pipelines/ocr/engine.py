@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnxruntime
 import rapidocr
@@ -20,7 +19,7 @@ LEAST_PAGE, LEAST_LINE = (1, 3, 32, 32), (1, 3, 48, 320)
 """B C H W of small pictures that the finder and the reader take."""
 
 HALF_WHITE = 127.5
-"""The finder takes colours from -1 to 1: (value - this) / this."""
+"""The finder takes colours from -1 to 1: value / this - 1."""
 
 
 class PageInput(DetPreProcess):  # type: ignore[misc]
@@ -33,8 +32,11 @@ class PageInput(DetPreProcess):  # type: ignore[misc]
         sized = self.resize(img)
         if sized is None:
             return None
-        mean = (HALF_WHITE,) * 3
-        return np.asarray(cv2.dnn.blobFromImage(sized, scalefactor=1 / HALF_WHITE, mean=mean))
+        height, width, channels = sized.shape
+        page = np.empty((1, channels, height, width), np.float32)
+        np.divide(sized.transpose(2, 0, 1), HALF_WHITE, out=page[0], dtype=np.float32)
+        page -= 1
+        return page
 
 
 class LineReader(rapidocr.RapidOCR):  # type: ignore[misc]
