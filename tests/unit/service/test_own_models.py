@@ -127,7 +127,14 @@ for width in WIDTHS:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"name": "demo"}, "ships with"), ({"colour": 1}, "colour"), ({"configs": {}}, "model")],
+    [
+        ({"name": "demo"}, "ships with"),
+        ({"colour": 1}, "colour"),
+        ({"configs": {}}, "model"),
+        ({"family": ["a"]}, "TypeError"),
+        ({"settings": [["a"]]}, "TypeError"),
+        ({"setting_values": {"precision": [[1]]}}, "TypeError"),
+    ],
 )
 def test_a_card_that_is_wrong_is_left_out_and_said(home: Path, caplog, change, words) -> None:
     path = home / "models" / f"{NAME}.yaml"
@@ -138,3 +145,11 @@ def test_a_card_that_is_wrong_is_left_out_and_said(home: Path, caplog, change, w
     use_models(home / "models")
     assert NAME not in load_models() and "demo" in load_models()
     assert words in caplog.text and f"{card['name']}.yaml" in caplog.text
+
+
+def test_a_card_in_another_encoding_is_left_out_too(home: Path, caplog) -> None:
+    path = home / "models" / f"{NAME}.yaml"
+    path.write_bytes(path.read_text(encoding="utf-8").encode("gb18030"))
+    use_models(home / "models")
+    assert NAME not in load_models() and "demo" in load_models()
+    assert f"{path.name} cannot be read" in caplog.text
