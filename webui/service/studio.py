@@ -369,7 +369,7 @@ class Studio:
         return source.to_json()
 
     def _again(
-        self, job: JobRecord, limits: Limits | None = None, then: Callable[[], None] | None = None
+        self, job: JobRecord, limits: Limits | None = None, then: Callable[[], None] = lambda: None
     ) -> None:
         """Queues a recorded job, within the limits of a visitor; `then` comes before it starts.
 
@@ -385,8 +385,7 @@ class Studio:
                     Text("It goes on already.", "任务已在继续。"),
                     Text("Wait for it, or cancel it.", "请等待或取消它。"),
                 )
-        if then is not None:
-            then()
+        then()
         self._queue.add(job, request, weights)
 
     def _requeue(self) -> None:
