@@ -67,8 +67,9 @@ def _read_own(taken: set[str]) -> list[ModelCard]:
         try:
             card = read_model(path)
             require(card.name not in taken, path.name, "name", f"{card.name} ships with the studio")
-        except BadInput as error:
-            logging.getLogger(__name__).warning("%s %s", error.message, error.hint)
+        except Exception as error:  # any shape of YAML may be in it; the app starts all the same
+            why = f"{error.message} {error.hint}" if isinstance(error, BadInput) else repr(error)
+            logging.getLogger(__name__).warning("%s is left out: %s", path.name, why)
         else:
             cards.append(card)
     return cards

@@ -25,7 +25,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise BadInput(
             "", Text(f"{path.name} cannot be read: {error}", f"无法读取 {path.name}：{error}")
         ) from None

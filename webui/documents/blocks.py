@@ -63,7 +63,7 @@ class PageResult:
     """Of the page's picture, in pixels: what boxes are told in."""
     blocks: tuple[Block, ...] = ()
     cut_off: bool = False
-    """The answer reached the token limit, so the page may go on."""
+    """The answer reached a limit, of tokens, lines or regions, so the page may go on."""
     tokens: int = 0
     seconds: float = 0.0
     error: StudioError | None = None

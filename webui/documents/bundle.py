@@ -74,7 +74,7 @@ def page_html(result: PageResult) -> str:
     if result.error is not None:
         parts.append(f'<p class="error">{escape(result.error.message.en)}</p>')
     if result.cut_off:
-        parts.append('<p class="error">The page reached the token limit and may go on.</p>')
+        parts.append('<p class="error">The page reached a limit and may go on.</p>')
     return "\n".join(parts)
 
 

@@ -14,6 +14,11 @@ from webui.documents.answers import named_block, text_block
 from webui.documents.blocks import Block, Box, page_box
 from webui.documents.layout import Line, read_lines
 
+MOST_LINES = 1000
+"""Of a page: what a model repeats without end is cut here, or putting the lines in order takes
+long."""
+MOST_REGIONS = 200
+"""Of a page: each is asked about on its own."""
 _GRID = 1000
 """Places go from 0 to this, across and down (both models' tools)."""
 _CORNERS = re.compile(r"((?:<\|LOC_\d{1,4}\|>){8})")
@@ -66,10 +71,12 @@ def line_blocks(answer: str, page: tuple[int, int]) -> list[Block]:
 
     Args:
         answer: what the model wrote, with its marks; it may be cut off anywhere. Text without a
-            place stands at the end.
+            place stands at the end. What comes after MOST_LINES is left out.
         page: width and height of the page.
     """
     parts = _CORNERS.split(answer)
+    if has_too_many_lines(answer):
+        parts = [*parts[: 2 * MOST_LINES], ""]
     lines, rest = [], []
     for text, corners in zip(parts[::2], [*parts[1::2], ""], strict=True):
         said = " ".join(_LINE_MARKS.sub("", text).split())
@@ -85,6 +92,11 @@ def line_blocks(answer: str, page: tuple[int, int]) -> list[Block]:
     return read_lines(lines, *page) + rest
 
 
+def has_too_many_lines(answer: str) -> bool:
+    """Whether more than MOST_LINES have places."""
+    return len(_CORNERS.findall(answer)) > MOST_LINES
+
+
 def read_regions(answer: str, page: tuple[int, int]) -> list[Region]:
     """The blocks of a page in reading order, as MinerU2.5 finds them.
 
@@ -92,16 +104,17 @@ def read_regions(answer: str, page: tuple[int, int]) -> list[Region]:
     of a kind, how the block is turned.
 
     Args:
-        answer: what the model wrote, with its marks; what is no block is left out.
+        answer: what the model wrote, with its marks; what is no block is left out, and so is a
+            box that was there before.
         page: width and height of the page.
     """
-    found = []
+    found: dict[Box, Region] = {}
     for match in _REGION.finditer(answer):
         left, top, right, bottom = (float(match[index]) for index in range(1, 5))
         box = page_box((left, top, right, bottom), (_GRID, _GRID), page)
         if box is not None:
-            found.append(Region(match[5].lower(), box, _TURNS.get(match[6], 0)))
-    return found
+            found.setdefault(box, Region(match[5].lower(), box, _TURNS.get(match[6], 0)))
+    return list(found.values())
 
 
 def kind_of(region: Region) -> str:

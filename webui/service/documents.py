@@ -19,7 +19,7 @@ from webui.documents.blocks import PageResult
 from webui.documents.gathering import gather
 from webui.documents.kept import KeptPages
 from webui.service.apart import ask_apart
-from webui.service.limits import VisitorTurns, check_pages, check_queue
+from webui.service.limits import VisitorTurns, check_pages
 from webui.service.runs import RunLocks, Runs
 from webui.storage import JobRecord, Ledger, Limits, Outputs
 from webui.storage.files import check_free, named_path, write_error
@@ -54,7 +54,8 @@ class Documents:
         runs: who may see which run.
         ledger: of the runs.
         outputs: their folders.
-        requeue: queues a recorded run again, within the limits of a visitor.
+        requeue: queues a recorded run again, within the limits of a visitor; what it is given last
+            is done where the queue takes the run, before it starts.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Documents:
         runs: Runs,
         ledger: Ledger,
         outputs: Outputs,
-        requeue: Callable[[JobRecord, Limits | None], None],
+        requeue: Callable[[JobRecord, Limits | None, Callable[[], None]], None],
     ) -> None:
         self._runs, self._ledger, self._outputs = runs, ledger, outputs
         self._requeue = requeue
@@ -255,10 +256,8 @@ class Documents:
         read = {number for number, outcome in outcomes.items() if outcome != FAILED}
         if record.state is JobState.DONE and read >= set(_expected(record.request)):
             raise _nothing_left(Text("All of its pages are read.", "所有页面都已识别。"))
-        if limits is not None:
-            check_queue(visitor, limits, self._ledger)
-        self._kept(run_id, visitor).forget_failed()
-        self._requeue(record, limits)
+        # A queue that refuses the run leaves it the errors of its pages.
+        self._requeue(record, limits, self._kept(run_id, visitor).forget_failed)
 
     def _kept(self, run_id: str, visitor: str) -> KeptPages:
         return KeptPages(self._outputs.folder(self._runs.record(run_id, visitor).folder))

@@ -7,6 +7,7 @@ versions; until it is done, the templates that ship are used and the plan says s
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import IO
 
 from webui.catalogue.own import own_models
 from webui.core.errors import NotFound
@@ -41,7 +43,8 @@ class Retracer:
     """Watches over the templates of one home folder.
 
     Args:
-        folder: where templates of other versions are kept, one folder for each set of versions.
+        folder: where templates of other versions are kept, one folder for each set of versions,
+            and beside those `MODEL.log`, why a model could not be traced.
         traces: whether tracing may be started; a command that ends in seconds only says so.
         versions: what is installed; read from the packages when left out.
         command: starts the tracer; a model's name and `--output FOLDER` are appended.
@@ -56,6 +59,7 @@ class Retracer:
     ) -> None:
         self._versions = dict(installed_versions() if versions is None else versions)
         text = ",".join(f"{name}={self._versions[name]}" for name in sorted(self._versions))
+        self._logs = folder
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:10]
         self._command = command
         self._traces = traces
@@ -118,15 +122,22 @@ class Retracer:
                 Text("Ask again then.", "请稍后再试。"),
             )
         command = f"python -m webui.tracing {model.name}"
+        cards = own_models()
         if model.name in self._failed:  # in the app, whose visitors learn no folders
+            command += " --own HOME/models" if cards else ""
+            command += f" --output HOME/outputs/templates/{self._folder.name}"
+            log = f"HOME/outputs/templates/{model.name}.log"
             return NotFound(
                 Text(
                     f"What {model.title} allocates could not be recorded.",
                     f"未能记录 {model.title} 的显存分配。",
                 ),
-                Text(f"This shows why: {command}", f"查看原因：{command}"),
+                Text(
+                    f"The owner finds why in {log}. To try again: {command}, then start the app "
+                    "anew.",
+                    f"所有者可在 {log} 中查看原因。重试：{command}，然后重新启动应用。",
+                ),
             )
-        cards = own_models()
         command += (f" --own {cards}" if cards else "") + f" --output {self._folder}"
         return NotFound(
             Text(
@@ -153,13 +164,14 @@ class Retracer:
                 return False
             if self._running:
                 return True
-            process = subprocess.Popen(
-                [*self._command, name, "--output", str(self._folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+            with self._open_log(name) as log:
+                process = subprocess.Popen(
+                    [*self._command, name, "--output", str(self._folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                )
             with suppress(OSError, AttributeError):  # no such call on Windows
                 os.setpriority(os.PRIO_PROCESS, process.pid, 10)
             self._running[name] = process
@@ -168,11 +180,27 @@ class Retracer:
         ).start()
         return True
 
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"  # the name is that of a card's file
+
+    def _open_log(self, name: str) -> IO[bytes]:
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            return self._log(name).open("wb")
+        except OSError:  # a full disk, which the tracer will report by its status
+            return open(os.devnull, "wb")
+
     def _wait(self, name: str, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()
         with self._lock:
             del self._running[name]
             if status != 0:
                 self._failed.add(name)
+                if not self._closed:
+                    logging.getLogger(__name__).warning(
+                        "%s could not be traced; %s says why", name, self._log(name)
+                    )
                 return
+        with suppress(OSError):  # warnings of the libraries, which nobody needs
+            self._log(name).unlink()
         use_templates(self._folder)

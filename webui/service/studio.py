@@ -7,7 +7,7 @@ import random
 import secrets
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,8 +237,7 @@ class Studio:
             request = request.with_changes(seed=random.SystemRandom().randint(0, MAX_SEED))
         job_id = secrets.token_hex(6)
         with self._recording:  # or two requests at once would both find the last place free
-            if limits is not None:
-                check_queue(owner, limits, self._ledger)
+            check_queue(owner, limits, self._ledger)
             new = self._outputs.new_folder(job_id)
             request = store_inputs(request, pictures, new)
             given = (request.to_json(), plan.to_json(), new.name)
@@ -369,8 +368,10 @@ class Studio:
             raise missing_weights(card, self.config)
         return source.to_json()
 
-    def _again(self, job: JobRecord, limits: Limits | None = None) -> None:
-        """Queues a recorded job, within the limits of a visitor.
+    def _again(
+        self, job: JobRecord, limits: Limits | None = None, then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Queues a recorded job, within the limits of a visitor; `then` comes before it starts.
 
         Raises:
             NotAllowed: somebody else has done so since it was read, or the queue has no place.
@@ -378,14 +379,13 @@ class Studio:
         request = self.parse(job.request)
         weights = self._weights(request)
         with self._recording:  # as `submit`: two at once would both find the last place free
-            if limits is not None:
-                check_queue(job.owner, limits, self._ledger)
-            queued = self._ledger.requeue(job)
-        if not queued:
-            raise NotAllowed(
-                Text("It goes on already.", "任务已在继续。"),
-                Text("Wait for it, or cancel it.", "请等待或取消它。"),
-            )
+            check_queue(job.owner, limits, self._ledger)
+            if not self._ledger.requeue(job):
+                raise NotAllowed(
+                    Text("It goes on already.", "任务已在继续。"),
+                    Text("Wait for it, or cancel it.", "请等待或取消它。"),
+                )
+        then()
         self._queue.add(job, request, weights)
 
     def _requeue(self) -> None:

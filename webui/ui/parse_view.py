@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from webui.core.job import JobState
 from webui.core.text import Text
 from webui.documents.blocks import KINDS, Block, PageResult
+from webui.documents.marks import MOST_LINES, MOST_REGIONS
 from webui.documents.markup import harmless
 from webui.documents.pictures import COLOURS
 from webui.service.documents import CUT_OFF, FAILED, MOST_FOUND, Found
@@ -277,7 +278,8 @@ def _notes(page: PageResult, language: str) -> str:
         return (
             '<div class="vs-alert vs-cut-off" role="note"><strong>'
             f"{say(words.CUT_OFF, language, tokens=page.tokens)}</strong>"
-            f"<span>{say(words.CUT_OFF_HINT, language)}</span></div>"
+            f"<span>{say(words.CUT_OFF_HINT, language, lines=MOST_LINES, regions=MOST_REGIONS)}"
+            "</span></div>"
         )
     return ""
 

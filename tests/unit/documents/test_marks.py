@@ -6,7 +6,14 @@ import random
 
 import pytest
 
-from webui.documents.marks import line_blocks, otsl_table, read_regions, region_block
+from webui.documents.marks import (
+    MOST_LINES,
+    has_too_many_lines,
+    line_blocks,
+    otsl_table,
+    read_regions,
+    region_block,
+)
 
 PAGE = (2000, 1000)
 
@@ -59,6 +66,17 @@ def test_regions_are_in_pixels_of_the_page_and_turned_upright():
         ("table", (200, 300, 1800, 500), 90),
         ("image", (0, 0, 2000, 999), 270),
     ]
+
+
+def test_what_a_model_repeats_without_end_is_cut():
+    line = corners(10, 10, 90, 60)
+    most = "".join(f"n{number}{line}" for number in range(MOST_LINES))
+    assert not has_too_many_lines(most) and has_too_many_lines(f"{most}one more{line}")
+    said = " ".join(block.text for block in line_blocks(f"{most}one more{line}the end", PAGE))
+    assert f"n{MOST_LINES - 1}" in said and "one more" not in said and "the end" not in said
+    again = region("text", "10 10 50 20")
+    found = read_regions(again * 300 + region("title", "10 10 50 21") + again, PAGE)
+    assert [each.named for each in found] == ["text", "title"]
 
 
 def test_a_region_is_read_as_its_kind():

@@ -27,6 +27,7 @@ from webui.documents.kept import KeptPages
 from webui.service import Studio
 from webui.service.page_work import PagePieces
 from webui.service.piece_work import PieceWork
+from webui.storage import Limits
 
 VISITOR = "visitor:a"
 
@@ -101,6 +102,26 @@ def test_what_is_read_is_not_read_again(hosted: Studio, read: str) -> None:
     assert finish(hosted, read, VISITOR).state is JobState.DONE
     assert kept.read(3).text == "Second page 42" and kept.read(2).error is not None
     assert marked == {n: (folder / "pages" / f"{n}.json").stat().st_mtime_ns for n in (1, 4)}
+
+
+def test_a_queue_that_refuses_leaves_the_errors_of_pages(
+    hosted: Studio, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptPages(next((hosted.home / "outputs").glob(f"*-{read}")))
+    hosted._ledger.set_state(read, JobState.CANCELLED)
+    hosted._ledger.record("waits", VISITOR, {}, None, "none")
+    try:
+        with pytest.raises(NotAllowed, match="1 jobs waiting"):
+            hosted.documents.resume(read, VISITOR, Limits(max_queued_per_user=1))
+        assert kept.read(2).error is not None
+        # Another process took the run after it was looked at.
+        monkeypatch.setattr(hosted._ledger, "requeue", lambda job: False)
+        with pytest.raises(NotAllowed, match="goes on already"):
+            hosted.documents.resume(read, VISITOR)
+        assert kept.read(2).error is not None
+    finally:
+        hosted._ledger.set_state("waits", JobState.CANCELLED)
+        hosted._ledger.set_state(read, JobState.DONE)
 
 
 def test_bad_documents_are_refused_before_anything_runs(hosted: Studio, tmp_path: Path) -> None:

@@ -61,13 +61,19 @@ def test_it_is_recorded_where_the_studio_stays_and_a_command_says_how(home: Path
         retracer.check(find_model(NAME))
     assert "Ask again" in told.value.hint.en and told.value.message.zh
     retracer.close()
-    failing = Retracer(home / "kept", command=(sys.executable, "-c", "raise SystemExit(3)"))
+    failing = Retracer(
+        home / "kept", command=(sys.executable, "-c", "raise ValueError('no such layer')")
+    )
     with pytest.raises(NotFound):
         failing.check(find_model(NAME))
     wait_for(failing)
     with pytest.raises(NotFound, match="could not be recorded") as failed:
         failing.check(find_model(NAME))
-    assert str(home) not in failed.value.hint.en  # visitors read it
+    hint = failed.value.hint.en
+    assert str(home) not in hint and "no such layer" not in hint  # visitors read it
+    assert f"webui.tracing {NAME} --own HOME/models --output HOME/outputs/templates/" in hint
+    assert f"{NAME}.log" in hint
+    assert "no such layer" in (home / "kept" / f"{NAME}.log").read_text()
     studio = studio_of(home, resume=False)
     try:
         request = studio.parse({"model": NAME, "card": "h200"})
@@ -86,6 +92,7 @@ def test_once_it_is_recorded_it_is_estimated(home: Path) -> None:
         retracer.check(find_model(NAME))
     wait_for(retracer)
     assert retracer.check(find_model(NAME)) is None
+    assert not list((home / "outputs" / "templates").glob("*.log"))
     studio = studio_of(home, resume=False)
     try:
         settings = {"offload": "none", "page_batch": 1}
@@ -127,7 +134,14 @@ for width in WIDTHS:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"name": "demo"}, "ships with"), ({"colour": 1}, "colour"), ({"configs": {}}, "model")],
+    [
+        ({"name": "demo"}, "ships with"),
+        ({"colour": 1}, "colour"),
+        ({"configs": {}}, "model"),
+        ({"family": ["a"]}, "TypeError"),
+        ({"settings": [["a"]]}, "TypeError"),
+        ({"setting_values": {"precision": [[1]]}}, "TypeError"),
+    ],
 )
 def test_a_card_that_is_wrong_is_left_out_and_said(home: Path, caplog, change, words) -> None:
     path = home / "models" / f"{NAME}.yaml"
@@ -138,3 +152,11 @@ def test_a_card_that_is_wrong_is_left_out_and_said(home: Path, caplog, change, w
     use_models(home / "models")
     assert NAME not in load_models() and "demo" in load_models()
     assert words in caplog.text and f"{card['name']}.yaml" in caplog.text
+
+
+def test_a_card_in_another_encoding_is_left_out_too(home: Path, caplog) -> None:
+    path = home / "models" / f"{NAME}.yaml"
+    path.write_bytes(path.read_text(encoding="utf-8").encode("gb18030"))
+    use_models(home / "models")
+    assert NAME not in load_models() and "demo" in load_models()
+    assert f"{path.name} cannot be read" in caplog.text

@@ -33,7 +33,7 @@ def forced(monkeypatch: Any, answer_to: Any) -> list[str]:
     real_write, questions = running.write, []
 
     def write(pipe: Any, inputs: Any, new_tokens: int, *more: Any) -> list[list[int]]:
-        real_write(pipe, inputs, new_tokens, *more)
+        real_write(pipe, inputs, min(new_tokens, 6), *more)
         asked = [pipe.tokenizer.decode(ids[mask.bool()]) for ids, mask in _asked(inputs)]
         questions.extend(text.split("<|image_pad|>")[-1] for text in asked)
         return [
@@ -78,6 +78,19 @@ def test_lines_land_on_their_words(tmp_path, monkeypatch):
         assert [block.text for block in blocks] == ["word"]
         assert_at(blocks[0], WORD)
     assert asked == ["Spotting:"] * 2
+
+
+@pytest.mark.parametrize(("count", "cut_off"), [(4, True), (3, False)])
+def test_a_page_of_too_many_lines_is_said_to_be_cut_off(tmp_path, monkeypatch, count, cut_off):
+    monkeypatch.setattr("webui.documents.marks.MOST_LINES", 3)
+    marks = tuple(f"<|LOC_{number}|>" for number in range(8))
+    given = job_of(tiny_paddleocr("paddleocr-vl-1.5-lines"), tmp_path, monkeypatch, marks)
+    given["request"]["new_tokens"] = 1000
+    line = "a" + "".join(marks)
+    forced(monkeypatch, lambda _: line * count)
+    pages_of(given, tmp_path)
+    kept = [page for page in KeptPages(tmp_path / "run").all() if page.error is None]
+    assert [page.cut_off for page in kept] == [cut_off] * 2
 
 
 @pytest.fixture
@@ -130,6 +143,26 @@ def test_regions_are_found_cut_out_and_read_one_by_one(tmp_path, monkeypatch, se
     # Turned to the left by a quarter: what was above is on the left now.
     assert turned.getpixel((5, 100)) == (0, 0, 0)
     assert turned.getpixel((290, 100)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("most", "cut_off"), [(2, True), (3, False)])
+def test_regions_are_asked_about_once_and_no_more_than_so_many(
+    tmp_path, monkeypatch, most, cut_off
+):
+    marks = ("<|box_start|>", "<|box_end|>", "<|ref_start|>", "<|ref_end|>")
+    given = job_of(tiny_mineru(), tmp_path, monkeypatch, marks)
+    given["request"]["new_tokens"] = 1000
+    monkeypatch.setattr(regions, "MOST_REGIONS", most)
+    layout = "".join(
+        f"<|box_start|>{' '.join(map(str, thousandths(box)))}<|box_end|>"
+        "<|ref_start|>text<|ref_end|>"
+        for box in (WORD, WORD, FIGURE, WORD, (90, 600, 300, 900))
+    )
+    asked = forced(monkeypatch, lambda text: layout if "Layout" in text else "word")
+    assert [len(blocks) for blocks in pages_of(given, tmp_path)] == [most, most]
+    assert asked.count("\nText Recognition:") == 2 * most
+    kept = [page for page in KeptPages(tmp_path / "run").all() if page.error is None]
+    assert [page.cut_off for page in kept] == [cut_off] * 2
 
 
 def test_a_page_on_which_nothing_is_found_is_empty(tmp_path, monkeypatch):

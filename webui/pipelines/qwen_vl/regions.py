@@ -8,7 +8,14 @@ from PIL import Image
 
 from webui.core.pages import PageCard, PageRequest
 from webui.documents.blocks import Block
-from webui.documents.marks import UNREAD, Region, kind_of, read_regions, region_block
+from webui.documents.marks import (
+    MOST_REGIONS,
+    UNREAD,
+    Region,
+    kind_of,
+    read_regions,
+    region_block,
+)
 from webui.pipelines.prompts import Answer
 from webui.pipelines.qwen_vl.pages import Question
 
@@ -33,7 +40,10 @@ class PageRegions:
     ) -> None:
         self._card, self._request, self._page = card, request, page
         whole = [Region("text", (0, 0, *page.size), 0)]
-        self._regions = whole if answer is None else read_regions(answer, page.size)
+        found = whole if answer is None else read_regions(answer, page.size)
+        self._regions = found[:MOST_REGIONS]
+        self.cut_off = len(found) > MOST_REGIONS
+        """Whether the model found more than are read."""
         self.read = [
             place for place, region in enumerate(self._regions) if region.named not in UNREAD
         ]

@@ -11,7 +11,7 @@ from PIL import Image
 from webui.core.pages import PageCard, PageRequest
 from webui.documents.answers import read_answer
 from webui.documents.blocks import Block
-from webui.documents.marks import line_blocks
+from webui.documents.marks import has_too_many_lines, line_blocks
 from webui.pipelines.documents import Pages
 from webui.pipelines.generating import write
 from webui.pipelines.prompts import Answer, answer_of
@@ -55,7 +55,8 @@ def run(
         if passes == 1:
             for (number, page), answer in zip(batch, answers, strict=True):
                 blocks = _blocks(card, request, page, answer)
-                _keep(request, pages, number, blocks, [answer])
+                more = card.output == "lines" and has_too_many_lines(answer.text)
+                _keep(request, pages, number, blocks, [answer], more)
         else:
             found = dict(zip((number for number, _ in batch), answers, strict=True))
             _read_regions(pipe, request, size, report, pages, dict(batch), found, progress)
@@ -128,7 +129,7 @@ def _read_regions(
             regions.answers[place] = answer
     for number, regions in on_page.items():
         answers = [found[number], *regions.answers.values()]
-        _keep(request, pages, number, regions.blocks(), answers)
+        _keep(request, pages, number, regions.blocks(), answers, regions.cut_off)
 
 
 def _blocks(card: PageCard, request: PageRequest, page: Image.Image, answer: Answer) -> list[Block]:
@@ -144,8 +145,10 @@ def _keep(
     number: int,
     blocks: Sequence[Block],
     answers: Sequence[Answer],
+    more: bool,
 ) -> None:
+    """Hands a page over; `more` says that not all that was found on it is there."""
     tokens = [len(answer.tokens) for answer in answers]
     # An answer that ended by itself is shorter by its last token.
-    cut_off = max(tokens) >= request.new_tokens
+    cut_off = more or max(tokens) >= request.new_tokens
     pages.done(number, blocks, tokens=sum(tokens), cut_off=cut_off)

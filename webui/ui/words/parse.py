@@ -77,13 +77,15 @@ HOW_TO_LINK = Text(
     "指向方框会标出对应文字，点击可保持标记；反之亦然。",
 )
 CUT_OFF = Text(
-    "This page reached the limit of {tokens} new tokens, so its text may go on.",
-    "这一页达到了 {tokens} 个词元的上限，文字可能不完整。",
+    "This page reached a limit after {tokens} new tokens, so its text may go on.",
+    "这一页在生成 {tokens} 个词元后达到上限，文字可能不完整。",
 )
 CUT_OFF_HINT = Text(
-    "Raise the maximum new tokens and read the page again.", "请提高词元上限后重新识别。"
+    "Raise the maximum new tokens and read the page again. At most {lines} lines or {regions} "
+    "regions of a page are read.",
+    "请提高词元上限后重新识别。每页最多识别 {lines} 行或 {regions} 个区域。",
 )
-CUT_OFF_PAGES = Text("Reached the token limit:", "达到词元上限：")
+CUT_OFF_PAGES = Text("Reached a limit:", "达到上限：")
 FAILED_PAGES = Text("Could not be read:", "无法识别：")
 AND_MORE = Text("and {count} more", "另有 {count} 页")
 RESUME = Text("Go on with the missing pages", "继续识别缺少的页面")
