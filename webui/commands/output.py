@@ -86,11 +86,8 @@ def print_work(work: WorkRecord) -> None:
         if not work.shared:
             break
         rate = f", {worker.rate:.3g} {work.unit} a second" if worker.rate else ""
-        again = (
-            f"; lost {worker.lost} times, {worker.lost_units} {work.unit} made again"
-            if worker.lost
-            else ""
-        )
+        often = "once" if worker.lost == 1 else f"{worker.lost} times"
+        again = f"; lost {often}, {worker.lost_units} {work.unit} made again" if worker.lost else ""
         print(
             f"  worker {number} {worker.device}: {worker.pieces} pieces, {worker.units} {work.unit}"
             f"{rate}; {format_seconds(worker.work_s)} of work, {format_seconds(worker.load_s)} of "

@@ -84,7 +84,7 @@ class WorkRecord:
         work_s = sum(worker.work_s for worker in self.workers)
         for name, (en, zh) in _WAITS.items():
             waited_s = sum(getattr(worker, name) for worker in self.workers)
-            if waited_s > WORTH_TELLING * work_s:
+            if work_s > 0 and waited_s > WORTH_TELLING * work_s:
                 share = f"{waited_s / work_s:.0%}"
                 told.append(Text(en.format(share=share), zh.format(share=share)))
         return tuple(told)

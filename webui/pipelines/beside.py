@@ -37,6 +37,17 @@ def waiting(report: Report, what: str) -> Iterator[None]:
             waited(what, time.perf_counter() - began)
 
 
+@contextmanager
+def ended(items: Iterator[Item]) -> Iterator[Iterator[Item]]:
+    """Ends a generator here, in this thread, and not when it is collected, wherever that is."""
+    try:
+        yield items
+    finally:
+        end = getattr(items, "close", None)
+        if end is not None:
+            end()
+
+
 class Ahead(Generic[Item]):
     """An iterator whose items are made in a thread of their own, some ahead of who takes them.
 
@@ -87,12 +98,10 @@ class Ahead(Generic[Item]):
     def _make(self) -> None:
         error: BaseException | None = None
         try:
-            for item in self._items:
-                if not self._put((True, item)):
-                    break
-            end = getattr(self._items, "close", None)
-            if end is not None:
-                end()
+            with ended(self._items):
+                for item in self._items:
+                    if not self._put((True, item)):
+                        break
         except BaseException as raised:  # whoever takes the items hears of it
             error = raised
         self._put((False, error))
@@ -111,7 +120,9 @@ class Ahead(Generic[Item]):
 class Beside:
     """Calls that are made in order, in a thread of their own, while who asks for them goes on.
 
-    Leaving it waits for all of them.
+    After one that failed none is made, and all that is asked of it raises what that one raised.
+    Leaving it waits for all of them, and raises that too: also in place of what ended the block,
+    which may be caught and tried again as if all had been made.
 
     Args:
         most: calls that wait; who asks for another one waits for the first of them.
@@ -121,6 +132,7 @@ class Beside:
         self._most = max(1, most)
         self._thread = ThreadPoolExecutor(1, "beside the device")
         self._waiting: deque[Future[None]] = deque()
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> Beside:
         return self
@@ -131,11 +143,9 @@ class Beside:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                self.wait()
-        finally:
-            self._thread.shutdown(wait=True)
+        self._thread.shutdown(wait=True)
+        if self._failure is not error and (kind is None or issubclass(kind, Exception)):
+            self._check()
 
     def do(self, call: Callable[..., None], *given: Any) -> None:
         """Asks for a call.
@@ -145,7 +155,8 @@ class Beside:
         """
         while len(self._waiting) >= self._most or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(call, *given))
+        self._check()
+        self._waiting.append(self._thread.submit(self._make, call, *given))
 
     def wait(self) -> None:
         """Until all that was asked for is done.
@@ -155,3 +166,15 @@ class Beside:
         """
         while self._waiting:
             self._waiting.popleft().result()
+        self._check()
+
+    def _make(self, call: Callable[..., None], *given: Any) -> None:
+        if self._failure is None:
+            try:
+                call(*given)
+            except BaseException as raised:  # whoever asks hears of it
+                self._failure = raised
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure

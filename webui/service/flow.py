@@ -22,7 +22,7 @@ from webui.service.inputs import check_disk
 from webui.service.page_work import PagePieces
 from webui.service.piece_work import Pieces, PieceWork
 from webui.service.planner import Planner, does_not_fit
-from webui.service.segment_work import SegmentPieces
+from webui.service.segment_work import SegmentPieces, segments_left
 from webui.service.unexpected import as_studio_error
 from webui.storage import JobRecord, Ledger, Outputs
 
@@ -160,7 +160,7 @@ def _run(
     folder = studio.outputs.folder(job.folder)
     try:
         if plan.estimate.disk_bytes:  # others may have filled the disk while the job waited
-            check_disk(studio.outputs, request, plan)
+            check_disk(studio.outputs, request, plan, segments_left(folder))
         last = _runner(
             studio, request, folder, weights, lambda: worker(plan), lambda: others(plan), may_retry
         ).run(

@@ -18,6 +18,7 @@ from webui.core.text import Text
 from webui.core.units import MIB, format_bytes
 from webui.core.upscale import UpscaleRequest
 from webui.documents.kept import KeptPages
+from webui.estimator.upscaling import gpus_of
 from webui.storage import Outputs, read_picture, store_picture
 from webui.storage.files import check_free, write_error
 from webui.storage.pictures import INPUT_PREFIX
@@ -137,38 +138,59 @@ def _store_file(
     return request.with_changes(input=name)
 
 
-def check_disk(outputs: Outputs, request: Request, plan: Plan) -> None:
+def check_disk(
+    outputs: Outputs, request: Request, plan: Plan, left: tuple[int, int] | None = None
+) -> None:
     """Makes sure that the disk has room for what a run makes, and for what waits there meanwhile.
+
+    Args:
+        outputs: where it is made.
+        request: of the run.
+        plan: of it.
+        left: segments that are not made yet, and their frames, where a run goes on; None for all.
 
     Raises:
         NotEnoughDisk: names the needed and the free bytes.
     """
     waiting_bytes = plan.estimate.disk_bytes
+    frames = None
+    if left is not None:
+        segments, frames = left
+        # Each worker has the frames of one segment there.
+        workers = gpus_of(plan.estimate.settings)
+        waiting_bytes = waiting_bytes * min(segments, workers) // workers
     try:
-        outputs.check_space(output_bytes(request) + waiting_bytes)
+        outputs.check_space(output_bytes(request, frames) + waiting_bytes)
     except NotEnoughDisk as error:
         if not waiting_bytes or not isinstance(request, UpscaleRequest):
             raise
         waiting = format_bytes(waiting_bytes)
+        frames = min(request.frames, request.segment_frames)
         raise NotEnoughDisk(
             error.message,
             Text(
                 f"{waiting} of it are frames whose tiles are yet to be joined: use shorter "
-                f"segments than {request.segment_frames} frames, or free some space.",
-                f"其中 {waiting} 用于暂存尚未拼合的分块画面：请用少于 {request.segment_frames} "
+                f"segments than {frames} frames, or free some space.",
+                f"其中 {waiting} 用于暂存尚未拼合的分块画面：请用少于 {frames} "
                 "帧的分段，或腾出磁盘空间。",
             ),
         ) from None
 
 
-def output_bytes(request: Request) -> int:
-    """Room that the outputs need on the disk."""
+def output_bytes(request: Request, frames_left: int | None = None) -> int:
+    """Room that the outputs need on the disk.
+
+    Args:
+        request: of the run.
+        frames_left: of a video whose other frames are on the disk already; None for all.
+    """
     if isinstance(request, DocumentRequest):
         return request.repeats * BYTES_PER_PAGE + SPARE_BYTES
     if isinstance(request, UpscaleRequest):
         height, width = request.output_size
-        # Twice: the segments, and what is put together of them.
-        coded = 2 * request.frames * VIDEO_BITS[request.quality] / 8
+        # The segments, and then all that is put together of them.
+        coded_frames = request.frames + (request.frames if frames_left is None else frames_left)
+        coded = coded_frames * VIDEO_BITS[request.quality] / 8
         raw = RAW_BYTES * (RAW_FRAMES if request.segments > 1 else 1)  # one: a picture's PNG
         return int(height * width * (coded + raw)) + SPARE_BYTES
     if not isinstance(request, ClipRequest):

@@ -131,42 +131,61 @@ class PieceWork:
         """One worker's turn after turn, until no piece is left or no worker is to be had."""
         cores = max(1, int(usable_cores() / len(self._workers)))
         while numbers := self._take(job):
-            turn = None
-            self._log.turn(number)
+            goes_on, stop = False, True
             try:
-                worker = self._workers[number]()
-                turn = told.turn(numbers, number)
-                end = worker.run({**job, "cores": cores, self._pieces.key: numbers}, turn)
-            except Exception as error:
-                raised = as_studio_error(error)
-                self._note(number, numbers, None, lost=isinstance(raised, WorkerLost))
-                goes_on = turn is not None and isinstance(raised, WorkerLost)
-                if goes_on:
-                    goes_on = self._lost(numbers, raised, ends)
-                else:
-                    ends.append(raised)
-                # One that cannot be had leaves its pieces to the others; any other error ends all.
-                self._over(numbers, stop=turn is not None and not goes_on)
-                if goes_on and turn is not None:
-                    told.over(turn)
-                    continue
+                own = {**job, "cores": cores, self._pieces.key: numbers}
+                goes_on, stop = self._turn(number, numbers, own, told, ends)
+            except Exception as error:  # what is kept could not be read, say
+                ends.append(as_studio_error(error))
+            finally:  # or the other workers would wait for these pieces for ever
+                self._over(numbers, stop, ends)
+            if not goes_on:
                 return
-            self._note(number, numbers, end, lost=False)
-            ends.append(end)
-            failed = end["event"] == "failed"
-            self._over(numbers, stop=failed)
-            if failed:
-                return
+
+    def _turn(
+        self,
+        number: int,
+        numbers: list[int],
+        job: Mapping[str, Any],
+        told: _Told,
+        ends: list[_End],
+    ) -> tuple[bool, bool]:
+        """One turn: whether the worker is to have another, and whether it is the end of all."""
+        turn = None
+        self._log.turn(number)
+        try:
+            worker = self._workers[number]()
+            turn = told.turn(numbers, number)
+            end = worker.run(job, turn)
+        except Exception as error:
+            raised = as_studio_error(error)
+            # One that never started has lost nothing.
+            lost = turn is not None and isinstance(raised, WorkerLost)
+            if not lost:
+                ends.append(raised)
+            self._note(number, numbers, None, lost)
+            goes_on = lost and self._lost(numbers, raised, ends)
+            if goes_on and turn is not None:
+                told.over(turn)
+            # One that cannot be had leaves its pieces to the others; any other error ends all.
+            return goes_on, turn is not None and not goes_on
+        ends.append(end)
+        self._note(number, numbers, end, lost=False)
+        failed = end["event"] == "failed"
+        if not failed:
             told.over(turn)
+        return not failed, failed
 
     def _note(
         self, worker: int, numbers: Sequence[int], end: Mapping[str, Any] | None, lost: bool
     ) -> None:
         """A worker's turn is over, whatever comes of it."""
-        done = self._pieces.done()
-        kept = [number for number in numbers if number in done]
-        units = sum(map(self._pieces.units_of, kept))
-        self._log.over(worker, len(kept), units, end, lost)
+        kept: list[int] = []
+        try:
+            done = self._pieces.done()
+            kept = [number for number in numbers if number in done]
+        finally:
+            self._log.over(worker, len(kept), sum(map(self._pieces.units_of, kept)), end, lost)
 
     def _take(self, job: Mapping[str, Any]) -> list[int]:
         """The next pieces for a worker; waits while those of another may come back."""
@@ -181,19 +200,25 @@ class PieceWork:
             self._at_work += 1
             return taken
 
-    def _over(self, numbers: Sequence[int], stop: bool) -> None:
+    def _over(self, numbers: Sequence[int], stop: bool, ends: list[_End]) -> None:
         """A turn is over: pieces that were given out and are not there are to be done again.
 
         Args:
             numbers: of the turn.
             stop: what failed in one is the end of all.
+            ends: takes why it cannot be told which are there, which is the end of all too.
         """
         with self._changed:
             self._at_work -= 1
             self._stopped = self._stopped or stop
-            done = self._pieces.done()
-            self._waiting = sorted({*self._waiting, *(n for n in numbers if n not in done)})
             self._changed.notify_all()
+            try:
+                done = self._pieces.done()
+            except Exception as error:  # the disk
+                self._stopped = True
+                ends.append(as_studio_error(error))
+                return
+            self._waiting = sorted({*self._waiting, *(n for n in numbers if n not in done)})
 
     def _lost(self, numbers: list[int], lost: StudioError, ends: list[_End]) -> bool:
         """Notes during which piece a worker was lost; whether the work goes on."""
@@ -226,12 +251,16 @@ class PieceWork:
         if not self._is_repeated(failed):
             try:
                 outputs = self._put_together(job, on_event)
-            except StudioError as unjoined:
-                error = unjoined
+            except Exception as unjoined:
+                error = as_studio_error(unjoined)
         if failed is None:
-            left = set(self._pieces.numbers) - self._pieces.done()
+            left = set(self._pieces.numbers)
+            try:
+                left -= self._pieces.done()
+            except Exception as unread:  # then none counts as made
+                error = error or as_studio_error(unread)
             if left:
-                error = next(iter(raised), None) or _left(len(left), len(self._pieces.numbers))
+                error = next(iter(raised), error) or _left(len(left), len(self._pieces.numbers))
             else:
                 error = error or self._pieces.failed()
             if error is not None and not told:

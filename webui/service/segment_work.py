@@ -124,6 +124,24 @@ class SegmentPieces:
                 path.unlink(missing_ok=True)
 
 
+def segments_left(folder: Path) -> tuple[int, int] | None:
+    """Of a run that has begun: its segments that are not made yet, and their frames.
+
+    Args:
+        folder: the run's.
+
+    Returns:
+        None where nothing has begun.
+    """
+    try:
+        project = Project.load(folder / FOLDER)
+        done = Parts(project).done()
+    except (OSError, ValueError, KeyError):
+        return None
+    left = [segment for segment in project.segments if segment.index not in done]
+    return len(left), sum(segment.stop - segment.start for segment in left)
+
+
 def _project(request: UpscaleRequest, folder: Path, workers: int) -> Project:
     place = folder / FOLDER
     given = Path(request.input)

@@ -104,8 +104,9 @@ class WorkLog:
                 working = 0.0 if tally.loaded is None else now - tally.loaded
             if end is not None:
                 tally.device = str(end.get("device") or tally.device)
-                for name, seconds in (end.get("waits") or {}).items():
-                    setattr(tally, f"{name}_s", getattr(tally, f"{name}_s") + float(seconds))
+                waits = end.get("waits") or {}
+                tally.reading_s += float(waits.get("reading", 0.0))
+                tally.writing_s += float(waits.get("writing", 0.0))
             loading = whole - working
             if lost:
                 in_vain = max(0, tally.made - units)

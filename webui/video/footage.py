@@ -6,6 +6,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,11 @@ class Footage:
             BadInput: the file cannot be read any more.
         """
         frames = self._reader.frames(segment.read_start, segment.stop, bits=self.bits)
-        for number, pixels in enumerate(frames, segment.read_start):
-            if number >= segment.start and number % _EVERY == 0:
-                self._small[number] = _small(pixels)
-            yield pixels
+        with closing(frames):  # the file is open while it runs
+            for number, pixels in enumerate(frames, segment.read_start):
+                if number >= segment.start and number % _EVERY == 0:
+                    self._small[number] = _small(pixels)
+                yield pixels
 
     def write(self, segment: Segment, index: int, frame: Pixels) -> None:
         """Takes a frame that was made.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,7 +43,9 @@ class Reader:
         """Frames so far that could not be decoded, and that another one stands for."""
         return len(self._repeated)
 
-    def frames(self, start: int = 0, stop: int | None = None, *, bits: int = 8) -> Iterator[Pixels]:
+    def frames(
+        self, start: int = 0, stop: int | None = None, *, bits: int = 8
+    ) -> Generator[Pixels, None, None]:
         """Frames [start, stop), each exactly once; `timeline.times` says when they are shown.
 
         A frame that cannot be decoded is the one before it again, and counted in `repeated`.

@@ -1,10 +1,11 @@
-"""Reading, the model, joining and encoding go on at the same time: slow stages, and a clock."""
+"""Reading, the model, joining and encoding go on together: stages that wait for one another."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,34 +18,43 @@ from tests.unit.video.clips import clip
 from webui.pipelines import swin2sr
 from webui.pipelines.beside import Ahead, Beside
 from webui.pipelines.flashvsr.frames import Reader
-from webui.pipelines.tiles import Tile
+from webui.pipelines.flashvsr.run import _tiled
+from webui.pipelines.tile_batch import HostMeter, TileBatch
+from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
 from webui.video.facts import examine
 from webui.video.footage import Footage
 from webui.video.parts import PartWriter
 from webui.video.project import Project
 
-FRAMES, EACH_S = 20, 0.03
-SUM_S = 3 * FRAMES * EACH_S
-"""Three stages, one after the other; at the same time they take a third of it."""
-BESIDE = 0.67
+FRAMES = 20
+WITHIN_S = 20.0
+"""Nothing takes so long: a stage that waits for one that only comes after it fails."""
+HELD_S = 0.3
+HELD_AT = 5
+
+Hold = Callable[[int], object]
 
 
 class Film:
-    """Frames that take long to read and long to write."""
+    """Frames whose reading and writing a test holds up."""
 
-    def __init__(self, reading_s: float = EACH_S, writing_s: float = EACH_S) -> None:
+    def __init__(self, reading: Hold = int, writing: Hold = int) -> None:
         self.segments = [SimpleNamespace(count=FRAMES)]
-        self.cores, self.folder = 2, None
+        self.cores, self.folder, self.bits = 2, None, 8
         self.written: list[int] = []
-        self._reading_s, self._writing_s = reading_s, writing_s
+        self.ended_in: list[threading.Thread] = []
+        self._reading, self._writing = reading, writing
 
     def read(self, segment: Any) -> Iterator[np.ndarray]:
-        for number in range(segment.count):
-            time.sleep(self._reading_s)
-            yield np.full((8, 8, 3), number, np.uint8)
+        try:
+            for number in range(segment.count):
+                self._reading(number)
+                yield np.full((8, 8, 3), number, np.uint8)
+        finally:
+            self.ended_in.append(threading.current_thread())
 
     def write(self, segment: Any, index: int, frame: np.ndarray) -> None:
-        time.sleep(self._writing_s)
+        self._writing(index)
         self.written.append(int(frame[0, 0, 0]))
 
     def finish(self, segment: Any) -> None:
@@ -67,78 +77,127 @@ class Told:
 
 
 class Model:
-    """Takes its time and doubles pixels."""
+    """Doubles pixels."""
 
     config, dtype = SimpleNamespace(window_size=8), torch.float32
     swin2sr = SimpleNamespace(encoder=SimpleNamespace(stages=[]))
 
+    def __init__(self, computing: Hold) -> None:
+        self._computing, self._calls = computing, count()
+
     def __call__(self, pixels: torch.Tensor) -> Any:
-        time.sleep(EACH_S)
+        self._computing(next(self._calls))
         made = pixels.repeat_interleave(2, 2).repeat_interleave(2, 3)
         return SimpleNamespace(reconstruction=made)
 
 
-def run(film: Film) -> tuple[float, dict[str, float]]:
-    pipe = SimpleNamespace(model=lambda scale: Model(), run_device=torch.device("cpu"))
+def run(film: Film, computing: Hold = int) -> dict[str, float]:
+    model = Model(computing)
+    pipe = SimpleNamespace(model=lambda scale: model, run_device=torch.device("cpu"))
     request = SimpleNamespace(scale=2, height=8, width=8, settings={})
     report = Told()
-    began = time.perf_counter()
     swin2sr.run(pipe, request, {"tile": 0, "tile_batch": 1}, report, film)
     assert film.written == list(range(FRAMES))
-    return time.perf_counter() - began, report.waits
+    return report.waits
 
 
-def test_reading_the_model_and_writing_take_as_long_as_the_slowest() -> None:
-    run(Film(0.0, 0.0))  # the first one brings libraries
-    seconds, _ = run(Film())
-    assert seconds < BESIDE * SUM_S
+def test_reading_the_model_and_writing_go_on_at_the_same_time() -> None:
+    """A frame is being read, another computed and a third written: none of them ends before all
+    have begun."""
+    meeting = threading.Barrier(3)
+
+    def meets_at(wanted: int) -> Hold:
+        return lambda number: number == wanted and meeting.wait(WITHIN_S)
+
+    run(Film(reading=meets_at(12), writing=meets_at(0)), computing=meets_at(1))
 
 
 @pytest.mark.parametrize("slow", ["reading", "writing"])
 def test_what_the_model_waited_for_is_told(slow: str) -> None:
-    film = Film(**{"reading_s": 0.0, "writing_s": 0.0, f"{slow}_s": 2 * EACH_S})
-    _, waits = run(film)
+    computed = threading.Event()
+
+    def computing(number: int) -> None:
+        if number == 1:
+            computed.set()
+
+    def held(number: int) -> None:
+        if number == HELD_AT:  # the model has nothing else to do soon
+            assert computed.wait(WITHIN_S)
+            time.sleep(HELD_S)
+
+    waits = run(Film(**{slow: held}), computing)
     (other,) = set(waits) - {slow}
-    assert waits[slow] > 0.7 * FRAMES * EACH_S and waits[other] < 0.3 * FRAMES * EACH_S
+    assert waits[slow] > HELD_S / 2 and waits[slow] > waits[other]
 
 
 def test_flashvsr_reads_and_enlarges_beside_the_model() -> None:
-    film = Film()
-    began = time.perf_counter()
+    begun = threading.Event()
+    film = Film(reading=lambda number: begun.set() if number == 10 else None)
     with Reader(film.read(film.segments[0]), (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
-        for number in range(FRAMES):
-            reader.take(range(number, number + 1))
-            reader.let_go(number + 1)
-            time.sleep(EACH_S)
-    assert time.perf_counter() - began < 0.8 * 2 * FRAMES * EACH_S
+        reader.take(range(1))
+        assert begun.wait(WITHIN_S)  # nobody has asked for it yet
+
+
+def test_the_film_ends_in_the_thread_that_reads_it() -> None:
+    """An open video is not left to whoever collects it."""
+    film = Film()
+    film.segments[0].count = 1000
+    frames = film.read(film.segments[0])
+    with Reader(frames, (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
+        reader.take(range(1))
+    assert [thread.name for thread in film.ended_in] == ["reading ahead"]
+    del frames
+
+
+def test_a_clip_that_was_joined_in_part_is_not_joined_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two tiles at once run out of memory; the clip that was made before could not be joined."""
+    grid = TileGrid(32, 64, 32, 0, multiple=32)
+    added: list[int] = []
+
+    def fails(self: ClipBlend, index: int, first: int, pixels: np.ndarray) -> None:
+        added.append(index)
+        if index == 1:
+            raise MemoryError("no room")
+
+    def restore(_reader: Any, _segment: Any, tiles: Any, *_: Any) -> Iterator[Any]:
+        yield 0, np.zeros((len(tiles), 1, 128, 128, 3), np.uint8)
+        if len(tiles) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(ClipBlend, "add", fails)
+    blocks: Any = SimpleNamespace(scale=4, report=Told(), restore=restore)
+    batches = TileBatch(HostMeter(), start=2, grows=False)
+    film = Film()
+    with pytest.raises(MemoryError, match="no room"):
+        _tiled(blocks, grid, batches, "none", film, film.segments[0])
+    assert added == [0, 1] and not film.written
 
 
 def test_the_encoder_goes_on_beside_the_next_segment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The next one is being read before the first frame is encoded."""
     source = clip(tmp_path / "a.mp4", FRAMES)
     project = Project.start(
         tmp_path / "video", source, *examine(source), scale=1, segment_frames=10, overlap=0
     )
-    write = PartWriter.write
+    write, begun = PartWriter.write, threading.Event()
 
-    def slowly(self: PartWriter, *given: Any) -> None:
-        time.sleep(EACH_S)
+    def waits(self: PartWriter, *given: Any) -> None:
+        assert begun.wait(WITHIN_S)
         write(self, *given)
 
-    monkeypatch.setattr(PartWriter, "write", slowly)
-    began = time.perf_counter()
+    monkeypatch.setattr(PartWriter, "write", waits)
     with Footage(project, project.segments, threads=1) as footage:
-        first, second = project.segments
-        for index, pixels in enumerate(footage.read(first)):
-            footage.write(first, index, pixels)
-        footage.finish(first)
-        handed_over_s = time.perf_counter() - began
-        for index, pixels in enumerate(footage.read(second)):
-            footage.write(second, index, pixels)
-        footage.finish(second)
+        for segment in project.segments:
+            for index, pixels in enumerate(footage.read(segment)):
+                if segment.index == 1:
+                    begun.set()
+                footage.write(segment, index, pixels)
+            footage.finish(segment)
         assert footage._parts.done() == {0, 1}
-    assert handed_over_s < 10 * EACH_S < time.perf_counter() - began
 
 
 def test_what_fails_beside_is_heard_of_and_threads_end() -> None:
@@ -174,4 +233,7 @@ def test_what_fails_beside_is_heard_of_and_threads_end() -> None:
     with pytest.raises(OSError, match="the disk"), Beside(2) as beside:
         for number in range(5):
             beside.do(fails, number)
-    assert made[:2] == [0, 1]
+    assert made == [0, 1]
+    with pytest.raises(OSError, match="the disk"), Beside(2) as beside:
+        beside.do(fails, 1)
+        raise MemoryError("the block's own, which would be tried again")

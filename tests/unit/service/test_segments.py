@@ -146,6 +146,8 @@ def test_a_card_that_cannot_be_had_leaves_its_segments_to_the_others(
     pieces = SegmentPieces(asked(video), tmp_path, 2)
     done = PieceWork(pieces, [partial(next, repeat(hands)), refused]).run({"id": "job"}, print)
     assert done["event"] == "result" and frames_of(tmp_path / RESULT) == list(range(FRAMES))
+    # One that never started is not told of as lost: no frame was made again.
+    assert [worker["lost"] for worker in done["work"]["workers"]] == [0, 0]
 
 
 def test_what_is_not_made_is_no_success(video: Path, tmp_path: Path) -> None:

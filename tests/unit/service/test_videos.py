@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.unit.video.clips import clip
 from webui.core.errors import BadInput, NotAllowed, NotEnoughDisk
 from webui.core.job import JobState
 from webui.core.request import Request
@@ -21,9 +22,12 @@ from webui.service.access import LOCAL
 from webui.service.inputs import check_disk, output_bytes
 from webui.service.limits import COSTLY_AT_ONCE, check_size
 from webui.service.queue import JobQueue
-from webui.service.segment_work import RESULT
+from webui.service.segment_work import RESULT, segments_left
 from webui.service.videos import Videos
 from webui.storage import JobRecord, Ledger, Limits, StudioConfig, files
+from webui.video.facts import examine
+from webui.video.parts import Parts
+from webui.video.project import FOLDER, Project, write_whole
 
 RUNS = ("one", "two", "three", "four")
 
@@ -132,6 +136,41 @@ def test_frames_of_tiles_that_the_disk_has_no_room_for(
     assert "shorter segments than 480 frames" in hint.en and "480" in hint.zh
     whole = local.estimate(asked(local, Path("a.mp4"), **size))
     check_disk(local._outputs, request, whole)
+    short = asked(local, Path("a.mp4"), **size | {"frames": 100}, settings=tiles)
+    monkeypatch.setattr(files, "free_bytes", lambda _: 0)
+    with pytest.raises(NotEnoughDisk) as raised:
+        check_disk(local._outputs, short, local.estimate(short))
+    assert "segments than 100 frames" in raised.value.hint.en and "100" in raised.value.hint.zh
+
+
+def test_a_video_that_goes_on_needs_the_disk_for_what_is_left(
+    local: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = {"tile": 64, "tile_overlap": 16, "gpus": 2}
+    size = {"model": "flashvsr-v1.1", "frames": 80, "height": 216, "width": 384, "scale": 4}
+    request = asked(local, Path("a.mp4"), **size, segment_frames=32, settings=tiles)
+    plan = local.estimate(request)
+    blend_bytes = plan.estimate.disk_bytes
+    source = clip(tmp_path / "input.mp4", 80)
+    assert segments_left(tmp_path) is None
+    project = Project.start(
+        tmp_path / FOLDER, source, *examine(source), scale=4, segment_frames=32, overlap=0
+    )
+    asks: list[int] = []
+    monkeypatch.setattr(local._outputs, "check_space", asks.append)
+    for made in [(), (0,), (1,), (2,)]:
+        for index in made:
+            write_whole(Parts(project).marker(index), "{}")
+        check_disk(local._outputs, request, plan, segments_left(tmp_path))
+    assert segments_left(tmp_path) == (0, 0)
+    outputs = [output_bytes(request, frames) for frames in (80, 48, 16, 0)]
+    assert asks == [
+        outputs[0] + blend_bytes,
+        outputs[1] + blend_bytes,
+        outputs[2] + blend_bytes // 2,
+        outputs[3],
+    ]
+    assert output_bytes(request) == outputs[0] > outputs[1] > outputs[2] > outputs[3]
 
 
 def test_a_visitors_last_place_is_taken_once(

@@ -54,6 +54,11 @@ def test_loading_is_told_apart_and_a_lost_turn_counts_for_nothing() -> None:
     assert not [text for text in record.waits if "enlarged" in text.en]
 
 
+def test_waiting_without_work_is_no_share_of_it() -> None:
+    waited = WorkerRecord(device="", pieces=0, units=0, work_s=0.0, load_s=1.0, reading_s=2.0)
+    assert WorkRecord(unit="frames", elapsed_s=3.0, joining_s=0.0, workers=(waited,)).waits == ()
+
+
 def record(elapsed_s: float, *loads: float) -> WorkRecord:
     workers = [
         WorkerRecord(device="", pieces=1, units=900 // len(loads), work_s=1.0, load_s=load_s)

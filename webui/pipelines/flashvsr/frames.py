@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from webui.pipelines.beside import Ahead
+from webui.pipelines.beside import Ahead, ended
 from webui.pipelines.depth import Frames, is_deep
 from webui.pipelines.flashvsr.windows import WINDOW_TOKENS
 from webui.pipelines.tiles import Tile
@@ -164,8 +164,11 @@ class Reader:
 
     def _enlarged(self) -> Iterator[list[Future[Frame]]]:
         """The parts of each frame, which are being enlarged."""
-        for frame in self._frames:
-            yield [self._threads.submit(enlarge, frame, part, self._scale) for part in self._parts]
+        with ended(self._frames) as frames:
+            for frame in frames:
+                yield [
+                    self._threads.submit(enlarge, frame, part, self._scale) for part in self._parts
+                ]
 
     def _next(self) -> Frame:
         """The next frame's parts (B H W 3)."""

@@ -116,16 +116,19 @@ def _tiled(
     def compute(numbers: Sequence[int]) -> None:
         tiles = [grid.tiles[number] for number in numbers]
         share = len(tiles) / len(grid)
-        with (
-            Reader(footage.read(segment), tiles, blocks.scale, footage.cores) as reader,
-            Beside(_JOINING) as joiner,
-        ):
-            for first, clip in blocks.restore(reader, segment, tiles, None, share):
-                with waiting(blocks.report, WRITING):
-                    joiner.do(join, numbers, first, clip)
+        try:
+            with Reader(footage.read(segment), tiles, blocks.scale, footage.cores) as reader:
+                for first, clip in blocks.restore(reader, segment, tiles, None, share):
+                    with waiting(blocks.report, WRITING):
+                        joiner.do(join, numbers, first, clip)
+        finally:
+            with waiting(blocks.report, WRITING):
+                joiner.wait()
 
     try:
-        batches.run(range(len(grid)), compute, lambda _numbers, _made: None)
+        # One for all batches: a tile that was joined in part is never joined again.
+        with Beside(_JOINING) as joiner:
+            batches.run(range(len(grid)), compute, lambda _numbers, _made: None)
         _join(blocks, blend, (grid.height, grid.width), colour, footage, segment)
     finally:
         blend.close()
