@@ -123,7 +123,7 @@ def test_nothing_on_a_page_runs_and_missing_pages_are_read_again(
 
     page.locator("#parse-recent .vs-thumb").first.click()
     expect(page.locator("#parse-document")).to_contain_text("1 of 2 pages read")
-    expect(page.locator(".vs-cut-off")).to_contain_text("limit of 77 new tokens")
+    expect(page.locator(".vs-cut-off")).to_contain_text("limit after 77 new tokens")
     expect(page.locator(".vs-block").first).to_contain_text("link${window.ran = 5}{{constructor}}")
     for name in ("Markdown source", "JSON data", "Plain text", "Read"):
         page.get_by_role("button", name=name, exact=True).click()
