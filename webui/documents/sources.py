@@ -38,6 +38,9 @@ MAX_MEMBER_BYTES = 256 * MIB
 """Of a file within an archive, which is read into memory."""
 MAX_FILES = 20_000
 """Files of a folder or archive."""
+KEPT_PAGES = 16
+"""PDFium keeps what it read of a page until the document is closed: it is opened anew after so many
+(500 scanned pages otherwise hold as much as the file has)."""
 _POINTS = 72
 _PASSWORD = pypdfium2.raw.FPDF_ERR_PASSWORD
 _DIGITS = re.compile(r"([0-9]+)")
@@ -296,7 +299,7 @@ class _Pdf(_Pages):
                 ) from None
             raise refused("it is not a whole PDF", "不是完整的 PDF") from None
         self.count = len(self._pdf)
-        self._dpi = dpi
+        self._content, self._dpi, self._drawn = content, dpi, 0
         if not self.count:
             self._pdf.close()
             raise refused("the PDF has no pages", "PDF 没有页面")
@@ -307,6 +310,10 @@ class _Pdf(_Pages):
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def draw(self, index: int) -> Image.Image:
+        if self._drawn == KEPT_PAGES:
+            self._pdf.close()
+            self._pdf, self._drawn = pypdfium2.PdfDocument(self._content), 0
+        self._drawn += 1
         page = self._pdf[index]
         try:
             scale = self._scale(*page.get_size())

@@ -10,6 +10,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pypdfium2
 import pytest
 from PIL import Image
@@ -165,3 +167,28 @@ def test_pages_are_counted_in_a_process_of_their_own(tmp_path: Path) -> None:
     assert count() == {"pages": "1-100", "height": 288, "width": 144 + 72 * 99}
     assert count("--pages", "1, 3-4") == {"pages": "1, 3-4", "height": 288, "width": 360}
     assert count("--pages", "101")["error"]["field"] == "pages"
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["file", "zip"])
+def test_pages_of_a_long_pdf_do_not_pile_up(tmp_path: Path, packed: bool) -> None:
+    noise = Image.effect_noise((900, 900), 90)
+    shades = [int(5 * number) for number in range(48)]
+    sheets = [Image.merge("RGB", (noise, noise, Image.new("L", noise.size, s))) for s in shades]
+    path = tmp_path / "long.pdf"
+    sheets[0].save(
+        path, save_all=True, append_images=sheets[1:], resolution=900, quality=95
+    )  # an inch wide
+    each_bytes = path.stat().st_size / len(sheets)
+    assert each_bytes > 400_000
+    if packed:
+        with zipfile.ZipFile(tmp_path / "long.zip", "w") as archive:
+            archive.write(path, "long.pdf")
+        path = tmp_path / "long.zip"
+    process = psutil.Process()
+    with Source(path, 72) as source:
+        held, blue = [], []
+        for number in range(1, len(sheets) + 1):
+            blue.append(float(np.asarray(source.open(number))[:, :, 2].mean()))
+            held.append(process.memory_info().rss)
+    assert blue == sorted(blue)  # each page is the one that was asked for
+    assert max(held[-16:]) - max(held[:16]) < 16 * each_bytes
