@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from pathlib import Path
-from types import TracebackType
 
 MAX_BYTES = 2 * 2**20
 KEPT_LINES = 40
@@ -32,12 +31,7 @@ class LimitedLog:
     def __enter__(self) -> LimitedLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 

@@ -26,6 +26,7 @@ from webui.estimator.upscaling import (
     segment_counts,
     waiting_bytes,
 )
+from webui.video.segments import AHEAD_BYTES, LEAST_AHEAD, MOST_AHEAD
 
 PHASES = ("project", "denoise", "decode")
 PHASE_OF = {"projection": "project", "transformer": "denoise", "decoder": "decode", "vae": "decode"}
@@ -344,8 +345,6 @@ class FlashVsrMemory:
         return events
 
 
-LEAST_AHEAD, MOST_AHEAD, AHEAD_BYTES = 4, 96, 512 * MIB
-"""Frames that are enlarged before they are asked for (`webui.pipelines.flashvsr.frames`)."""
 _ON_THEIR_WAY = 8
 """Frames that leave the card, in clips of four."""
 _JOINED = 5

@@ -110,8 +110,9 @@ class PieceWork:
         """
         told = _Told(on_event, self._pieces, self._log, str(job["id"]))
         ends: list[list[_End]] = [[] for _ in self._workers]
+        shared = {**job, "cores": max(1, int(usable_cores() / len(self._workers)))}
         threads = [
-            threading.Thread(target=self._serve, args=(number, job, told, own), daemon=True)
+            threading.Thread(target=self._serve, args=(number, shared, told, own), daemon=True)
             for number, own in enumerate(ends)
         ]
         for thread in threads:
@@ -129,11 +130,10 @@ class PieceWork:
         ends: list[_End],
     ) -> None:
         """One worker's turn after turn, until no piece is left or no worker is to be had."""
-        cores = max(1, int(usable_cores() / len(self._workers)))
         while numbers := self._take(job):
             goes_on, stop = False, True
             try:
-                own = {**job, "cores": cores, self._pieces.key: numbers}
+                own = {**job, self._pieces.key: numbers}
                 goes_on, stop = self._turn(number, numbers, own, told, ends)
             except Exception as error:  # what is kept could not be read, say
                 ends.append(as_studio_error(error))

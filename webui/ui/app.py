@@ -14,9 +14,9 @@ from webui.ui.cards import CardsTab
 from webui.ui.claims import ClaimsTab
 from webui.ui.config_editor import ConfigTab
 from webui.ui.dashboard import DashboardTab
+from webui.ui.language import say
 from webui.ui.monitor_routes import build_monitor_routes
 from webui.ui.page import Page
-from webui.ui.results import say
 from webui.ui.task_controls import build_memory
 from webui.ui.theme import STYLESHEETS, build_theme
 from webui.ui.uploading import MAX_UPLOAD_BYTES

@@ -11,9 +11,9 @@ from webui.core.card import Card
 from webui.core.text import Text
 from webui.core.units import GIB, format_bytes
 from webui.estimator.verified import VerifiedRun
+from webui.ui.language import say
 from webui.ui.page import Page
 from webui.ui.phase_bars import format_error, seconds_text
-from webui.ui.results import say
 from webui.ui.tables import render_table
 from webui.ui.words import cards as words
 

@@ -19,9 +19,9 @@ from webui.service.claims import (
     by_guide,
     tally,
 )
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.page import Page
-from webui.ui.results import say
 from webui.ui.seen import HIDDEN, OPEN, where_seen
 from webui.ui.words import claims as words
 

@@ -18,8 +18,9 @@ from webui.ui import form as forms
 from webui.ui import memory_panel, results
 from webui.ui.compare_view import SYNCHRONISED, render_comparison, told_value
 from webui.ui.generate import GenerateTab
+from webui.ui.language import say
 from webui.ui.page import Page, Visit
-from webui.ui.results import CLICKS, say
+from webui.ui.results import CLICKS
 from webui.ui.seen import HIDDEN, OPEN, where_seen
 from webui.ui.uploads import with_pictures
 from webui.ui.words import compare as words

@@ -12,9 +12,10 @@ from webui.service.compare import Column, peaks
 from webui.service.difference import Difference
 from webui.ui import results
 from webui.ui.form import encode_setting, size_name
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.phase_bars import seconds_text
-from webui.ui.results import button, say
+from webui.ui.results import button
 from webui.ui.words import common
 from webui.ui.words import compare as words
 from webui.ui.words import generate as form_words

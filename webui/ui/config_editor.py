@@ -21,10 +21,10 @@ from webui.ui import config_views as views
 from webui.ui.config_areas import ConfigAreas, build_areas
 from webui.ui.form import plain
 from webui.ui.generate import GenerateTab
+from webui.ui.language import say
 from webui.ui.memory_panel import content_of_plan, render_error, render_panel
 from webui.ui.page import Page, Visit
 from webui.ui.parse import ParseTab
-from webui.ui.results import say
 from webui.ui.task_controls import card_choices
 from webui.ui.uploads import received_file
 from webui.ui.upscale import UpscaleTab

@@ -10,9 +10,10 @@ from webui.core.errors import Conflict
 from webui.core.units import format_bytes
 from webui.service.editing import SETTINGS, Entry, Problem
 from webui.storage.history import Version
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.page import Visit
-from webui.ui.results import button, say
+from webui.ui.results import button
 from webui.ui.words import config_editor as words
 
 MARKED_LINES = 60

@@ -21,10 +21,11 @@ from webui.service.dashboard import ACTIONS, SOURCES, Full
 from webui.service.receipt_rows import QUANTITIES
 from webui.ui.device_panels import POINTS, SPANS_S, DevicesContent, render_devices
 from webui.ui.job_panel import render_advice, render_job
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.page import Page, Visit
 from webui.ui.receipts_panel import Choice, chip, render_receipts
-from webui.ui.results import CLICKS, button, say
+from webui.ui.results import CLICKS, button
 from webui.ui.seen import HIDDEN, OPEN, where_seen
 from webui.ui.words import dashboard as words
 

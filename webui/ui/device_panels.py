@@ -22,8 +22,8 @@ from webui.service.history import (
     Series,
 )
 from webui.service.monitor import Snapshot
+from webui.ui.language import say
 from webui.ui.plots import Line, hover_places, render_plot
-from webui.ui.results import say
 from webui.ui.words import dashboard as words
 
 SPANS_S = {"5m": 300, "1h": 3600, "8h": 8 * 3600}

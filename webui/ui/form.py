@@ -113,12 +113,6 @@ def request_data(
     were for another model must not stand in the way.
     """
     width, height = size_of(form, model)
-    limit = number(form.get("vram_gib"), 0.0)
-    settings = {
-        name: decode_setting(SETTINGS[name], form[SETTING + name])
-        for name in model.settings
-        if form.get(SETTING + name) not in (None, "", AUTO)
-    }
     data: dict[str, Any] = {
         "task": model.task,
         "model": model.name,
@@ -134,15 +128,24 @@ def request_data(
         "fps": form.get("fps"),
         "seed": form.get("seed"),
         "batch": form.get("batch"),
-        "card": form.get("card") or DETECTED,
-        "settings": settings,
+        **plan_data(form, model),
     }
-    if limit > 0:
-        data["vram_gib"] = limit
     data |= {key: PICTURE for key, value in (pictures or {}).items() if value}
     # Controls of what another model takes are hidden, and keep what they were.
     unused = set(OPTIONAL_KEYS) - set(model.workload)
     return {key: value for key, value in data.items() if key not in unused}
+
+
+def plan_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
+    """Of a request of any task: the card, how much of it, and the settings that are named."""
+    limit = number(form.get("vram_gib"), 0.0)
+    settings = {
+        name: decode_setting(SETTINGS[name], form[SETTING + name])
+        for name in model.settings
+        if form.get(SETTING + name) not in (None, "", AUTO)
+    }
+    data = {"card": form.get("card") or DETECTED, "settings": settings}
+    return data | {"vram_gib": limit} if limit > 0 else data
 
 
 def form_of(request: Mapping[str, Any], model: ClipCard) -> dict[str, Any]:

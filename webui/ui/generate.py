@@ -180,6 +180,7 @@ class GenerateTab(TaskTab[ClipCard]):
     def _poll(self, form: Form, visit: Visit, state: State) -> Updates:
         """How the visitor's jobs stand; the result of the followed one once it has ended."""
         jobs, updates = self._jobs(form, visit, TASK)
+        updates[self.controls.jobs] = results.render_jobs(jobs, visit.language)
         following = state.get("following")
         if following and following not in [job.id for job in jobs]:
             updates |= self._show(following, visit)
@@ -194,7 +195,7 @@ class GenerateTab(TaskTab[ClipCard]):
         except StudioError as error:
             return {self.controls.result: memory_panel.render_error(error, visit.language)}
         return {
-            **self._replan(),
+            **self.controls.replan(),
             self.controls.result: results.render_result(run, visit.language),
             self.controls.shown: run_id,
         }

@@ -12,8 +12,9 @@ from webui.core.clip import MAX_CLIPS, PICTURES, SOLVERS, ClipCard
 from webui.core.request import MAX_SEED
 from webui.core.text import Text
 from webui.ui.form import CUSTOM_SIZE, defaults_of, number, size_name, size_of
+from webui.ui.language import say
 from webui.ui.page import Page, Visit
-from webui.ui.results import CLICKS, button, say
+from webui.ui.results import CLICKS, button
 from webui.ui.task_controls import (
     TaskControls,
     build_card,

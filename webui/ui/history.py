@@ -13,9 +13,10 @@ from webui.core.errors import StudioError
 from webui.core.plan import Plan
 from webui.ui import memory_panel, results
 from webui.ui.generate import GenerateTab
+from webui.ui.language import say
 from webui.ui.page import Page, Visit
 from webui.ui.parse import ParseTab
-from webui.ui.results import CLICKS, say
+from webui.ui.results import CLICKS
 from webui.ui.upscale import UpscaleTab
 from webui.ui.words import history as words
 

@@ -15,9 +15,9 @@ from webui.optimizer.steps_down import StepDown
 from webui.service.at_hand import JobAtHand, PhaseRow
 from webui.service.dashboard import Advice
 from webui.service.trace import MemorySample
+from webui.ui.language import say
 from webui.ui.phase_bars import format_error, seconds_text
 from webui.ui.plots import Line, hover_places, render_plot
-from webui.ui.results import say
 from webui.ui.tables import render_table
 from webui.ui.words import common
 from webui.ui.words import dashboard as words

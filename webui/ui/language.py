@@ -8,6 +8,7 @@ translated in the browser and sentences written by the server never differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from http.cookies import CookieError, SimpleCookie
 from itertools import count
 
@@ -54,6 +55,12 @@ def language_of(headers: Mapping[str, str], default: str | None = None) -> str:
         if tag[:2] in LANGUAGES:
             return tag[:2]
     return "en"
+
+
+def say(text: Text, language: str, **values: object) -> str:
+    """A sentence for HTML: filled in, and escaped."""
+    sentence = text.in_language(language)
+    return escape(sentence.format(**values) if values else sentence)
 
 
 class Labels:

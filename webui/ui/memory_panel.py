@@ -16,11 +16,11 @@ from webui.core.plan import Alternative, Plan
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import format_bytes
+from webui.ui.language import say
 from webui.ui.phase_bars import (
     PanelContent,
     render_legend,
     render_phases,
-    say_safe,
     seconds_text,
 )
 from webui.ui.words import common as words
@@ -84,7 +84,7 @@ def render_error(error: StudioError, language: str) -> str:
 def render_panel(content: PanelContent, language: str) -> str:
     """The whole panel as HTML."""
     return (
-        f'<section class="vs-panel" aria-label="{say_safe(words.MEMORY, language)}">'
+        f'<section class="vs-panel" aria-label="{say(words.MEMORY, language)}">'
         + _summary(content, language)
         + '<div class="vs-body">'
         + _offers(content.offers, language)
@@ -101,13 +101,13 @@ def render_panel(content: PanelContent, language: str) -> str:
 def _time(estimate: Mapping[str, Any], language: str) -> str:
     low, high = estimate.get("seconds_range") or (estimate["seconds"], estimate["seconds"])
     if high - low > 0.02 * max(high, 1e-9):
-        return say_safe(
+        return say(
             words.BETWEEN_SECONDS,
             language,
             low=seconds_text(low, language),
             high=seconds_text(high, language),
         )
-    return say_safe(words.ABOUT_SECONDS, language, time=seconds_text(estimate["seconds"], language))
+    return say(words.ABOUT_SECONDS, language, time=seconds_text(estimate["seconds"], language))
 
 
 def _summary(content: PanelContent, language: str) -> str:
@@ -118,18 +118,18 @@ def _summary(content: PanelContent, language: str) -> str:
     if content.of_host:
         used, counted = estimate["host_bytes"], words.HOST_MEMORY
     share = min(100.0, 100 * used / limit) if limit else 100.0
-    sizes = say_safe(
+    sizes = say(
         words.OF,
         language,
         used=format_bytes(used),
         limit=format_bytes(limit),
     )
     state = "vs-fits" if fits else "vs-over"
-    verdict = say_safe(words.FITS if fits else words.DOES_NOT_FIT, language)
+    verdict = say(words.FITS if fits else words.DOES_NOT_FIT, language)
     load = estimate.get("load_seconds") or 0
     return (
         f'<button type="button" class="vs-summary {state}" data-panel-toggle '
-        f'title="{say_safe(words.SHOW_DETAILS, language)}">'
+        f'title="{say(words.SHOW_DETAILS, language)}">'
         f'<span class="vs-verdict"><i aria-hidden="true">{"✓" if fits else "✕"}</i> {verdict}'
         f"</span>"
         f'<span class="vs-sizes">{sizes}</span>'
@@ -137,9 +137,9 @@ def _summary(content: PanelContent, language: str) -> str:
         f'<span class="vs-gauge" aria-hidden="true"><b style="width:{share:.1f}%"></b></span>'
         '<span class="vs-chevron" aria-hidden="true">⌃</span>'
         "</button>"
-        f'<p class="vs-fine"><b>{escape(content.card_title)}</b> · {say_safe(counted, language)}'
+        f'<p class="vs-fine"><b>{escape(content.card_title)}</b> · {say(counted, language)}'
         + (
-            " · " + say_safe(words.PLUS_LOADING, language, time=seconds_text(load, language))
+            " · " + say(words.PLUS_LOADING, language, time=seconds_text(load, language))
             if load >= 0.1
             else ""
         )
@@ -150,23 +150,23 @@ def _summary(content: PanelContent, language: str) -> str:
 def _sentences(title: Text, sentences: Sequence[Text], language: str) -> str:
     if not sentences:
         return ""
-    items = "".join(f"<li>{say_safe(sentence, language)}</li>" for sentence in sentences)
-    return f'<div class="vs-why"><h4>{say_safe(title, language)}</h4><ul>{items}</ul></div>'
+    items = "".join(f"<li>{say(sentence, language)}</li>" for sentence in sentences)
+    return f'<div class="vs-why"><h4>{say(title, language)}</h4><ul>{items}</ul></div>'
 
 
 def _offers(offers: Sequence[Alternative], language: str, title: Text = words.OFFERS) -> str:
     if not offers:
         return ""
-    apply = say_safe(words.APPLY, language)
+    apply = say(words.APPLY, language)
     buttons = "".join(
         '<button type="button" class="vs-offer" data-action="apply" '
         f'data-changes="{escape(json.dumps(offer.changes))}">'
-        f"<span>{say_safe(offer.text, language)}</span><b>{apply}</b></button>"
+        f"<span>{say(offer.text, language)}</span><b>{apply}</b></button>"
         if offer.changes
-        else f'<p class="vs-fine">{say_safe(offer.text, language)}</p>'
+        else f'<p class="vs-fine">{say(offer.text, language)}</p>'
         for offer in offers
     )
-    return f'<div class="vs-offers"><h4>{say_safe(title, language)}</h4>{buttons}</div>'
+    return f'<div class="vs-offers"><h4>{say(title, language)}</h4>{buttons}</div>'
 
 
 def _limits(content: PanelContent, language: str) -> str:
@@ -176,8 +176,8 @@ def _limits(content: PanelContent, language: str) -> str:
         return _offers(content.limits, language, words.LIMITS)
     return (
         '<div class="vs-offers"><button type="button" class="vs-offer" data-action="limits">'
-        f"<span>{say_safe(words.LIMITS, language)}</span>"
-        f"<b>{say_safe(words.ASK_LIMITS, language)}</b>"
+        f"<span>{say(words.LIMITS, language)}</span>"
+        f"<b>{say(words.ASK_LIMITS, language)}</b>"
         "</button></div>"
     )
 
@@ -186,4 +186,4 @@ def _host(content: PanelContent, language: str) -> str:
     host = content.estimate.get("host_bytes")
     if not host or content.processor:
         return ""
-    return f'<p class="vs-fine">{say_safe(words.HOST_MEMORY, language)}: {format_bytes(host)}</p>'
+    return f'<p class="vs-fine">{say(words.HOST_MEMORY, language)}: {format_bytes(host)}</p>'

@@ -202,7 +202,10 @@ class ParseTab(TaskTab[DocumentCard]):
             if shown.get("run") in (None, following):  # else another document is looked at
                 updates |= self.viewer.follow(following, visit, shown, state.get("known") or {})
             if following not in [job.id for job in jobs]:
-                updates |= {self.controls.recent: self.viewer.recent(visit), **self._replan()}
+                updates |= {
+                    self.controls.recent: self.viewer.recent(visit),
+                    **self.controls.replan(),
+                }
                 following = jobs[0].id if jobs else None
         now = (updates.get(self.controls.shown) or shown).get("run")
         return {
@@ -229,7 +232,7 @@ class ParseTab(TaskTab[DocumentCard]):
             return updates
         updates = self.viewer.act(asked, visit, state["shown"], state["known"])
         if asked.get("action") == "show":  # its measurement stands beside the plan
-            updates |= self._replan()
+            updates |= self.controls.replan()
         return {**updates, self.controls.message: ""}
 
 

@@ -11,10 +11,11 @@ import gradio as gr
 from webui.core.documents import ALL, DPI, MAX_DPI, MIN_DPI, DocumentCard
 from webui.core.pages import PageCard
 from webui.documents.sources import KINDS, ZIP
+from webui.ui.language import say
 from webui.ui.page import Page, Visit
 from webui.ui.parse_form import PIXEL_STEP, Form, defaults_of, pixel_range
 from webui.ui.parse_view import READER
-from webui.ui.results import CLICKS, say
+from webui.ui.results import CLICKS
 from webui.ui.task_controls import (
     TaskControls,
     build_card,

@@ -14,11 +14,11 @@ from webui.ui.form import AUTO as CHOSEN_FOR_YOU
 from webui.ui.form import (
     MAX_VRAM_GIB,
     SETTING,
-    decode_setting,
     encode_setting,
     number,
     offered_settings,
     plain_values,
+    plan_data,
     setting_values,
     settings_in,
 )
@@ -72,25 +72,16 @@ def request_data(
         model: reads the pages.
         counted: `pages`, `height` and `width` of the input, once they are known.
     """
-    settings = {
-        name: decode_setting(SETTINGS[name], form[SETTING + name])
-        for name in model.settings
-        if form.get(SETTING + name) not in (None, "", CHOSEN_FOR_YOU)
-    }
     data: dict[str, Any] = {
         "task": model.task,
         "model": model.name,
         "pages": str(form.get("pages") or ALL),
         "dpi": form.get("dpi"),
         "max_pixels": AUTO if form.get("largest") is True else form.get("max_pixels"),
-        "card": form.get("card") or DETECTED,
-        "settings": settings,
+        **plan_data(form, model),
     }
     if isinstance(model, PageCard):
         data["new_tokens"] = form.get("new_tokens")
-    limit = number(form.get("vram_gib"), 0.0)
-    if limit > 0:
-        data["vram_gib"] = limit
     if counted:
         return data | {**counted, "input": INPUT}
     # Nobody knows how many pages there will be: the plan is for one.

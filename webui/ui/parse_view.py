@@ -15,8 +15,9 @@ from webui.documents.markup import harmless
 from webui.documents.pictures import COLOURS
 from webui.service.documents import CUT_OFF, FAILED, MOST_FOUND, Found
 from webui.ui import results
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
-from webui.ui.results import button, say
+from webui.ui.results import button
 from webui.ui.web import file_address, page_address
 from webui.ui.words import common
 from webui.ui.words import parse as words

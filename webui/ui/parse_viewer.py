@@ -12,10 +12,10 @@ from webui.documents.blocks import PageResult
 from webui.service.documents import FAILED, MOST_SEARCHED
 from webui.ui import parse_view as view
 from webui.ui import results
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.page import Page, Visit
 from webui.ui.parse_controls import Controls
-from webui.ui.results import say
 from webui.ui.words import parse as words
 
 RECENT = 8

@@ -14,6 +14,7 @@ from webui.core.phases import title_of
 from webui.core.plan import Alternative
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
+from webui.ui.language import say
 from webui.ui.words import common as words
 
 _ZOOM_BELOW = 0.3
@@ -58,13 +59,7 @@ def seconds_text(seconds: float, language: str) -> str:
     if not 0 < seconds < 0.95:
         return format_seconds(seconds, language)
     figure = "≤ 0.01" if seconds < 0.01 else f"{seconds:.2g}"
-    return say_safe(words.SECONDS, language, figure=figure)
-
-
-def say_safe(text: Text, language: str, **values: object) -> str:
-    """A sentence for HTML."""
-    sentence = text.in_language(language)
-    return escape(sentence.format(**values) if values else sentence)
+    return say(words.SECONDS, language, figure=figure)
 
 
 def _scale(content: PanelContent) -> float:
@@ -119,7 +114,7 @@ def _phase(
         ("reserved", beyond),
         ("margin", estimate["margin_bytes"] if scale >= estimate["limit_bytes"] else 0),
     ]
-    spoken = say_safe(
+    spoken = say(
         words.BAR,
         language,
         phase=name.in_language(language),
@@ -143,13 +138,13 @@ def _host_phase(
 ) -> str:
     """A phase of an engine without tensors: the process's memory, which no phase has alone."""
     estimated, limit = content.estimate["host_bytes"], content.estimate["limit_bytes"]
-    size = say_safe(words.OF_HOST_MEMORY, language, size=format_bytes(estimated))
+    size = say(words.OF_HOST_MEMORY, language, size=format_bytes(estimated))
     text = f"{size} · {seconds_text(phase['seconds'], language)}"
     bars = _bar([("resident", estimated)], scale, limit, text)
     if measured is not None and content.measurement is not None:
         real = content.measurement["host_bytes"]
         told = (
-            f"{say_safe(words.MEASURED, language)} {format_bytes(real)} "
+            f"{say(words.MEASURED, language)} {format_bytes(real)} "
             f"({format_error(real, estimated)}) · {_took(phase, measured, language)}"
         )
         bars += _bar([("measured", real)], scale, limit, told)
@@ -160,7 +155,7 @@ def _host_phase(
 def _row(name: str, text: str, bars: str, language: str) -> str:
     return (
         f'<div class="vs-phase" data-phase="{escape(name)}">'
-        f'<div class="vs-phase-head"><span>{say_safe(title_of(name), language)}</span>'
+        f'<div class="vs-phase-head"><span>{say(title_of(name), language)}</span>'
         f'<span class="vs-figure">{text}</span></div>{bars}</div>'
     )
 
@@ -194,7 +189,7 @@ def _measured(
     error = format_error(measured[key], estimated)
     off = f" ({error})" if error else ""
     text = (
-        f"{say_safe(words.MEASURED, language)} {format_bytes(total)}{off} · "
+        f"{say(words.MEASURED, language)} {format_bytes(total)}{off} · "
         f"{_took(phase, measured, language)}"
     )
     return _bar(parts, scale, limit, text) + f'<div class="vs-measured-text">{text}</div>'
@@ -230,10 +225,10 @@ def render_legend(content: PanelContent, language: str) -> str:
     if content.measurement:
         kinds.append(("measured", words.MEASURED))
     entries = "".join(
-        f'<span><b class="vs-{kind}" aria-hidden="true"></b>{say_safe(text, language)}</span>'
+        f'<span><b class="vs-{kind}" aria-hidden="true"></b>{say(text, language)}</span>'
         for kind, text in kinds
     )
-    limit = say_safe(words.LIMIT_IS, language, size=format_bytes(estimate["limit_bytes"]))
+    limit = say(words.LIMIT_IS, language, size=format_bytes(estimate["limit_bytes"]))
     mark = '<b class="vs-limit-key" aria-hidden="true"></b>' if not zoomed else ""
     beyond = " →" if zoomed else ""
     return f'<div class="vs-legend">{entries}<span>{mark}{limit}{beyond}</span></div>'

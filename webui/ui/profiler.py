@@ -12,6 +12,7 @@ from webui.service.analysis.comparing import compare
 from webui.service.analysis.events import read_events
 from webui.service.profile.examples import EXAMPLES
 from webui.storage.profiles import EVENTS
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.page import Page, Visit
 from webui.ui.profiler_view import (
@@ -21,7 +22,7 @@ from webui.ui.profiler_view import (
     render_progress,
     render_row,
 )
-from webui.ui.results import CLICKS, say
+from webui.ui.results import CLICKS
 from webui.ui.seen import HIDDEN, OPEN, where_seen
 from webui.ui.words import profiler as words
 

@@ -13,9 +13,10 @@ from webui.core.units import format_bytes, format_seconds
 from webui.service.analysis.comparing import Comparison, Difference
 from webui.service.profile import ProfileRun
 from webui.service.profile.report import peak_bytes
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.phase_bars import format_error
-from webui.ui.results import button, say
+from webui.ui.results import button
 from webui.ui.tables import frame_rows, render_table
 from webui.ui.web import profile_address
 from webui.ui.words import common

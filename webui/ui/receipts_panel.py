@@ -12,9 +12,10 @@ from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.core.units import GIB, KIB, MIB, format_bytes
 from webui.service.receipt_rows import ReceiptRow, summarised
+from webui.ui.language import say
 from webui.ui.phase_bars import format_error, seconds_text
 from webui.ui.plots import Dot, render_scatter
-from webui.ui.results import button, say
+from webui.ui.results import button
 from webui.ui.tables import render_table
 from webui.ui.words import common
 from webui.ui.words import dashboard as words

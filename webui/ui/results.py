@@ -13,6 +13,7 @@ from webui.core.job import JobState, JobView
 from webui.core.phases import title_of
 from webui.core.text import Text
 from webui.core.units import format_bytes
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.phase_bars import format_error, seconds_text
 from webui.ui.web import THUMBNAIL, file_address
@@ -30,12 +31,6 @@ element.addEventListener('click', event => {
 });
 """
 """For `gr.HTML(js_on_load=...)`: a button with `data-action` becomes an event with its data."""
-
-
-def say(text: Text, language: str, **values: object) -> str:
-    """A sentence, filled in and escaped."""
-    sentence = text.in_language(language)
-    return escape(sentence.format(**values) if values else sentence)
 
 
 def button(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from webui.core.text import Text
-from webui.ui.results import say
+from webui.ui.language import say
 
 
 def render_table(heads: Iterable[Text], rows: Iterable[Iterable[str]], language: str) -> str:

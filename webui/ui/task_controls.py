@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ from webui.core.settings import SETTINGS, SettingSpec
 from webui.core.text import Text
 from webui.core.units import GIB
 from webui.ui.form import AUTO, MAX_VRAM_GIB, OFFERED, SETTING, encode_setting, setting_values
+from webui.ui.language import say
 from webui.ui.page import Page, Visit
-from webui.ui.results import CLICKS, say
+from webui.ui.results import CLICKS
 from webui.ui.words import generate as words
 
 POLL_S = 0.6
@@ -48,6 +50,10 @@ class TaskControls:
     """Changes when an event has changed the form or the shown run: then it is planned again."""
     memory: gr.BrowserState
     """The form, as this browser remembers it."""
+
+    def replan(self) -> dict[Any, Any]:
+        """Has the form planned again, when the page has taken what else this event changes."""
+        return {self.revision: secrets.token_hex(8)}
 
 
 def build_model(

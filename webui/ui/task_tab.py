@@ -6,7 +6,6 @@ tab therefore loses nothing, and a page that is opened again finds its job throu
 
 from __future__ import annotations
 
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,7 +17,7 @@ from webui.core.errors import NotFound, StudioError
 from webui.core.job import JobView
 from webui.core.model import ModelCard
 from webui.ui import form as forms
-from webui.ui import memory_panel, results, weights
+from webui.ui import memory_panel, weights
 from webui.ui.page import Page, Visit
 from webui.ui.task_controls import TaskControls, card_choices
 from webui.ui.words import generate as words
@@ -178,7 +177,7 @@ class TaskTab(ABC, Generic[CardT]):
         }
         if before is None or before["model"] != form["model"]:
             updates |= self._of_model(form, visit)
-        return {**updates, **self._replan()}
+        return {**updates, **self._common.replan()}
 
     def _of_model(self, form: Form, visit: Visit) -> Updates:
         model = self._model(form)
@@ -198,9 +197,6 @@ class TaskTab(ABC, Generic[CardT]):
     def _model(self, form: Form) -> CardT:
         models = self.models()
         return models.get(str(form.get("model")), next(iter(models.values())))
-
-    def _replan(self) -> Updates:
-        return {self._common.revision: secrets.token_hex(8)}
 
     # What the user does
 
@@ -235,7 +231,7 @@ class TaskTab(ABC, Generic[CardT]):
         return {self._common.weights: weights.weights_of(self.page, model, visit)}
 
     def _jobs(self, form: Form | None, visit: Visit, task: str) -> tuple[list[JobView], Updates]:
-        """The visitor's jobs of a task, and a download of the form's model, as they stand.
+        """The visitor's jobs of a task; whether a download of the form's model goes on.
 
         Args:
             form: of the page; None where nobody knows it.
@@ -243,11 +239,11 @@ class TaskTab(ABC, Generic[CardT]):
             task: whose jobs.
 
         Returns:
-            the jobs, and what the page shows of them; it asks again while there is something to
-            wait for.
+            the jobs, and what the page shows of the download; it asks again while there is
+            something to wait for.
         """
         jobs = self.page.live_jobs(visit.visitor, task)
-        updates: Updates = {self._common.jobs: results.render_jobs(jobs, visit.language)}
+        updates: Updates = {}
         busy = bool(jobs)
         if form is not None:
             model = self._model(form)

@@ -14,7 +14,7 @@ from webui.core.plan import Alternative
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.upscaling import segment_counts
-from webui.ui import memory_panel, plan_panel, upscale_form, upscale_view, work_view
+from webui.ui import memory_panel, plan_panel, results, upscale_form, upscale_view, work_view
 from webui.ui.form import number, plain
 from webui.ui.page import Page, Visit
 from webui.ui.task_controls import setting_updates
@@ -170,7 +170,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             if message
             else upscale_view.render_facts(facts, visit.language),
             controls.message: message,
-            **self.output.replan(),
+            **self.controls.replan(),
         }
 
     def _on_run(self, form: Form, visit: Visit, state: State) -> Updates:
@@ -200,7 +200,9 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         """How the visitor's jobs stand, the newest frame, and the result once there is one."""
         controls = self.controls
         jobs, updates = self._jobs(form, visit, TASK)
-        updates[controls.jobs] += work_view.render_work_of(jobs, visit.language)
+        updates[controls.jobs] = results.render_jobs(
+            jobs, visit.language
+        ) + work_view.render_work_of(jobs, visit.language)
         following = state.get("following") or (jobs[0].id if jobs else None)
         if following and following not in [job.id for job in jobs]:
             updates |= self.output.show(following, visit)

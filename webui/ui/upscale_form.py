@@ -29,6 +29,7 @@ from webui.ui.form import (
     number,
     offered_settings,
     plain_values,
+    plan_data,
     settings_in,
 )
 from webui.ui.words import common as words
@@ -68,24 +69,15 @@ def request_data(
         model: upscales.
         facts: what the input is (`Studio.videos.facts`), where there is one.
     """
-    settings = {
-        name: decode_setting(SETTINGS[name], form[SETTING + name])
-        for name in model.settings
-        if form.get(SETTING + name) not in (None, "", AUTO)
-    }
     data: dict[str, Any] = {
         "task": model.task,
         "model": model.name,
         **{key: form.get(key) for key in ("scale", "segment_frames", "colour", "quality")},
         **{key: (facts or form).get(key) for key in SIZE_KEYS},
-        "card": form.get("card") or DETECTED,
-        "settings": settings,
+        **plan_data(form, model),
     }
     if model.temporal:
         data["overlap"] = form.get("overlap")
-    limit = number(form.get("vram_gib"), 0.0)
-    if limit > 0:
-        data["vram_gib"] = limit
     return data
 
 

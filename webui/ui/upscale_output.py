@@ -57,7 +57,7 @@ class UpscaleOutput:
         return {
             **self.no_pair(),
             **pair,
-            **self.replan(),
+            **self.controls.replan(),
             controls.result: results.render_result(run, visit.language)
             + work_view.render_work(run.receipt.work if run.receipt else None, visit.language),
             controls.shown: run_id,
@@ -110,10 +110,6 @@ class UpscaleOutput:
     def empty(self, visit: Visit) -> str:
         """What stands there before the first run."""
         return f'<p class="vs-empty">{visit.say(words.EMPTY)}</p>'
-
-    def replan(self) -> Updates:
-        """The form is planned again: the shown run may have measured it."""
-        return {self.controls.revision: secrets.token_hex(8)}
 
     def _pair(self, run_id: str, visit: Visit, seen: str) -> Updates:
         try:

@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from webui.core.text import Text
+from webui.ui.language import say
 from webui.ui.phase_bars import seconds_text
-from webui.ui.results import say
 from webui.ui.web import frame_address
 from webui.ui.words import upscale as words
 

@@ -9,10 +9,11 @@ from webui.core.errors import NotAllowed
 from webui.core.model import ModelCard
 from webui.core.text import Text
 from webui.core.units import format_bytes
+from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.page import Page, Visit
 from webui.ui.phase_bars import seconds_text
-from webui.ui.results import button, say
+from webui.ui.results import button
 from webui.ui.words import common
 from webui.ui.words import generate as words
 

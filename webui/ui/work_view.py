@@ -8,8 +8,8 @@ from html import escape
 from webui.core.job import JobView
 from webui.core.text import Text
 from webui.core.work import WorkerRecord, WorkRecord
+from webui.ui.language import say
 from webui.ui.phase_bars import seconds_text
-from webui.ui.results import say
 from webui.ui.tables import render_table
 from webui.ui.words import upscale as words
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from webui.video.beside import Beside
 from webui.video.parts import Parts, PartWriter
 from webui.video.project import Project
 from webui.video.reading import Pixels, Reader
@@ -44,8 +43,7 @@ class Footage:
         self._parts = Parts(project)
         self._reader = Reader(project.source, project.timeline)
         self._writers: dict[int, PartWriter] = {}
-        self._encoder = ThreadPoolExecutor(1, "encoder")
-        self._waiting: deque[Future[None]] = deque()
+        self._encoder = Beside(LEAST_WAITING)
         self._small: dict[int, Image.Image] = {}
 
     def __enter__(self) -> Footage:
@@ -85,15 +83,13 @@ class Footage:
             ValueError: one of the frames so far was left out, or is not of the result's size.
             OSError: the disk is full.
         """
-        most = max(LEAST_WAITING, WAITING_BYTES // frame.nbytes)
-        while len(self._waiting) >= most or (self._waiting and self._waiting[0].done()):
-            self._waiting.popleft().result()
+        self._encoder.most = max(LEAST_WAITING, WAITING_BYTES // frame.nbytes)
         writer = self._writers.get(segment.index)
         if writer is None:
             writer = PartWriter(self._parts, segment, threads=self._threads)
             self._writers[segment.index] = writer
         before = self._small.pop(segment.read_start + index, None)
-        self._waiting.append(self._encoder.submit(self._write, writer, index, frame, before))
+        self._encoder.do(self._write, writer, index, frame, before)
 
     def _write(
         self, writer: PartWriter, index: int, frame: Pixels, before: Image.Image | None
@@ -110,10 +106,9 @@ class Footage:
             ValueError: frames are missing.
             OSError: the disk is full.
         """
-        self._waiting.append(self._encoder.submit(self._finish, segment))
+        self._encoder.do(self._finish, segment)
         if segment == self.segments[-1]:
-            while self._waiting:
-                self._waiting.popleft().result()
+            self._encoder.wait()
 
     def _finish(self, segment: Segment) -> None:
         self._writers[segment.index].finish()
@@ -123,7 +118,7 @@ class Footage:
                 self._small.pop(number, None)
 
     def close(self) -> None:
-        self._encoder.shutdown()  # frames that were handed over are written
+        self._encoder.close()  # frames that were handed over are written
         for writer in self._writers.values():
             try:
                 writer.leave()

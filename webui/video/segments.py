@@ -21,6 +21,9 @@ _MULTIPLE = 8
 WAITING_BYTES, LEAST_WAITING = 512 * MIB, 4
 """Frames that wait for the encoder at most, and at least: a model makes a hundred at a time, and
 while it is at the next ones the encoder goes on with these."""
+AHEAD_BYTES, LEAST_AHEAD, MOST_AHEAD = 512 * MIB, 4, 96
+"""Frames that are enlarged before a model asks for them: it asks for all of a block at once, and
+then for none while it is at them."""
 LATENT_FRAMES = 4
 """Reading begins at a multiple of this many frames: models with latents over time make the same of
 a frame wherever its segment begins."""

@@ -16,11 +16,11 @@ import torch
 
 from tests.unit.video.clips import clip
 from webui.pipelines import swin2sr
-from webui.pipelines.beside import Ahead, Beside
 from webui.pipelines.flashvsr.frames import Reader
 from webui.pipelines.flashvsr.run import _tiled
 from webui.pipelines.tile_batch import HostMeter, TileBatch
 from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
+from webui.video.beside import Ahead, Beside
 from webui.video.facts import examine
 from webui.video.footage import Footage
 from webui.video.parts import PartWriter

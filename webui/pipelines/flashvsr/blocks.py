@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from webui.pipelines.beside import READING, waiting
 from webui.pipelines.depth import Frames, in_host, is_deep
 from webui.pipelines.flashvsr.attention import SPARSE_RATIOS, Rule, make_rule
 from webui.pipelines.flashvsr.colour import fix_colour
@@ -33,6 +32,7 @@ from webui.pipelines.flashvsr.stream import Noise, Stream, Tokens, to_levels, to
 from webui.pipelines.flashvsr.transformer import TextKeys
 from webui.pipelines.running import Report, check_finite, checked
 from webui.pipelines.tiles import Tile
+from webui.pipelines.waits import READING, waiting
 
 BLOCK_FRAMES = 96
 """Frames that pass one phase before the next phase follows."""

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from webui.pipelines.beside import Ahead, ended
 from webui.pipelines.depth import Frames, is_deep
 from webui.pipelines.flashvsr.windows import WINDOW_TOKENS
 from webui.pipelines.tiles import Tile
+from webui.video.beside import Ahead, ended
+from webui.video.segments import AHEAD_BYTES, LEAST_AHEAD, MOST_AHEAD
 
 Frame = Frames
 SIDE_MULTIPLE = WINDOW_TOKENS
@@ -25,10 +26,6 @@ SIDE_MULTIPLE = WINDOW_TOKENS
 FIRST_LATENTS, CHUNK_LATENTS = 6, 2
 _FIRST_FRAMES, _CHUNK_FRAMES = 21, 8
 MOST_THREADS = 8
-LEAST_AHEAD, MOST_AHEAD = 4, 96
-AHEAD_BYTES = 512 * 2**20
-"""Frames that are enlarged before they are asked for: a block asks for all of its frames at once,
-and then for none while the transformer is at them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from webui.pipelines.beside import READING, WRITING, Ahead, Beside, waiting
 from webui.pipelines.flashvsr.blocks import Blocks
 from webui.pipelines.flashvsr.colour import fix_in_bands
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
@@ -20,6 +19,8 @@ from webui.pipelines.footage import Footage
 from webui.pipelines.running import Report
 from webui.pipelines.tile_batch import TileBatch, follows_memory, new_tile_batch
 from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
+from webui.pipelines.waits import READING, WRITING, waiting
+from webui.video.beside import Ahead, Beside
 
 Pixels = NDArray[Any]
 NO_COLOUR = "none"

@@ -17,13 +17,14 @@ import torch
 
 from webui.core.text import Text
 from webui.core.units import MIB
-from webui.pipelines.beside import READING, WRITING, Ahead, Beside, waiting
 from webui.pipelines.depth import Frames, deep_levels, in_host, on_device, shares
 from webui.pipelines.footage import Footage
 from webui.pipelines.running import Report, check_finite, checked
 from webui.pipelines.swin2sr.components import PHASE, Swin2srPipeline
 from webui.pipelines.tile_batch import follows_memory, new_tile_batch
 from webui.pipelines.tiles import FrameBlend, TileGrid
+from webui.pipelines.waits import READING, WRITING, waiting
+from webui.video.beside import Ahead, Beside
 
 Pixels = Frames
 _JOINING = 2

@@ -1,40 +1,18 @@
-"""Work that goes on beside the device: frames that are read ahead, results that are passed on."""
+"""Work in a thread beside the one that asks: frames read ahead, results passed on."""
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from webui.pipelines.running import Report
-
 Item = TypeVar("Item")
-READING, WRITING = "reading", "writing"
 _LOOK_S = 0.1
 """How often one that waits for room looks whether it is still wanted."""
-
-
-@contextmanager
-def waiting(report: Report, what: str) -> Iterator[None]:
-    """Tells the report how long the model waited, if it wants to know.
-
-    Args:
-        report: may have `waited`.
-        what: READING or WRITING.
-    """
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        waited = getattr(report, "waited", None)
-        if waited is not None:
-            waited(what, time.perf_counter() - began)
 
 
 @contextmanager
@@ -67,12 +45,7 @@ class Ahead(Generic[Item]):
     def __enter__(self) -> Ahead[Item]:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Ahead[Item]:
@@ -125,12 +98,15 @@ class Beside:
     which may be caught and tried again as if all had been made.
 
     Args:
-        most: calls that wait; who asks for another one waits for the first of them.
+        most: calls that wait, at least one; who asks for another one waits for the first of them.
+
+    Attributes:
+        most: the same; it may be changed.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = max(1, most)
-        self._thread = ThreadPoolExecutor(1, "beside the device")
+        self.most = most
+        self._thread = ThreadPoolExecutor(1, "beside")
         self._waiting: deque[Future[None]] = deque()
         self._failure: BaseException | None = None
 
@@ -138,12 +114,9 @@ class Beside:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: object
     ) -> None:
-        self._thread.shutdown(wait=True)
+        self.close()
         if self._failure is not error and (kind is None or issubclass(kind, Exception)):
             self._check()
 
@@ -153,7 +126,7 @@ class Beside:
         Raises:
             Exception: what an earlier one raised.
         """
-        while len(self._waiting) >= self._most or (self._waiting and self._waiting[0].done()):
+        while len(self._waiting) >= self.most or (self._waiting and self._waiting[0].done()):
             self._waiting.popleft().result()
         self._check()
         self._waiting.append(self._thread.submit(self._make, call, *given))
@@ -167,6 +140,10 @@ class Beside:
         while self._waiting:
             self._waiting.popleft().result()
         self._check()
+
+    def close(self) -> None:
+        """Waits for all that was asked for; what one of them raised is not told here."""
+        self._thread.shutdown(wait=True)
 
     def _make(self, call: Callable[..., None], *given: Any) -> None:
         if self._failure is None:
