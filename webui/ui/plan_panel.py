@@ -58,11 +58,16 @@ def receipt_for(
     return run.receipt if same else None
 
 
+def as_it_is(offer: Alternative) -> Alternative:
+    """An answer that can be applied."""
+    return offer
+
+
 def limits_panel(
     page: Page,
     request: Request,
     visit: Visit,
-    offered: Callable[[Alternative], Alternative] = lambda offer: offer,
+    offered: Callable[[Alternative], Alternative] = as_it_is,
 ) -> str:
     """The panel of a request's plan with how far its card goes.
 

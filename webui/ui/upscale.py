@@ -219,7 +219,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             case "limits":
                 facts = state["facts"]
                 data = upscale_form.request_data(form, self._model(form), facts)
-                as_told = _only_told if facts else _as_it_is
+                as_told = _only_told if facts else plan_panel.as_it_is
                 request = self.page.studio.parse(data)
                 panel = plan_panel.limits_panel(self.page, request, visit, as_told)
                 return {self.controls.panel: panel}
@@ -248,10 +248,6 @@ def for_this_input(offer: Alternative) -> Alternative:
 def _only_told(offer: Alternative) -> Alternative:
     """An answer about sizes that an input does not have, or has already."""
     return offer if not set(offer.changes) & set(SIZE_KEYS) else replace(offer, changes={})
-
-
-def _as_it_is(offer: Alternative) -> Alternative:
-    return offer
 
 
 def build_tab(page: Page, memory: gr.BrowserState) -> UpscaleTab:
