@@ -75,7 +75,7 @@ def line_blocks(answer: str, page: tuple[int, int]) -> list[Block]:
         page: width and height of the page.
     """
     parts = _CORNERS.split(answer)
-    if has_too_many_lines(answer):
+    if len(parts) // 2 > MOST_LINES:
         parts = [*parts[: 2 * MOST_LINES], ""]
     lines, rest = [], []
     for text, corners in zip(parts[::2], [*parts[1::2], ""], strict=True):
