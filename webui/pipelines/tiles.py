@@ -137,10 +137,16 @@ class TileGrid:
             index: of the tile.
             scale: of the frame that is put together.
         """
-        row, column = divmod(index, len(self.lefts))
-        down = _axis_weights(self.tops, self.tile_height, self.context, scale)[row]
-        across = _axis_weights(self.lefts, self.tile_width, self.context, scale)[column]
+        down, across = self.sides(index, scale)
         return down[:, None] * across[None, :]
+
+    def sides(self, index: int, scale: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How much each row and each column of a tile counts: a pixel counts their product."""
+        row, column = divmod(index, len(self.lefts))
+        return (
+            _axis_weights(self.tops, self.tile_height, self.context, scale)[row],
+            _axis_weights(self.lefts, self.tile_width, self.context, scale)[column],
+        )
 
 
 class FrameBlend:
@@ -162,8 +168,13 @@ class FrameBlend:
         shape = (grid.height * scale, grid.width * scale, channels)
         self.frame: NDArray[Any] = np.empty(shape, dtype)
         """The result (H W C); complete once `done`."""
-        band = (grid.tile_height * scale, grid.width * scale, channels)
-        self._band = np.zeros(band if len(grid) > 1 else (0, 0, channels), np.float32)
+        self._channels = channels
+        band = (grid.tile_height * scale, grid.width * scale * channels)
+        # Two dimensions: three channels as a dimension of their own take numpy twice as long.
+        self._band = np.zeros(band if len(grid) > 1 else (0, 0), np.float32)
+        self._part = np.empty(
+            (grid.tile_height * scale, grid.tile_width * scale * channels), np.float32
+        )
         self._next = 0
 
     @property
@@ -179,8 +190,12 @@ class FrameBlend:
             self._next = 1
             return
         tile = grid.tiles[self._next]
-        columns = tile.area(scale)[1]
-        self._band[:, columns] += pixels * grid.weights(self._next, scale)[..., None]
+        down, across = grid.sides(self._next, scale)
+        first, length = tile.left * scale * self._channels, across.size * self._channels
+        flat, counts = pixels.reshape(len(pixels), length), np.repeat(across, self._channels)
+        part = np.multiply(flat, counts, out=self._part)
+        part *= down[:, None]
+        self._band[:, first : first + length] += part
         self._next += 1
         if self._next % len(grid.lefts) == 0:
             self._finish_rows(tile.top)
@@ -191,7 +206,8 @@ class FrameBlend:
         row = self._next // len(grid.lefts)
         until = grid.height if self.done else grid.tops[row]
         count = (until - top) * scale
-        self.frame[top * scale : until * scale] = self._in_levels(self._band[:count])
+        finished = self.frame[top * scale : until * scale]
+        finished[...] = self._in_levels(self._band[:count]).reshape(finished.shape)
         kept = self._band[count:].copy()
         self._band[: len(kept)] = kept
         self._band[len(kept) :] = 0
@@ -201,7 +217,8 @@ class FrameBlend:
         whole = np.issubdtype(self.frame.dtype, np.integer)
         if not whole or np.issubdtype(pixels.dtype, np.integer):
             return pixels
-        return np.rint(pixels).clip(0, np.iinfo(self.frame.dtype).max)
+        levels = np.rint(pixels)
+        return np.clip(levels, 0, np.iinfo(self.frame.dtype).max, out=levels)
 
 
 class ClipBlend:

