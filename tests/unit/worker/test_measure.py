@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 
 import pytest
 import torch
@@ -104,6 +106,31 @@ def test_only_a_phase_that_continues_keeps_the_cache() -> None:
     report.begin("forward")
     assert device.emptied == 2
     report.end()
+
+
+def test_what_is_loaded_is_not_looked_through_at_every_phase() -> None:
+    class Silent:
+        def emit(self, event: str, **values: object) -> None:
+            """Nobody listens."""
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    placement = Placement({"model": "always"}, {"model": ("forward",)}, torch.device("cpu"))
+    report = JobReport("job", Silent(), Device(), preview=False)
+    loaded = [Cycle()]
+    report.attach(None, placement, [])
+    frozen = gc.get_freeze_count()
+    assert frozen > 1000
+    passing = weakref.ref(Cycle())
+    report.begin("forward")
+    assert passing() is None, "garbage of the run itself goes at the next phase"
+    report.end()
+    assert gc.get_freeze_count() == 0
+    gone = weakref.ref(loaded.pop())
+    gc.collect()
+    assert gone() is None, "what was set aside can go when the run is over"
 
 
 def test_host_peak() -> None:
