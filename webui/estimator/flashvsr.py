@@ -345,8 +345,8 @@ class FlashVsrMemory:
         return events
 
 
-_ON_THEIR_WAY = 8
-"""Frames that leave the card, in clips of four."""
+_ON_THEIR_WAY = 16
+"""Frames on their way to the card and from it, two clips of four each."""
 _JOINED = 5
 """Joined frames: some ahead, one in work, one that is made of it."""
 

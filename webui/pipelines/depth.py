@@ -27,7 +27,18 @@ def on_device(frames: Frames, device: torch.device) -> torch.Tensor:
     """Frames in whole numbers, on the device."""
     if is_deep(frames):
         frames = (frames ^ _OFFSET).view(np.int16)
-    return torch.from_numpy(frames).to(device)
+    return sent(torch.from_numpy(frames), device)
+
+
+def sent(held: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """What host memory holds, on the device, which goes on with what it was asked for before.
+
+    From pageable memory the host would wait until all of that is done, and then the device for
+    the host.
+    """
+    if device.type != "cuda":
+        return held.to(device)
+    return held.pin_memory().to(device, non_blocking=True)
 
 
 def shares(whole: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -24,9 +24,9 @@ _CRF = {
     "libx265": (17, 22, 28),
 }
 _H264_PRESET = "veryfast"
-"""At 1408x768 and one quality, against "medium": photographs in 40 % of the processor's time, noise in
-30 %, files of the same size, at most 0.25 dB less. An upscaler's frames come faster than "medium"
-takes them."""
+"""At 1408x768 and one quality, against "medium": photographs in 40 % of the processor's time, noise
+in 30 %, files of the same size, at most 0.25 dB less. An upscaler's frames come faster than
+"medium" takes them."""
 _SVT_LEVEL = 2
 """Of parallelism; a higher one keeps many more frames."""
 _BITS_A_PIXEL = (0.25, 0.15, 0.08)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from webui.pipelines.depth import Frames, in_host, is_deep
+from webui.pipelines.depth import Frames, in_host, is_deep, sent
 from webui.pipelines.flashvsr.attention import SPARSE_RATIOS, Rule, make_rule
 from webui.pipelines.flashvsr.colour import fix_colour
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
@@ -33,10 +33,13 @@ from webui.pipelines.flashvsr.transformer import TextKeys
 from webui.pipelines.running import Report, check_finite, checked
 from webui.pipelines.tiles import Tile
 from webui.pipelines.waits import READING, waiting
+from webui.video.beside import Ahead
 
 BLOCK_FRAMES = 96
 """Frames that pass one phase before the next phase follows."""
 _LATENT_PX = 8
+_DRAWN_AHEAD = 2
+"""Chunks whose noise is drawn before it is asked for."""
 
 
 @dataclass(slots=True)
@@ -133,15 +136,16 @@ class Blocks:
         """
         video = _Video(self, reader, segment, parts, share)
         chunks = [Chunk(index) for index in range(count_chunks(segment.count))]
-        for first in range(0, len(chunks), self._chunks):
-            block = chunks[first : first + self._chunks]
-            self.report.begin("project")
-            tokens = video.project(block)
-            self.report.begin("denoise")
-            latents = video.denoise(block, tokens)
-            del tokens
-            self.report.begin("decode")
-            yield from handed_over(video.decode(block, latents, colour))
+        with Ahead(video.noises(chunks), _DRAWN_AHEAD) as noises:
+            for first in range(0, len(chunks), self._chunks):
+                block = chunks[first : first + self._chunks]
+                self.report.begin("project")
+                tokens = video.project(block)
+                self.report.begin("denoise")
+                latents = video.denoise(block, tokens, noises)
+                del tokens
+                self.report.begin("decode")
+                yield from handed_over(video.decode(block, latents, colour))
 
 
 class _Video:
@@ -191,19 +195,23 @@ class _Video:
             self._passed("project", chunk.frames)
         return held
 
-    def denoise(self, block: Sequence[Chunk], tokens: Tokens) -> list[torch.Tensor]:
+    def denoise(
+        self, block: Sequence[Chunk], tokens: Tokens, noises: Iterator[list[torch.Tensor]]
+    ) -> list[torch.Tensor]:
         """Latents of each chunk (B 16 f h w)."""
         first, made = block[0].latents.start, []
         with checked(self._blocks.pipe.transformer.blocks, self._blocks.report.check):
             for chunk in block:
                 held = tokens.get(chunk.latents.start - first, len(chunk.latents))
-                made.append(self._stream.denoise(self._noise(chunk), held))
+                noise = sent(torch.cat(next(noises), 2), self._device)
+                made.append(self._stream.denoise(noise, held))
                 self._passed("denoise", chunk.frames)
         for latents in made:
             check_finite(latents)
         return made
 
-    def _noise(self, chunk: Chunk) -> torch.Tensor:
+    def noises(self, chunks: Sequence[Chunk]) -> Iterator[list[torch.Tensor]]:
+        """That of each latent frame of each chunk (B 16 1 h w), in host memory."""
         scale = self._blocks.scale
         corners = [
             (part.top * scale // _LATENT_PX, part.left * scale // _LATENT_PX)
@@ -211,11 +219,11 @@ class _Video:
         ]
         height, width = self._blocks.size(self._parts)
         side = (height // _LATENT_PX, width // _LATENT_PX)
-        drawn = [
-            self._blocks.noise.of(latent + self._first_latent, corners, side)
-            for latent in chunk.latents
-        ]
-        return torch.cat(drawn, 2).to(self._device)
+        for chunk in chunks:
+            yield [
+                self._blocks.noise.of(latent + self._first_latent, corners, side)
+                for latent in chunk.latents
+            ]
 
     def decode(
         self, block: Sequence[Chunk], latents: list[torch.Tensor], colour: str | None
