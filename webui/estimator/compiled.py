@@ -89,7 +89,7 @@ def _build_replay(source: int) -> Callable[..., Array]:
 
         rows = 4 * (len(resident) + len(kinds)) + 16
         blocks = np.empty((rows, 6), np.int64)
-        free = np.empty((STREAMS, rows), np.int64)
+        free = np.empty((2 * STREAMS, rows), np.int64)
         holes = np.empty((STREAMS, rows), np.int64)
         live = np.full(most_key + 1, NONE, np.int64)
         books = open_books(expandable, limit)

@@ -27,6 +27,8 @@ class Target:
     """What the process may use in all."""
     host: Card
     """The processor beside it."""
+    here: Card | None = None
+    """The card of this machine, which `card` need not be; None where nobody looked."""
     gpus: int = 1
     """Cards of the machine that may share work, this one included."""
     speed: Mapping[str, float] = field(default_factory=dict)
