@@ -158,6 +158,12 @@ _NOTHING_RECOMPUTED = Text(
 )
 
 
+_TRIES_MORE = Text(
+    "While it runs, more tiles at a time are tried as far as measured memory allows: it may take "
+    "more than this, never more than the limit.",
+    "运行中会按实测空闲内存尝试同时处理更多块：占用可能高于此估算，但不会超过上限。",
+)
+
 Savings = Mapping[str, Text]
 """One sentence for each means in use, with what it saves and costs; by its setting."""
 
@@ -199,6 +205,8 @@ def explain(
                 f"尚未拼合的分块画面暂存于磁盘：运行期间占用 {size}。",
             )
         )
+    if request.settings.get("tile_batch") == 0:
+        sentences.append(_TRIES_MORE)
     ignored = [name for name in request.settings if name not in effective_settings(model, target)]
     if ignored:
         labels = [SETTINGS[name].label for name in ignored]
