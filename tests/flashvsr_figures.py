@@ -1,9 +1,10 @@
-"""Figures of upscaling on a GPU: `python -m tests.flashvsr_figures attention|clip|compare`.
+"""Figures of upscaling on a GPU: `python -m tests.flashvsr_figures attention|clip|compare|share`.
 
 `attention`: sparse against dense attention, alone and within the whole run, with the density of the
 mask. `clip`: writes a moving clip for `verify` files that name an input. `compare`: PSNR of every
 frame of two files; where they are results of one worker and of several, how near to linear those
-are, with loading and without, by the receipts that lie beside them.
+are, with loading and without, by the receipts that lie beside them. `share`: the same of receipts
+that `verify --save` wrote, one of each number of GPUs.
 """
 
 from __future__ import annotations
@@ -188,6 +189,14 @@ def compare(one: Path, other: Path) -> None:
         tell_share(alone, shared)
 
 
+def share(path: Path) -> None:
+    """Prints how near to linear each run on several GPUs is to that on one."""
+    read = [Receipt.from_json(one) for one in json.loads(path.read_text("utf-8"))]
+    works = sorted((one.work for one in read if one.work), key=lambda work: len(work.workers))
+    for several in works[1:]:
+        tell_share(works[0], several)
+
+
 def tell_share(alone: WorkRecord, shared: WorkRecord) -> None:
     """Prints what each worker did, and how near to linear several are."""
     from webui.commands.output import print_work
@@ -233,11 +242,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     clip.add_argument("--size", type=int, nargs=2, default=(192, 352), metavar=("HEIGHT", "WIDTH"))
     both = commands.add_parser("compare")
     both.add_argument("paths", type=Path, nargs=2)
+    commands.add_parser("share").add_argument("path", type=Path)
     given = parser.parse_args(arguments)
     if given.command == "attention":
         attention()
     elif given.command == "clip":
         write_clip(given.path, given.frames, *given.size)
+    elif given.command == "share":
+        share(given.path)
     else:
         compare(*given.paths)
     return 0
