@@ -49,13 +49,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Leaves out of every later collection what has been imported by now, and stays.
+    """Leaves out of every later collection what has been imported by now, and stays
+    (`_imports_stay_left_out`).
 
     Each recording on the meta device begins with a full collection, which otherwise goes through
     all of torch and diffusers again.
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _imports_stay_left_out() -> Iterator[None]:
+    """A worker's run ends with nothing left out."""
+    yield
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

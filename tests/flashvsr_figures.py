@@ -192,9 +192,9 @@ def compare(one: Path, other: Path) -> None:
 def share(path: Path) -> None:
     """Prints how near to linear each run on several GPUs is to that on one."""
     read = [Receipt.from_json(one) for one in json.loads(path.read_text("utf-8"))]
-    works = sorted((one.work for one in read if one.work), key=lambda work: len(work.workers))
-    for several in works[1:]:
-        tell_share(works[0], several)
+    alone, *shared = sorted((one.work for one in read if one.work), key=lambda w: len(w.workers))
+    for several in shared:
+        tell_share(alone, several)
 
 
 def tell_share(alone: WorkRecord, shared: WorkRecord) -> None:

@@ -155,7 +155,7 @@ def _place(blocks: Array, free: Array, books: Array, stream: int, size: int, add
         for index in range(count):
             place += sizes[index] < size
     else:
-        place = np.searchsorted(sizes[:count], size)
+        place = int(np.searchsorted(sizes[:count], size))
     while (
         place < count and sizes[place] == size and blocks[free[stream, place], _ADDRESS] < address
     ):

@@ -29,6 +29,7 @@ _AMOUNTS = {
     "attention": ("TFLOP of attention", 1e12, "TFLOP/s"),
     "bytes": ("GB moved", 1e9, "GB/s"),
     "read": ("GB of weights and cache read", 1e9, "GB/s"),
+    "narrow": ("G values of few channels", 1e9, "G/s"),
     "pixels": ("megapixels", 1e6, "megapixels a second"),
 }
 

@@ -17,7 +17,7 @@ from webui.estimator.tape import COSTS, term_values
 from webui.estimator.templates import ChainedCall
 from webui.estimator.told import longest
 from webui.estimator.upscaling import (
-    BLEND_PX_S,
+    CLIP_BLEND_PX_S,
     ENCODE_PX_S,
     ENCODE_THREADS,
     JOIN_PX_S,
@@ -151,7 +151,7 @@ class _Times:
         if name != PHASES[-1]:
             return 0.0
         if self.memory.tiles > 1:
-            return pixels / BLEND_PX_S
+            return pixels / CLIP_BLEND_PX_S
         return pixels / (ENCODE_PX_S * min(ENCODE_THREADS, cores))
 
 

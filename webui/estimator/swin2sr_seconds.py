@@ -5,12 +5,12 @@ from __future__ import annotations
 from webui.core.card import Card
 from webui.estimator.seconds import compute_seconds
 from webui.estimator.swin2sr import Swin2srMemory
-from webui.estimator.tape import term_values
+from webui.estimator.tape import COSTS, term_values
 from webui.estimator.told import longest
 from webui.estimator.upscaling import (
-    BLEND_PX_S,
     ENCODE_PX_S,
     ENCODE_THREADS,
+    FRAME_BLEND_PX_S,
     cores_of,
     gpus_of,
     longest_share,
@@ -43,7 +43,9 @@ def _segment(memory: Swin2srMemory, frames: int, card: Card, host: Card) -> floa
     for size, batches in ((batch, tiles // batch), (tiles % batch, 1)):
         if size and batches:
             costs = coefficients @ term_values({**memory.shape, "b": size}, tape.products)
-            seconds += batches * compute_seconds(costs, card, memory.width == "half")
+            half = memory.width == "half"
+            values = float(costs[COSTS.index("bytes")]) / (2 if half else 4)
+            seconds += batches * compute_seconds(costs, card, half, narrow_values=values)
     height, width = memory.request.output_size
     threads = min(ENCODE_THREADS, cores_of(host, memory.settings))
     encoding = frames * height * width / (ENCODE_PX_S * threads)
@@ -51,4 +53,4 @@ def _segment(memory: Swin2srMemory, frames: int, card: Card, host: Card) -> floa
         return longest(seconds, encoding)
     # Tiles are put into their frames beside the device, on one thread.
     pixels = memory.shape["y"] * memory.shape["x"] * memory.request.scale**2
-    return longest(seconds, encoding, tiles * pixels / BLEND_PX_S)
+    return longest(seconds, encoding, tiles * pixels / FRAME_BLEND_PX_S)

@@ -14,13 +14,15 @@ from webui.estimator.templates import width_of
 from webui.video.segments import LEAST_WAITING, WAITING_BYTES, split
 
 RESIZE_PX_S = 60e6
-ENCODE_PX_S = 40e6
-BLEND_PX_S = 60e6
+ENCODE_PX_S = 50e6
+FRAME_BLEND_PX_S = 170e6
+CLIP_BLEND_PX_S = 60e6
 JOIN_PX_S = 40e6
 """What one core of a server processor does in a second, in pixels of the result: enlarging by
-Pillow (measured: 64 million for x4, 60 for x2), encoding by libx264 at the usual quality (41),
-putting a frame together from tiles (64), and a clip (of its tiles' pixels 68, of its frames' 91).
-On the development machine, 2026-11-27; receipts of the machine correct them."""
+Pillow (measured: 64 million for x4, 60 for x2), encoding photographs with grain by libx264 at the
+usual quality (45 to 64, colours converted), putting a frame together (of its tiles' pixels 175),
+and a clip (of its tiles' pixels 68, of its frames' 91). On the development machine, 2026-11-28;
+receipts of the machine correct them."""
 CORE_FLOPS = 80e9
 """The share of one core of what a card says of the machine's processor (hardware/detect.py)."""
 RESIZE_THREADS = 8

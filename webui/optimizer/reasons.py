@@ -21,7 +21,7 @@ from webui.core.settings import (
 from webui.core.text import Text
 from webui.core.training import TrainRequest
 from webui.core.units import SAME_TIME_S, format_bytes, signed_time
-from webui.core.upscale import UpscaleRequest
+from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.case import Case
 from webui.estimator.target import Target
 from webui.optimizer.candidates import effective_settings
@@ -160,8 +160,8 @@ _NOTHING_RECOMPUTED = Text(
 
 _TRIES_MORE = Text(
     "While it runs, more tiles at a time are tried as far as measured memory allows: it may take "
-    "more than this, never more than the limit.",
-    "运行中会按实测空闲内存尝试同时处理更多块：占用可能高于此估算，但不会超过上限。",
+    "more than this.",
+    "运行中会按实测空闲内存尝试同时处理更多块：占用可能高于此估算。",
 )
 
 Savings = Mapping[str, Text]
@@ -205,7 +205,8 @@ def explain(
                 f"尚未拼合的分块画面暂存于磁盘：运行期间占用 {size}。",
             )
         )
-    if request.settings.get("tile_batch") == 0:
+    one_at_a_time = isinstance(model, UpscaleCard) and model.temporal and not found.settings["tile"]
+    if request.settings.get("tile_batch") == 0 and not one_at_a_time:
         sentences.append(_TRIES_MORE)
     ignored = [name for name in request.settings if name not in effective_settings(model, target)]
     if ignored:

@@ -172,6 +172,7 @@ class FrameBlend:
         band = (grid.tile_height * scale, grid.width * scale * channels)
         # Two dimensions: three channels as a dimension of their own take numpy twice as long.
         self._band = np.zeros(band if len(grid) > 1 else (0, 0), np.float32)
+        # Used for every tile: fresh memory takes as long as the work.
         self._part = np.empty(
             (grid.tile_height * scale, grid.tile_width * scale * channels), np.float32
         )

@@ -88,7 +88,7 @@ class Planner:
         plan = ruled.explained(plan)
         if pixels is not None:
             plan = replace(plan, reasons=(*plan.reasons, pixels))
-        return self._with_notes(plan, model, target)
+        return self._with_notes(plan, model, target.card)
 
     @property
     def policy(self) -> MemoryPolicy:
@@ -133,11 +133,11 @@ class Planner:
         _refuse_unsupported(request, target.card)
         model = find_model(request.model, request.task)
         self.check_templates(model)
-        return self._with_notes(make_estimate(model, request, target), model, target)
+        return self._with_notes(make_estimate(model, request, target), model, target.card)
 
-    def _with_notes(self, plan: Plan, model: ModelCard, target: Target) -> Plan:
+    def _with_notes(self, plan: Plan, model: ModelCard, card: Card) -> Plan:
         """The plan, with what is to be said about this machine and the templates' versions."""
-        found, card, here = plan.estimate, target.card, target.here or detected_card()
+        found, here = plan.estimate, detected_card()
         versions = self.check_templates(model)
         notes = (
             *stand_in_note(plan.request, card, here),
@@ -165,7 +165,7 @@ class Planner:
             limit_bytes = card.vram_bytes
             if request.vram_gib is not None:
                 limit_bytes = int(request.vram_gib * GIB)
-            return Target(card=card, limit_bytes=limit_bytes, host=find_card("cpu"), here=here)
+            return Target(card=card, limit_bytes=limit_bytes, host=find_card("cpu"))
         limit_bytes, notes = card.vram_bytes, tuple[Text, ...]()
         devices = read_devices() if card.kind == "cuda" else []
         if devices:
@@ -189,7 +189,6 @@ class Planner:
             card=card,
             limit_bytes=limit_bytes,
             host=find_card("cpu"),
-            here=here,
             gpus=max(1, len(devices)),
             speed=known.speed,
             versions=self.versions,

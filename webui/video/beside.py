@@ -39,7 +39,7 @@ class Ahead(Generic[Item]):
         self._made: queue.Queue[tuple[bool, Any]] = queue.Queue(max(1, most))
         self._unwanted = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._make, name="reading ahead", daemon=True)
+        self._thread = threading.Thread(target=self._make, name="ahead", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Ahead[Item]:

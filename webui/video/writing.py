@@ -14,6 +14,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from webui.video.colours import FULL, LIMITED, Colours
 from webui.video.encoders import (
+    FORMER_PRESET,
+    PRESET,
     bit_rate,
     encoder_options,
     encoder_threads,
@@ -45,6 +47,8 @@ class Encoding:
     colours: Colours = field(default_factory=Colours)
     encoder: str = ""
     """The first that there is for `bits` when it is empty."""
+    preset: str = PRESET
+    """Of H.264; headers say it."""
 
     def __post_init__(self) -> None:
         if not self.encoder:
@@ -74,10 +78,12 @@ class Encoding:
             "aspect": str(self.aspect),
             "colours": self.colours.to_json(),
             "encoder": self.encoder,
+            "preset": self.preset,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Encoding:
+        data = {"preset": FORMER_PRESET, **data}
         given = {name: data[name] for name in cls.__dataclass_fields__}
         for name in ("rate", "time_base", "aspect"):
             given[name] = Fraction(data[name])
@@ -107,7 +113,9 @@ class Writer:
         stream = self._stream = self._container.add_stream(encoding.encoder, rate=rate)
         stream.width, stream.height = encoding.stored_width, encoding.stored_height
         stream.pix_fmt = encoding.pixel_format
-        stream.options = encoder_options(encoding.encoder, encoding.quality, threads)
+        stream.options = encoder_options(
+            encoding.encoder, encoding.quality, threads, encoding.preset
+        )
         context = stream.codec_context
         if "crf" not in stream.options:
             stream.bit_rate = bit_rate(

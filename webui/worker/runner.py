@@ -83,6 +83,8 @@ class Runner:
                 outputs = self._run(job, report)
         except Exception as raised:
             error = raised
+        finally:
+            gc.unfreeze()  # what the report has set aside can go with the model
         self._channel.forget(job_id)
         common = {"id": job_id, "versions": self._versions, "device": self._device.name,
                   "waits": report.waits}  # fmt: skip

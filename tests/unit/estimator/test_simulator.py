@@ -89,6 +89,25 @@ def test_both_ways_play_chance_alike(compiled, monkeypatch, expandable, limit_mi
         assert 0 < refused < 8
 
 
+def test_both_ways_find_their_place_among_many_free_blocks(compiled, monkeypatch) -> None:
+    """More than are counted through one by one (`_FEW`)."""
+    chance = random.Random(3)
+    sizes = [chance.choice((3, 5, 8, 13)) * MIB + 512 * chance.randrange(400) for _ in range(900)]
+    events = [(ALLOCATE, key, size) for key, size in enumerate(sizes[:600])]
+    events += [(RELEASE, key, -sizes[key]) for key in range(0, 600, 2)]  # no two are neighbours
+    for key in range(600, 900):
+        events += [(ALLOCATE, key, sizes[key]), (RELEASE, key, -sizes[key])][: 1 + key % 2]
+    kinds, keys, deltas = zip(*events, strict=True)
+    timeline = Timeline(
+        np.array([], np.int64), np.array(kinds, np.int8), np.array(keys, np.int32), np.array(deltas)
+    )
+    for expandable in (True, False):
+        found, expected = both(
+            monkeypatch, compiled, timeline, [Span(0, len(kinds))], expandable, None
+        )
+        assert found == expected
+
+
 def test_what_no_machine_integer_holds_is_left_to_python(compiled, monkeypatch) -> None:
     huge = 2**58
     timeline = Timeline(

@@ -39,7 +39,7 @@ BLOCK_FRAMES = 96
 """Frames that pass one phase before the next phase follows."""
 _LATENT_PX = 8
 _DRAWN_AHEAD = 2
-"""Chunks whose noise is drawn before it is asked for."""
+"""Chunks whose noise is drawn before it is asked for, and one more on its way."""
 
 
 @dataclass(slots=True)
@@ -211,7 +211,11 @@ class _Video:
         return made
 
     def noises(self, chunks: Sequence[Chunk]) -> Iterator[list[torch.Tensor]]:
-        """That of each latent frame of each chunk (B 16 1 h w), in host memory."""
+        """That of each latent frame of each chunk (B 16 1 h w), in host memory.
+
+        Drawing is what takes long. They are joined by who takes them: on a processor only what the
+        model's own thread makes is counted.
+        """
         scale = self._blocks.scale
         corners = [
             (part.top * scale // _LATENT_PX, part.left * scale // _LATENT_PX)
