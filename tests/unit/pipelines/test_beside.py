@@ -145,7 +145,7 @@ def test_the_film_ends_in_the_thread_that_reads_it() -> None:
     frames = film.read(film.segments[0])
     with Reader(frames, (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
         reader.take(range(1))
-    assert [thread.name for thread in film.ended_in] == ["reading ahead"]
+    assert [thread.name for thread in film.ended_in] == ["ahead"]
     del frames
 
 
