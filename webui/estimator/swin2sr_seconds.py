@@ -39,11 +39,10 @@ def _segment(memory: Swin2srMemory, frames: int, card: Card, host: Card) -> floa
     batch = memory.shape["b"]
     tape = memory.template.tape(memory.way)
     coefficients = memory.template.array(f"{memory.way}.costs")
-    seconds = 0.0
+    half, seconds = memory.width == "half", 0.0
     for size, batches in ((batch, tiles // batch), (tiles % batch, 1)):
         if size and batches:
             costs = coefficients @ term_values({**memory.shape, "b": size}, tape.products)
-            half = memory.width == "half"
             values = float(costs[COSTS.index("bytes")]) / (2 if half else 4)
             seconds += batches * compute_seconds(costs, card, half, narrow_values=values)
     height, width = memory.request.output_size

@@ -169,13 +169,11 @@ class FrameBlend:
         self.frame: NDArray[Any] = np.empty(shape, dtype)
         """The result (H W C); complete once `done`."""
         self._channels = channels
-        band = (grid.tile_height * scale, grid.width * scale * channels)
+        rows = grid.tile_height * scale if len(grid) > 1 else 0
         # Two dimensions: three channels as a dimension of their own take numpy twice as long.
-        self._band = np.zeros(band if len(grid) > 1 else (0, 0), np.float32)
+        self._band = np.zeros((rows, grid.width * scale * channels), np.float32)
         # Used for every tile: fresh memory takes as long as the work.
-        self._part = np.empty(
-            (grid.tile_height * scale, grid.tile_width * scale * channels), np.float32
-        )
+        self._part = np.empty((rows, grid.tile_width * scale * channels), np.float32)
         self._next = 0
 
     @property

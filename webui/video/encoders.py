@@ -73,7 +73,7 @@ def encoder_threads(height: int, width: int, wanted: int = 0) -> int:
     return max(1, min(wanted or MOST_THREADS, MOST_THREADS, usable_threads(), max(2, room)))
 
 
-def encoder_options(name: str, quality: str, threads: int, preset: str = PRESET) -> dict[str, str]:
+def encoder_options(name: str, quality: str, threads: int, preset: str) -> dict[str, str]:
     """The private options of an encoder; `preset` is of H.264."""
     crf = {"crf": str(_CRF[name][QUALITIES.index(quality)])} if name in _CRF else {}
     if name == "libx264":

@@ -42,18 +42,9 @@ def test_a_frame_of_the_smallest_size_is_done_whole() -> None:
     assert auto_tiles(16, 64, 32) == ()
 
 
-def test_a_batch_that_follows_memory_is_said_to_take_more() -> None:
-    told = [
-        any("more tiles at a time are tried" in str(reason) for reason in plan.reasons)
-        for tile, batch in ((256, 0), (256, 4), (0, 0))
-        for plan in [
-            make_plan(
-                find_model(FLASH),
-                request_of(
-                    FLASH, height=540, width=960, settings={"tile": tile, "tile_batch": batch}
-                ),
-                target_of("rtx-4090"),
-            )
-        ]
-    ]
-    assert told == [True, False, False]
+@pytest.mark.parametrize(("tile", "batch", "told"), [(256, 0, 1), (256, 4, 0), (0, 0, 0)])
+def test_a_batch_that_follows_memory_is_said_to_take_more(tile: int, batch: int, told: int) -> None:
+    settings = {"tile": tile, "tile_batch": batch}
+    request = request_of(FLASH, height=540, width=960, settings=settings)
+    reasons = make_plan(find_model(FLASH), request, target_of("rtx-4090")).reasons
+    assert sum("more tiles at a time are tried" in str(reason) for reason in reasons) == told

@@ -83,16 +83,17 @@ def test_a_warm_up_counts_with_its_peaks_and_without_its_seconds() -> None:
     assert phase.seconds > 0.0 and phase.allocated_bytes == 4096
 
 
+class Silent:
+    def emit(self, event: str, **values: object) -> None:
+        """Nobody listens."""
+
+
 def test_only_a_phase_that_continues_keeps_the_cache() -> None:
     class Counting(Device):
         emptied = 0
 
         def empty_cache(self) -> None:
             self.emptied += 1
-
-    class Silent:
-        def emit(self, event: str, **values: object) -> None:
-            """Nobody listens."""
 
     device = Counting()
     placement = Placement({"model": "always"}, {"model": ("forward",)}, torch.device("cpu"))
@@ -109,10 +110,6 @@ def test_only_a_phase_that_continues_keeps_the_cache() -> None:
 
 
 def test_what_is_loaded_is_not_looked_through_at_every_phase() -> None:
-    class Silent:
-        def emit(self, event: str, **values: object) -> None:
-            """Nobody listens."""
-
     class Cycle:
         def __init__(self) -> None:
             self.itself = self
