@@ -35,12 +35,16 @@ def test_a_browser_plays_it(bits: int, tmp_path: Path, browser: Browser) -> None
             """async data => {
                 const video = document.querySelector("video");
                 if (!video.canPlayType('video/mp4; codecs="avc1.64001f"')) return null;
-                const ready = new Promise((done, fail) => {
-                    video.onseeked = done; video.onerror = () => fail(video.error.message);
+                // "seeked" may come before the frame is there to be drawn.
+                const presented = new Promise((done, fail) => {
+                    const look = (now, frame) =>
+                        frame.mediaTime > 0 ? done() : video.requestVideoFrameCallback(look);
+                    video.requestVideoFrameCallback(look);
+                    video.onerror = () => fail(video.error.message);
                 });
                 video.src = "data:video/mp4;base64," + data;
                 video.currentTime = 0.75;
-                await ready;
+                await presented;
                 const canvas = document.createElement("canvas");
                 canvas.width = video.videoWidth; canvas.height = video.videoHeight;
                 canvas.getContext("2d").drawImage(video, 0, 0);
