@@ -69,15 +69,13 @@ class _Source(NamedTuple):
     first: int = 0
     """Key of the tape's first storage."""
 
-    def of(self, key: int) -> str:
-        """The name of a storage."""
-        if self.lasting and self.tape is not None and key - self.first in self.tape.surviving:
+    def of(self, key: int, event: int) -> str:
+        """The name of a storage, from the event of the tape that it is in."""
+        if self.tape is None:
+            return self.what
+        if self.lasting and key - self.first in self.tape.surviving:
             return self.lasting
-        return self.what
-
-    def moved(self, first: int) -> _Source:
-        """The same where keys begin at `first`."""
-        return self._replace(first=self.first + first) if self.lasting else self
+        return self.tape.part_of(event) or self.what
 
 
 class PhaseEvents:
@@ -242,16 +240,6 @@ class PhaseEvents:
         self._append(tape.kind[begin:], keys[begin:], deltas[begin:], source)
         return first
 
-    def append(self, passage: PhaseEvents) -> None:
-        """Appends events that began with nothing; what they leave lives on."""
-        assert not len(passage._resident)
-        first = self._new_keys(passage._sizes[: passage._next_key])
-        self._timeline = None
-        self._kinds += passage._kinds
-        self._keys += [keys + first for keys in passage._keys]
-        self._deltas += passage._deltas
-        self._sources += [source.moved(first) for source in passage._sources]
-
     def _append(
         self, kinds: np.ndarray, keys: np.ndarray, deltas: np.ndarray, source: _Source
     ) -> None:
@@ -306,8 +294,9 @@ class PhaseEvents:
         for index in indices:
             chunk = int(np.searchsorted(starts, index, side="right")) - 1
             source, place = self._sources[chunk], index - int(starts[chunk])
-            name = source.of(int(self._keys[chunk][place]))
-            formula = source.tape.formula(place + source.offset) if source.tape else ""
+            event = place + source.offset
+            name = source.of(int(self._keys[chunk][place]), event)
+            formula = source.tape.formula(event) if source.tape else ""
             kind, delta = self._kinds[chunk][place], self._deltas[chunk][place]
             found.append(Live(name, int(kind), int(delta), formula))
         return sorted(found, key=lambda item: -item.size_bytes)

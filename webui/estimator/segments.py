@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH, Tape, Terms
+from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH, Tape
+from webui.estimator.tape_builder import TapeBuilder
 
 DIRECTIONS = ("forward", "backward")
 TOWERS = ("", "vision", "text")
@@ -176,9 +177,7 @@ class _Builder:
         self._other = other
         self._slots: dict[tuple[Place, int], int] = {}
         self._outside: list[int] = []
-        self._kinds: list[np.ndarray] = []
-        self._numbers: list[np.ndarray] = []
-        self._columns: list[tuple[Terms, np.ndarray]] = []
+        self._tape = TapeBuilder()
 
     def add(self, place: Place, segment: Segment, exact: bool, renamed: Mapping[str, str]) -> None:
         tape = segment.tape
@@ -191,10 +190,9 @@ class _Builder:
         kept = slice(None) if exact else _outliving(tape)
         kind = tape.kind[kept]
         number = numbers[tape.slot[kept]]
-        self._kinds.append(kind)
-        self._numbers.append(np.where(kind == SCRATCH, 0, number))
         terms = tuple(tuple(renamed.get(name, name) for name in term) for term in tape.products)
-        self._columns.append((terms, tape.coefficients[kept]))
+        slots = np.where(kind == SCRATCH, 0, number)
+        self._tape.append(kind, slots, terms, tape.coefficients[kept])
 
     def _target(self, place: Place, reference: Reference) -> int:
         """The slot that a reference is: of this tape, or a negative one for the other's."""
@@ -213,21 +211,8 @@ class _Builder:
         return -len(self._outside)
 
     def build(self) -> Joined:
-        terms = tuple(dict.fromkeys(term for names, _ in self._columns for term in names))
-        column = {term: index for index, term in enumerate(terms)}
-        coefficients = np.zeros((sum(len(part) for _, part in self._columns), len(terms)))
-        row = 0
-        for names, part in self._columns:
-            coefficients[row : row + len(part), [column[name] for name in names]] = part
-            row += len(part)
-        tape = Tape(
-            variables=tuple(dict.fromkeys(name for term in terms for name in term)),
-            kind=np.concatenate(self._kinds),
-            slot=np.concatenate(self._numbers),
-            coefficients=coefficients,
-            terms=terms,
-        )
-        return Joined(tape, np.array(self._outside, dtype=np.int64), self._slots)
+        outside = np.array(self._outside, dtype=np.int64)
+        return Joined(self._tape.build(), outside, self._slots)
 
 
 def _outliving(tape: Tape) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
 from math import prod
+from operator import itemgetter
 
 import numpy as np
 
@@ -89,6 +91,13 @@ class Tape:
     clips: np.ndarray | None = None
     """Of a loop that may make several clips: whether an event's bytes are in proportion to their
     number (N)."""
+    parts: tuple[tuple[int, str], ...] = ()
+    """Of one that was put together: where its parts begin, and their names. Not written to files."""
+
+    def part_of(self, event: int) -> str:
+        """The name of the part that an event is in; empty where it has none."""
+        place = bisect_right(self.parts, event, key=itemgetter(0))
+        return self.parts[place - 1][1] if place else ""
 
     def of_clips(self, count: int) -> Tape:
         """The tape of a loop over so many clips.

@@ -73,9 +73,12 @@ def stored_part(part: str, settings: Settings) -> str:
     return f"{part}_{quantization}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChainedCall:
-    """One call of the decoder in a chain of calls, each with caches of the one before."""
+    """One call of the decoder in a chain of calls, each with caches of the one before.
+
+    A template has one of each, so that being the same object is being equal.
+    """
 
     tape: Tape
     outside: tuple[tuple[int, int], ...]

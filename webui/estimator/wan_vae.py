@@ -7,9 +7,8 @@ with fresh traces of the real loops. Sides are in pixels of the latent.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,19 +17,17 @@ from webui.core.settings import Settings
 from webui.estimator.events import PhaseEvents
 from webui.estimator.tape import cost_monomials
 from webui.estimator.templates import ChainedCall, Template
+from webui.estimator.wan_vae_passages import WHOLE_CALLS, tile_passage, whole_passage
 
 SCALE = 8
 """Sides of what the encoder is given and the decoder gives, over those of the latent: where the VAE
 folds pixels into channels (`patch_size`), a side of the picture is longer still."""
-FIRST_CALLS = 8
-LAST_CALLS = 4
-"""Calls that are replayed at the beginning and at the end, when the joined frames are largest. The
-calls between repeat the fourth: leaving them out changes no live byte, and what is reserved by less
-than 3 % (receipts/h200.json)."""
 TILE_CALLS = 12
 EDGE_CALLS = 4
-"""The same for the last of the largest tiles, where the peak is, and of the others."""
+"""Calls that are replayed of the last of the largest tiles, where the peak is, and of the others: as
+`WHOLE_CALLS` of the whole picture."""
 _WHAT = "frames"
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ class LatentShape:
 
 @dataclass(frozen=True, slots=True)
 class WanVae:
-    """Plays a VAE's calls into a phase. What it plays depends on its fields alone, and is kept."""
+    """Plays a VAE's calls into a phase."""
 
     template: Template
     order: str
@@ -109,53 +106,38 @@ class WanVae:
             for column in range(0, shape.w, stride):
                 yield min(tile, shape.h - row), min(tile, shape.w - column)
 
-    def _pixel_bytes(self, frames: int, h: int, w: int) -> int:
-        return self.pixel_channels * frames * h * w * SCALE**2 * self.value_bytes
+    def _frame_bytes(self, end: str) -> int:
+        """Of a frame that an end gives, for each pixel of the latent."""
+        if end == "decode":
+            return self.pixel_channels * SCALE**2 * self.value_bytes
+        return self.moments * self.value_bytes
 
-    def _moment_bytes(self, frames: int, h: int, w: int) -> int:
-        return self.moments * frames * h * w * self.value_bytes
+    def _frames(self, end: str, calls: int) -> int:
+        """That an end's calls give together."""
+        return 1 + self.frame_step * (calls - 1) if end == "decode" else calls
 
-    def _calls(self, events: PhaseEvents, end: str, h: int, w: int) -> Calls:
-        segments = self.template.segments(f"{end}.{self.order}")
-        return Calls(events, segments, {"h": h, "w": w}, f"{end}r call")
+    def _segments(self, end: str) -> tuple[ChainedCall, ...]:
+        return self.template.segments(f"{end}.{self.order}")
 
     # The decoder
 
     def play_decode(self, events: PhaseEvents, shape: LatentShape, latent_bytes: int) -> None:
         """From a latent to frames; the latent is there already."""
-        events.append(_decoding(self, shape, latent_bytes))
-
-    def decode(self, events: PhaseEvents, shape: LatentShape, latent_bytes: int) -> None:
-        """As `play_decode`, call by call."""
-        frames = 1 + self.frame_step * (shape.f - 1)
-        whole = self._pixel_bytes(frames, shape.h, shape.w)
+        whole = self._frames("decode", shape.f) * shape.h * shape.w * self._frame_bytes("decode")
         if self.is_tiled(shape):
-            self._decode_tiles(events, shape, frames)
+            self._play_tiles(events, "decode", list(self.tiles(shape, self.ratio)), shape.f)
+            _, stride = self._tile(self.ratio)
+            for row in range(0, shape.h, stride):
+                height = min(stride, shape.h - row)
+                events.allocate(whole // shape.h * height, _WHAT)
             joined = events.allocate(whole, _WHAT)
         else:
             events.allocate(latent_bytes, "latents")  # post_quant_conv's result
-            calls = self._calls(events, "decode", shape.h, shape.w)
-            joined, *_ = _join(
-                events,
-                calls.call,
-                shape.f,
-                lambda count: self._pixel_bytes(
-                    1 + self.frame_step * (count - 1), shape.h, shape.w
-                ),
-            )
+            joined, *_ = self._play_whole(events, "decode", shape, shape.f)
         if self.folds:
-            unfolded = events.allocate(whole, _WHAT)
+            events.allocate(whole, _WHAT)  # unfolded
             events.release(joined)
-            joined = unfolded
         events.allocate(whole, _WHAT)  # clamped
-
-    def _decode_tiles(self, events: PhaseEvents, shape: LatentShape, frames: int) -> None:
-        tiles = list(self.tiles(shape, self.ratio))
-        self._play_tiles(events, "decode", tiles, shape.f, frames)
-        _, stride = self._tile(self.ratio)
-        for row in range(0, shape.h, stride):
-            height = min(stride, shape.h - row)
-            events.allocate(self._pixel_bytes(frames, height, shape.w), _WHAT)
 
     # The encoder
 
@@ -167,38 +149,35 @@ class WanVae:
             shape: of the whole clip's latent; only its sides matter.
             frames: of the clip that is encoded.
         """
-        events.append(_encoding(self, replace(shape, f=0), frames))
-
-    def encode(self, events: PhaseEvents, shape: LatentShape, frames: int) -> None:
-        """As `play_encode`, call by call."""
         count = (frames - 1) // self.frame_step + 1
         made = []
         if self.folds:
             clip_px = frames * shape.h * shape.w * self.ratio**2
             made.append(events.allocate(3 * clip_px * self.value_bytes, _WHAT))
         if self.encodes_tiled(shape):
-            tiles = list(self.tiles(shape, SCALE))
-            made += self._play_tiles(events, "encode", tiles, count, count)
+            made += self._play_tiles(events, "encode", list(self.tiles(shape, SCALE)), count)
         else:
-            calls = self._calls(events, "encode", shape.h, shape.w)
-            made += _join(
-                events, calls.call, count, lambda n: self._moment_bytes(n, shape.h, shape.w)
-            )
-            calls.clear()
+            made += self._play_whole(events, "encode", shape, count)
         events.release(*made)
 
     # Both
 
+    def _play_whole(
+        self, events: PhaseEvents, end: str, shape: LatentShape, calls: int
+    ) -> list[int]:
+        """Call after call; returns the keys of what they gave."""
+        step = self.frame_step if end == "decode" else 1
+        known = (self._segments(end), end, self._frame_bytes(end), step)
+        passage = whole_passage(*known, min(calls, WHOLE_CALLS))
+        sides = {"f": calls, "h": shape.h, "w": shape.w}
+        first = events.play_all(passage.tape, sides, _NONE)
+        return [first + slot for slot in passage.outputs]
+
     def _play_tiles(
-        self,
-        events: PhaseEvents,
-        end: str,
-        tiles: list[tuple[int, int]],
-        calls: int,
-        frames: int,
+        self, events: PhaseEvents, end: str, tiles: list[tuple[int, int]], calls: int
     ) -> list[int]:
         """Tile after tile, each frame after frame; returns the keys of the tiles."""
-        size = self._pixel_bytes if end == "decode" else self._moment_bytes
+        unit, frames = self._frame_bytes(end), self._frames(end, calls)
         newest = self.frame_step if end == "decode" and calls > 1 else 1
         last_of_size = {sides: index for index, sides in enumerate(tiles)}
         outputs: list[int] = []
@@ -208,30 +187,30 @@ class WanVae:
             # after that tile's first call.
             events.release(*outputs[:-1])
             kept = outputs[-1:]
-            chain = self._calls(events, end, h, w)
+            caches = _NONE
             if last_of_size[h, w] == index:
                 played = min(calls, TILE_CALLS if (h, w) == max(tiles) else EDGE_CALLS)
-                outputs = [chain.call()]
-                events.release(*kept)
-                outputs += [chain.call() for _ in range(played - 2)]
-                skipped = size(newest, h, w)
-                outputs += [events.allocate(skipped, _WHAT) for _ in range(played, calls)]
-                if played > 1:
-                    outputs.append(chain.call())
+                known = (self._segments(end), end, newest * unit, played, calls - played)
+                passage = tile_passage(*known, follows=bool(kept))
+                first = events.play_all(passage.tape, {"h": h, "w": w}, np.array(kept, np.int64))
+                outputs = [first + slot for slot in passage.outputs]
+                caches = passage.caches + first
             else:
                 events.release(*kept)
-                outputs = [events.allocate(size(newest, h, w), _WHAT)]
-            if index == len(tiles) - 1:
-                chain.clear()
-            joined.append(events.allocate(size(frames, h, w), _WHAT))
-            chain.clear()
+                outputs = [events.allocate(newest * unit * h * w, _WHAT)]
+            last = index == len(tiles) - 1
+            if last:
+                events.release_all(caches)
+            joined.append(events.allocate(frames * unit * h * w, _WHAT))
+            if not last:
+                events.release_all(caches)
         return [*joined, *outputs]
 
     # Time
 
     def costs(self, end: str, shape: LatentShape, calls: int) -> np.ndarray:
         """Costs of one end (one value for each of COSTS): so many calls for every tile."""
-        segments = self.template.segments(f"{end}.{self.order}")
+        segments = self._segments(end)
         tiled = self.is_tiled(shape) if end == "decode" else self.encodes_tiled(shape)
         unit = self.ratio if end == "decode" else SCALE
         sides = Counter(self.tiles(shape, unit) if tiled else [(shape.h, shape.w)])
@@ -243,76 +222,3 @@ class WanVae:
             repeated = max(0, calls - len(segments))
             total += count * repeated * (segments[-1].costs @ basis)
         return total
-
-
-@lru_cache(maxsize=16)
-def _decoding(vae: WanVae, shape: LatentShape, latent_bytes: int) -> PhaseEvents:
-    events = PhaseEvents([])
-    vae.decode(events, shape, latent_bytes)
-    return events
-
-
-@lru_cache(maxsize=16)
-def _encoding(vae: WanVae, sides: LatentShape, frames: int) -> PhaseEvents:
-    events = PhaseEvents([])
-    vae.encode(events, sides, frames)
-    return events
-
-
-def _join(
-    events: PhaseEvents, call: Callable[[], int], count: int, joined_bytes: Callable[[int], int]
-) -> list[int]:
-    """Calls whose results are joined one after the other.
-
-    Returns:
-        Key of all of them together, and of the last one, which the loop still holds.
-    """
-    joined = call()
-    previous = None
-    for index in range(1, count):
-        if FIRST_CALLS <= index < count - LAST_CALLS:
-            continue
-        output = call()
-        if previous is not None:
-            events.release(previous)
-        longer = events.allocate(joined_bytes(index + 1), _WHAT)
-        events.release(joined)
-        joined, previous = longer, output
-    return [joined] if previous is None else [joined, previous]
-
-
-class Calls:
-    """A chain of calls: each replaces the feature caches of the one before."""
-
-    def __init__(
-        self,
-        events: PhaseEvents,
-        segments: tuple[ChainedCall, ...],
-        shape: dict[str, int],
-        what: str,
-    ) -> None:
-        self._events = events
-        self._segments = segments
-        self._shape = shape
-        self._what = what
-        self._made: list[tuple[ChainedCall, int]] = []
-        """The calls so far, and the key of each one's first storage."""
-
-    def call(self) -> int:
-        """One more call; returns the key of its result."""
-        index = len(self._made)
-        segment = self._segments[min(index, len(self._segments) - 1)]
-        back, slots = segment.freed.T
-        firsts = np.array([first for _, first in self._made], dtype=np.int64)
-        first = self._events.play_all(
-            segment.tape, self._shape, firsts[index - back] + slots, f"{self._what} {index}"
-        )
-        self._made.append((segment, first))
-        return first + segment.output
-
-    def clear(self) -> None:
-        """The caches are dropped."""
-        for segment, first in self._made:
-            caches = segment.caches + first
-            self._events.release_all(caches[self._events.sizes_of(caches) >= 0])
-        self._made = []

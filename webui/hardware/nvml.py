@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 FORCE_VARIABLE = "STUDIO_DEVICE"
 """Set to `cpu`, the studio leaves the cards alone."""
+LOOK_AGAIN_S = 30.0
+"""How long a machine without a driver is left alone before the next try: looking through the
+system's libraries takes as long as a third of an estimate."""
+_absent: tuple[ModuleType, float] | None = None
+"""The binding that found no driver, and until when it is left alone."""
 
 
 @contextmanager
@@ -21,17 +28,31 @@ def open_nvml() -> Iterator[tuple[Any, list[tuple[int, Any]]]]:
     if os.environ.get(FORCE_VARIABLE, "").strip().lower() == "cpu":
         yield None, []
         return
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no package, no driver, or a driver that does not answer
+    pynvml = _started()
+    if pynvml is None:
         yield None, []
         return
     try:
         yield pynvml, _visible_handles(pynvml)
     finally:
         attempt(pynvml, "nvmlShutdown")
+
+
+def _started() -> Any:
+    """NVML, started; None without a package, a driver, or where it does not answer."""
+    global _absent
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    if _absent is not None and _absent[0] is pynvml and time.monotonic() < _absent[1]:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except Exception:
+        _absent = pynvml, time.monotonic() + LOOK_AGAIN_S
+        return None
+    return pynvml
 
 
 def attempt(nvml: Any, function: str, *arguments: Any) -> Any:

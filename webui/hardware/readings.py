@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from webui.core.host import host_available_bytes, host_memory_bytes, usable_cores
-from webui.hardware.nvml import attempt, decoded, memory_bytes, open_nvml
+from webui.hardware.nvml import LOOK_AGAIN_S, attempt, decoded, memory_bytes, open_nvml
 
 _NVML_TEMPERATURE_GPU = 0
-_LOOK_AGAIN_S = 30.0
-"""How long a machine without a driver is left alone before the next try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +118,7 @@ class DeviceReader:
         self._nvml, self._handles = self._stack.enter_context(open_nvml())
         if not self._handles:
             self.close()
-            self._next_look_s = time.monotonic() + _LOOK_AGAIN_S
+            self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def _name(self, pid: int) -> str:
         if pid not in self._names:

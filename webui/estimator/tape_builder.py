@@ -1,0 +1,107 @@
+"""Builds a tape of a loop: recordings played one after the other, and storages by hand.
+
+A loop whose length is known becomes one tape, which numpy sizes in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from webui.estimator.tape import ALLOCATE, RELEASE, SCRATCH, Tape, Terms
+
+Size = Mapping[tuple[str, ...], float]
+"""Bytes as coefficients of products of variables: `{("h", "w"): 6, (): 512}` is 6*h*w + 512."""
+
+
+class TapeBuilder:
+    """A growing tape. A negative slot is a storage that lived before: -1 the first, and so on."""
+
+    def __init__(self) -> None:
+        self._kinds: list[np.ndarray] = []
+        self._slots: list[np.ndarray] = []
+        self._columns: list[tuple[Terms, np.ndarray]] = []
+        self._names: list[tuple[int, str]] = []
+        self._events = 0
+        self._alive = np.zeros(0, dtype=bool)
+
+    def play(self, tape: Tape, outside: np.ndarray, what: str) -> int:
+        """Appends a tape.
+
+        Args:
+            tape: the events.
+            outside: slots of the storages that the tape's negative slots -1, -2, ... free.
+            what: name of the events, for explanations.
+
+        Returns:
+            Where the tape's own slots begin.
+        """
+        first = len(self._alive)
+        born = np.zeros(tape.slots, dtype=bool)
+        born[tape.survivors] = True
+        self._alive = np.append(self._alive, born)
+        self._end(outside)
+        # Laid out backwards, numpy's negative index finds the first outside storage at -1.
+        numbers = np.append(np.arange(first, first + tape.slots), outside[::-1])
+        slots = np.where(tape.kind == SCRATCH, 0, numbers[tape.slot])
+        self.append(tape.kind, slots, tape.products, tape.coefficients, what)
+        return first
+
+    def allocate(self, size: Size, what: str) -> int:
+        """One storage by hand; returns its slot."""
+        slot = len(self._alive)
+        self._alive = np.append(self._alive, True)
+        rows = np.array([[*size.values()]], dtype=float)
+        kinds = np.array([ALLOCATE], dtype=np.int8)
+        self.append(kinds, np.array([slot]), tuple(size), rows, what)
+        return slot
+
+    def release(self, *slots: int) -> None:
+        """Frees storages."""
+        self.release_all(np.array(slots, dtype=np.int64))
+
+    def release_all(self, slots: np.ndarray) -> None:
+        """As `release`, of many."""
+        self._end(slots)
+        kinds = np.full(len(slots), RELEASE, dtype=np.int8)
+        self.append(kinds, slots, (), np.empty((len(slots), 0)), "")
+
+    def living(self, slots: np.ndarray) -> np.ndarray:
+        """Those of some slots whose storages are there."""
+        alive: np.ndarray = slots[self._alive[slots]]
+        return alive
+
+    def append(
+        self, kinds: np.ndarray, slots: np.ndarray, terms: Terms, rows: np.ndarray, what: str = ""
+    ) -> None:
+        """Appends events as they are: kinds and slots (N), and N rows over the terms."""
+        if what:
+            self._names.append((self._events, what))
+        self._events += len(kinds)
+        self._kinds.append(kinds)
+        self._slots.append(slots)
+        self._columns.append((terms, rows))
+
+    def build(self) -> Tape:
+        """The tape so far."""
+        terms = tuple(dict.fromkeys(term for names, _ in self._columns for term in names))
+        column = {term: index for index, term in enumerate(terms)}
+        coefficients = np.zeros((self._events, len(terms)))
+        row = 0
+        for names, part in self._columns:
+            coefficients[row : row + len(part), [column[name] for name in names]] = part
+            row += len(part)
+        return Tape(
+            variables=tuple(dict.fromkeys(name for term in terms for name in term)),
+            kind=np.concatenate(self._kinds),
+            slot=np.concatenate(self._slots),
+            coefficients=coefficients,
+            terms=terms,
+            parts=tuple(self._names),
+        )
+
+    def _end(self, slots: np.ndarray) -> None:
+        own = slots[slots >= 0]
+        assert self._alive[own].all(), "what is released is there"
+        self._alive[own] = False
