@@ -15,6 +15,7 @@ from numba import njit
 from webui.estimator.blocks import SMALL_SEGMENT, SMALL_SIZE
 from webui.estimator.compiled_blocks import (
     ALLOCATED,
+    COLUMNS,
     MOST_ASKED,
     NONE,
     PEAK_ALIVE,
@@ -88,7 +89,7 @@ def _build_replay(source: int) -> Callable[..., Array]:
             limit -= _whole_segments(most_small)
 
         rows = 4 * (len(resident) + len(kinds)) + 16
-        blocks = np.empty((rows, 6), np.int64)
+        blocks = np.empty((rows, COLUMNS), np.int64)
         free = np.empty((2 * STREAMS, rows), np.int64)
         holes = np.empty((STREAMS, rows), np.int64)
         live = np.full(most_key + 1, NONE, np.int64)

@@ -16,13 +16,15 @@ from webui.estimator.tape import ROUND_BYTES
 Array = np.ndarray
 
 # Columns of `blocks`, a row each.
-_ADDRESS, _SIZE, _BEFORE, _AFTER, _STATE, _STREAM = range(6)
+_ADDRESS, _SIZE, _BEFORE, _AFTER, _STATE, _STREAM, _PLACE = range(7)
+COLUMNS = 8
+"""A cache line."""
 _USED, _FREE, _HOLE = range(3)
 """States: a hole is free and not mapped."""
 NONE = -1
 STREAMS = 2
-_FEW = 64
-"""Free blocks that are counted through: no branch to guess, unlike in a search by halves."""
+_NOTHING = np.int64(2**62)
+"""More than any size or address."""
 # Entries of `books`; free blocks and holes have one for each stream.
 (
     ALLOCATED, RESERVED, PEAK_RESERVED, PEAK_ALIVE, MOST_ASKED, RETRIES, _NEXT_ADDRESS,
@@ -47,10 +49,9 @@ def open_books(expandable: bool, limit: int) -> Array:
 @njit
 def allocate(blocks: Array, free: Array, holes: Array, books: Array, stream: int, size: int) -> int:
     """The row of a block; NONE where it does not fit even after a release of the cache."""
-    place = _best_fit(blocks, free, books, stream, size)
-    if place != NONE:
-        row = free[stream, place]
-        _take(free, books, stream, place)
+    row = _best_fit(blocks, free, books, stream, size)
+    if row != NONE:
+        _remove(blocks, free, books, row)
     else:
         row = _new_block(blocks, free, holes, books, stream, size)
         if row == NONE:
@@ -142,51 +143,28 @@ def _absorb_next(blocks: Array, books: Array, row: int) -> None:
     _give_back(blocks, books, other)
 
 
-# Free blocks by size and then by address: rows in `free[stream]`, and their sizes side by side in
+# Free blocks in no order: rows in `free[stream]`, and their sizes side by side in
 # `free[STREAMS + stream]`
 
 
 @njit
-def _place(blocks: Array, free: Array, books: Array, stream: int, size: int, address: int) -> int:
-    """Where the first free block is that is not before this size and address."""
-    count, sizes = books[_FREE_COUNT + stream], free[STREAMS + stream]
-    place = 0
-    if count <= _FEW:
-        for index in range(count):
-            place += sizes[index] < size
-    else:
-        place = int(np.searchsorted(sizes[:count], size))
-    while (
-        place < count and sizes[place] == size and blocks[free[stream, place], _ADDRESS] < address
-    ):
-        place += 1
-    return place
-
-
-@njit
 def _add(blocks: Array, free: Array, books: Array, row: int) -> None:
-    stream, size = blocks[row, _STREAM], blocks[row, _SIZE]
-    rows, sizes = free[stream], free[STREAMS + stream]
-    place = _place(blocks, free, books, stream, size, blocks[row, _ADDRESS])
-    for index in range(books[_FREE_COUNT + stream], place, -1):
-        rows[index], sizes[index] = rows[index - 1], sizes[index - 1]
-    rows[place], sizes[place] = row, size
-    books[_FREE_COUNT + stream] += 1
+    stream = blocks[row, _STREAM]
+    place = books[_FREE_COUNT + stream]
+    free[stream, place], free[STREAMS + stream, place] = row, blocks[row, _SIZE]
+    blocks[row, _PLACE] = place
+    books[_FREE_COUNT + stream] = place + 1
 
 
 @njit
 def _remove(blocks: Array, free: Array, books: Array, row: int) -> None:
-    stream = blocks[row, _STREAM]
-    place = _place(blocks, free, books, stream, blocks[row, _SIZE], blocks[row, _ADDRESS])
-    _take(free, books, stream, place)
-
-
-@njit
-def _take(free: Array, books: Array, stream: int, place: int) -> None:
-    books[_FREE_COUNT + stream] -= 1
-    rows, sizes = free[stream], free[STREAMS + stream]
-    for index in range(place, books[_FREE_COUNT + stream]):
-        rows[index], sizes[index] = rows[index + 1], sizes[index + 1]
+    """The last one takes its place."""
+    stream, place = blocks[row, _STREAM], blocks[row, _PLACE]
+    last = books[_FREE_COUNT + stream] - 1
+    moved = free[stream, last]
+    free[stream, place], free[STREAMS + stream, place] = moved, free[STREAMS + stream, last]
+    blocks[moved, _PLACE] = place
+    books[_FREE_COUNT + stream] = last
 
 
 @njit
@@ -199,20 +177,52 @@ def _room(blocks: Array, row: int) -> int:
 
 
 @njit
+def _smallest(blocks: Array, free: Array, books: Array, stream: int, size: int) -> int:
+    """The row of the smallest free block of at least a size, the lowest of equals; NONE without
+    one."""
+    count, rows, sizes = books[_FREE_COUNT + stream], free[stream], free[STREAMS + stream]
+    # Two passes: the first has no branch to guess.
+    least = _NOTHING
+    for place in range(count):
+        least = min(least, sizes[place] if sizes[place] >= size else _NOTHING)
+    found, lowest = NONE, _NOTHING
+    if least != _NOTHING:
+        for place in range(count):
+            if sizes[place] == least and blocks[rows[place], _ADDRESS] < lowest:
+                found = rows[place]
+                lowest = blocks[found, _ADDRESS]
+    return found
+
+
+@njit
+def _following(blocks: Array, free: Array, books: Array, row: int) -> int:
+    """The row of the free block that is next by size and then by address; NONE without one."""
+    stream, size, address = blocks[row, _STREAM], blocks[row, _SIZE], blocks[row, _ADDRESS]
+    found, lowest = NONE, _NOTHING
+    for place in range(books[_FREE_COUNT + stream]):
+        other = free[stream, place]
+        start = blocks[other, _ADDRESS]
+        if blocks[other, _SIZE] == size and address < start < lowest:
+            found, lowest = other, start
+    if found == NONE:
+        found = _smallest(blocks, free, books, stream, size + 1)
+    return found
+
+
+@njit
 def _best_fit(blocks: Array, free: Array, books: Array, stream: int, size: int) -> int:
-    count = books[_FREE_COUNT + stream]
-    place = _place(blocks, free, books, stream, size, np.int64(0))
-    if place == count:
+    """The row of the free block to take; NONE without one."""
+    row = _smallest(blocks, free, books, stream, size)
+    if row == NONE:
         return NONE
-    room = _room(blocks, free[stream, place])
-    if room > blocks[free[stream, place], _SIZE]:
-        for following in range(place + 1, count):
-            other = _room(blocks, free[stream, following])
-            if other >= room:
-                break
-            room = other
-            place += 1
-    return place
+    room = _room(blocks, row)
+    while room > blocks[row, _SIZE]:
+        following = _following(blocks, free, books, row)
+        if following == NONE or _room(blocks, following) >= room:
+            break
+        row = following
+        room = _room(blocks, row)
+    return row
 
 
 # New memory

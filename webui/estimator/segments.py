@@ -139,8 +139,8 @@ class Joined:
     tape: Tape
     outside: np.ndarray
     """For each negative slot: the slot that it is in the other direction's joined tape."""
-    slots: Mapping[tuple[Place, int], int]
-    """Where each segment's own slots went."""
+    firsts: Mapping[Place, int]
+    """Where each segment's own slots begin."""
 
 
 def join(
@@ -175,18 +175,18 @@ class _Builder:
     def __init__(self, counts: Mapping[str, int], other: Joined | None) -> None:
         self._counts = counts
         self._other = other
-        self._slots: dict[tuple[Place, int], int] = {}
+        self._firsts: dict[Place, int] = {}
+        self._slots = 0
         self._outside: list[int] = []
         self._tape = TapeBuilder()
 
     def add(self, place: Place, segment: Segment, exact: bool, renamed: Mapping[str, str]) -> None:
         tape = segment.tape
-        count = int(tape.slot.max(initial=-1)) + 1
-        base = len(self._slots)
-        self._slots.update({(place, slot): base + slot for slot in range(count)})
+        base = self._firsts[place] = self._slots
+        self._slots += tape.slots
         # Laid out backwards, numpy's negative index finds the first outside storage at -1.
         targets = [self._target(place, reference) for reference in segment.outside]
-        numbers = np.concatenate([np.arange(base, base + count), np.array(targets[::-1], int)])
+        numbers = np.concatenate([np.arange(base, self._slots), np.array(targets[::-1], int)])
         kept = slice(None) if exact else _outliving(tape)
         kind = tape.kind[kept]
         number = numbers[tape.slot[kept]]
@@ -203,22 +203,21 @@ class _Builder:
             LAST: self._counts.get(tower, 1) - 1,
             ONLY: 0,
         }[reference.how]
-        key = (Place(direction, tower, layer), reference.slot)
-        if key in self._slots:
-            return self._slots[key]
+        named = Place(direction, tower, layer)
+        if named in self._firsts:
+            return self._firsts[named] + reference.slot
         assert self._other is not None
-        self._outside.append(self._other.slots[key])
+        self._outside.append(self._other.firsts[named] + reference.slot)
         return -len(self._outside)
 
     def build(self) -> Joined:
         outside = np.array(self._outside, dtype=np.int64)
-        return Joined(self._tape.build(), outside, self._slots)
+        return Joined(self._tape.build(), outside, self._firsts)
 
 
 def _outliving(tape: Tape) -> np.ndarray:
     """The events of storages that outlive the tape, or that were there before it."""
-    count = int(tape.slot.max(initial=-1)) + 1
-    freed = np.zeros(count + 1, dtype=bool)
+    freed = np.zeros(tape.slots + 1, dtype=bool)
     inside = (tape.kind == RELEASE) & (tape.slot >= 0)
     freed[tape.slot[inside]] = True
     born = (tape.kind == ALLOCATE) | (tape.kind == LOAD)

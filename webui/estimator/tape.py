@@ -92,7 +92,7 @@ class Tape:
     """Of a loop that may make several clips: whether an event's bytes are in proportion to their
     number (N)."""
     parts: tuple[tuple[int, str], ...] = ()
-    """Of one that was put together: where its parts begin, and their names. Not written to files."""
+    """Of one that was put together: where its parts begin, and their names; not in files."""
 
     def part_of(self, event: int) -> str:
         """The name of the part that an event is in; empty where it has none."""

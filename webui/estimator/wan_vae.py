@@ -24,8 +24,8 @@ SCALE = 8
 folds pixels into channels (`patch_size`), a side of the picture is longer still."""
 TILE_CALLS = 12
 EDGE_CALLS = 4
-"""Calls that are replayed of the last of the largest tiles, where the peak is, and of the others: as
-`WHOLE_CALLS` of the whole picture."""
+"""Calls that are replayed of the last of the largest tiles, where the peak is, and of the others;
+`WHOLE_CALLS` are the same of the whole picture."""
 _WHAT = "frames"
 _NONE = np.empty(0, np.int64)
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from webui.estimator.tape import Tape
-from webui.estimator.tape_builder import TapeBuilder
+from webui.estimator.tape_builder import Size, TapeBuilder
 from webui.estimator.templates import ChainedCall
 
 FIRST_CALLS = 8
@@ -57,7 +57,7 @@ def whole_passage(
         output = chain.call()
         if previous is not None:
             tape.release(previous)
-        frames = {("h", "w"): unit_bytes * (1 + step * index)}
+        frames: Size = {("h", "w"): unit_bytes * (1 + step * index)}
         if calls == WHOLE_CALLS and index >= FIRST_CALLS:
             left = unit_bytes * (1 - step * (calls - index))
             frames = {("h", "w"): left, ("f", "h", "w"): unit_bytes * step}

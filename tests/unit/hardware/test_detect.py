@@ -16,6 +16,7 @@ from webui.core.host import (
 from webui.core.units import GIB, MIB
 from webui.hardware import detected_card, find_card, read_devices, read_host
 from webui.hardware.detect import match_card
+from webui.hardware.nvml import LOOK_AGAIN_S
 from webui.hardware.readings import process_device_bytes
 
 
@@ -159,6 +160,23 @@ def test_a_driver_that_does_not_answer_is_no_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlInit=fail))
     assert read_devices() == []
     assert detected_card().kind == "cpu"
+
+
+def test_a_machine_without_a_driver_is_left_alone_for_a_while(driver, monkeypatch):
+    tries = []
+
+    def fail():
+        tries.append(1)
+        raise OSError("no such library")
+
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlInit=fail))
+    now = [100.0]
+    monkeypatch.setattr("webui.hardware.nvml.time.monotonic", lambda: now[0])
+    assert [detected_card().kind for _ in range(3)] == ["cpu"] * 3 and len(tries) == 1
+    now[0] += LOOK_AGAIN_S + 1
+    assert detected_card().kind == "cpu" and len(tries) == 2
+    driver(card("NVIDIA H200", 143771))  # another binding is asked at once
+    assert detected_card().kind == "cuda"
 
 
 def test_the_host_is_read():
