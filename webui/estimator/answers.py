@@ -34,9 +34,10 @@ class Key:
         self, model: ModelCard, request: Request, settings: Settings, rules: Rules
     ) -> None:
         self.model, self.request, self.settings, self.rules = model, request, settings, rules
-        # The allocator is among the rules.
-        values = frozenset(item for item in settings.items() if item[0] != "allocator")
-        self._parts = (model.name, model.task, *request.shape, rules, values, template_source())
+        values = dict(settings)
+        values.pop("allocator", None)  # it is among the rules
+        chosen = frozenset(values.items())
+        self._parts = (model.name, model.task, *request.shape, rules, chosen, template_source())
         self._hash = hash(self._parts)
 
     def __hash__(self) -> int:

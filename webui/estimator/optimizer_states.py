@@ -19,7 +19,7 @@ _MAP_BYTES = 256 * SCALAR_BYTES
 """The table of the 256 values that 8 bits stand for; there are two, with and without a sign."""
 
 
-def states_of(name: str, trained: np.ndarray, value_bytes: int, device: str) -> list[int]:
+def states_of(name: str, trained: np.ndarray, value_bytes: int, device: str) -> np.ndarray:
     """Bytes of each state, in the order in which they come.
 
     Args:
@@ -31,24 +31,26 @@ def states_of(name: str, trained: np.ndarray, value_bytes: int, device: str) -> 
     if name == "adamw-8bit":
         return _eight_bit_states(trained // value_bytes)
     # The number of steps is a scalar, which foreach keeps on the processor.
-    counted = [SCALAR_BYTES] if name == "adamw-fused" or device == "cpu" else []
-    return [size for bytes_ in trained.tolist() for size in (*counted, bytes_, bytes_)]
+    counted = [np.full_like(trained, SCALAR_BYTES)]
+    if name != "adamw-fused" and device != "cpu":
+        counted = []
+    return np.stack([*counted, trained, trained], axis=1).reshape(-1)
 
 
-def _eight_bit_states(values: np.ndarray) -> list[int]:
-    sizes = [_MAP_BYTES, _MAP_BYTES]
-    for count in values.tolist():
-        if count < _EIGHT_BIT_FROM:
-            sizes += [SCALAR_BYTES * count] * 2
-        else:
-            scales = SCALAR_BYTES * -(-count // _BLOCK)
-            sizes += [count, count, scales, scales]
-    return sizes
+def _eight_bit_states(values: np.ndarray) -> np.ndarray:
+    plain = SCALAR_BYTES * values
+    scales = SCALAR_BYTES * -(-values // _BLOCK)
+    sizes = np.stack([values, values, scales, scales], axis=1)
+    small = values < _EIGHT_BIT_FROM
+    sizes[small, :2] = plain[small, None]
+    sizes[small, 2:] = 0
+    sizes = sizes.reshape(-1)
+    return np.concatenate([[_MAP_BYTES, _MAP_BYTES], sizes[sizes > 0]])
 
 
-def temporaries_of(name: str, trained: np.ndarray) -> list[int]:
+def temporaries_of(name: str, trained: np.ndarray) -> np.ndarray:
     """Bytes that a step takes for a moment: foreach has the root of every second moment at once."""
-    return [int(size) for size in trained] if name == "adamw" else []
+    return trained if name == "adamw" else trained[:0]
 
 
 _PASSES = {"adamw-fused": 7, "adamw": 20}
@@ -62,7 +64,7 @@ def step_costs(name: str, trained: np.ndarray, value_bytes: int) -> np.ndarray:
     """Costs of one step of the optimizer, in the order of COSTS."""
     size = float(trained.sum())
     if name == "adamw-8bit":
-        states = float(sum(_eight_bit_states(trained // value_bytes)))
+        states = float(_eight_bit_states(trained // value_bytes).sum())
         moved, kernels = 3 * size + 2 * states, len(trained)
     else:
         moved, kernels = _PASSES[name] * size, _KERNELS[name]

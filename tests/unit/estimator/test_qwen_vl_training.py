@@ -234,8 +234,8 @@ def test_states_in_eight_bits() -> None:
     trained = np.array([4096, 4095, 1000 * 256 + 1]) * 2
     sizes = states_of("adamw-8bit", trained, 2, "cuda")
     table, small = [1024, 1024], [4095 * 4] * 2
-    assert sizes == [*table, 4096, 4096, 64, 64, *small, 256001, 256001, 4004, 4004]
-    assert temporaries_of("adamw-8bit", trained) == []
+    assert sizes.tolist() == [*table, 4096, 4096, 64, 64, *small, 256001, 256001, 4004, 4004]
+    assert not len(temporaries_of("adamw-8bit", trained))
 
 
 def test_optimizers_compared() -> None:
