@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any
 
 from webui.commands.inputs import open_studio, read_requests
-from webui.commands.looking_back import accuracy, claims
 from webui.commands.output import (
     Answer,
     answered,
@@ -30,24 +29,25 @@ from webui.commands.output import (
 )
 from webui.commands.parser import build_parser
 from webui.commands.plan import plan_one
-from webui.commands.profile import profile
 from webui.commands.run import run_one
-from webui.commands.series import compare_one, soak, try_all
 from webui.core.errors import StudioError
 from webui.core.receipt import Receipt
 from webui.service import Studio
-from webui.service.verify import accuracy_table
-from webui.service.writing_speed import speed_table, writing_speeds
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     given = build_parser().parse_args(arguments)
-    if given.command == "accuracy":
-        return accuracy(given.files)
-    if given.command == "claims":
-        return claims(given.json)
+    # What only one command needs comes with that command: a plan is there sooner.
+    if given.command in ("accuracy", "claims"):
+        from webui.commands import looking_back
+
+        if given.command == "accuracy":
+            return looking_back.accuracy(given.files)
+        return looking_back.claims(given.json)
     if given.command == "profile":
+        from webui.commands.profile import profile
+
         return profile(given)
     try:
         requests = read_requests(given.file)
@@ -70,28 +70,34 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
     if getattr(given, "trials", None):
+        from webui.commands.series import try_all
+
         return try_all(given, studio, requests, lambda answers: _save(given, answers))
     if given.command == "soak":
+        from webui.commands.series import soak
+
         return soak(given, studio, requests)
-    if given.command == "compare":
+    answer_one: Callable[[Studio, Any, argparse.Namespace], tuple[Answer, int]] = run_one
+    if given.command in ("plan", "estimate"):
+        answer_one = plan_one
+    elif given.command == "compare":
+        from webui.commands.series import compare_one
+
+        answer_one = compare_one
         together = any(isinstance(data, dict) and "variants" in data for data in requests)
         requests = requests if together else [requests]
-    commands: dict[str, Callable[[Studio, Any, argparse.Namespace], tuple[Answer, int]]] = {
-        "plan": plan_one,
-        "estimate": plan_one,
-        "run": run_one,
-        "verify": run_one,
-        "compare": compare_one,
-    }
     answers, codes = [], []
     for data in requests:
-        answer, code = answered(partial(commands[given.command], studio, data, given))
+        answer, code = answered(partial(answer_one, studio, data, given))
         answers.append(answer)
         codes.append(code)
         _save(given, answers)
     if given.json:
         print_answers(answers)
     if given.command == "verify":
+        from webui.service.verify import accuracy_table
+        from webui.service.writing_speed import speed_table, writing_speeds
+
         receipts = [Receipt.from_json(answer) for answer in answers if "measurement" in answer]
         if not given.json:
             print(accuracy_table(receipts))

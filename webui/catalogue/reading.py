@@ -12,6 +12,7 @@ import yaml
 from webui.core.errors import BadInput
 from webui.core.mapping import check_keys
 from webui.core.text import Text
+from webui.core.yaml_file import load_file
 
 FOLDER = Path(__file__).parent
 """What the file names in a card are relative to."""
@@ -24,7 +25,7 @@ def read_yaml(path: Path) -> Any:
         BadInput: it cannot be read, or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_file(path)
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise BadInput(
             "", Text(f"{path.name} cannot be read: {error}", f"无法读取 {path.name}：{error}")

@@ -8,13 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from webui.core.card import Card
 from webui.core.errors import BadInput
 from webui.core.mapping import check_keys
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
+from webui.core.yaml_file import load_file
 
 _FILE = Path(__file__).parent / "cards.yaml"
 _LANE_BYTES_S = {3: 0.985e9, 4: 1.969e9, 5: 3.938e9}
@@ -51,7 +50,7 @@ def load_known_cards() -> dict[str, KnownCard]:
         BadInput: the file has an unknown key or a wrong value.
     """
     data = check_keys(
-        yaml.safe_load(_FILE.read_text(encoding="utf-8")),
+        load_file(_FILE),
         where=_FILE.name,
         required=("architectures", "cards"),
     )
