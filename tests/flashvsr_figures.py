@@ -192,9 +192,13 @@ def compare(one: Path, other: Path) -> None:
 def share(path: Path) -> None:
     """Prints how near to linear each run on several GPUs is to that on one."""
     read = [Receipt.from_json(one) for one in json.loads(path.read_text("utf-8"))]
-    alone, *shared = sorted((one.work for one in read if one.work), key=lambda w: len(w.workers))
-    for several in shared:
-        tell_share(alone, several)
+    works = [one.work for one in read if one.work]
+    for several in (work for work in works if len(work.workers) > 1):
+        alone = [w for w in works if len(w.workers) == 1 and w.units == several.units]
+        if not alone:
+            raise SystemExit(f"no run of {several.units} frames on one GPU in {path}")
+        # The fastest: a first run compiles what later ones find.
+        tell_share(min(alone, key=lambda work: work.elapsed_s), several)
 
 
 def tell_share(alone: WorkRecord, shared: WorkRecord) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -40,20 +41,33 @@ def ask_apart(
         BadInput: about `input`; the process's own error, or `failed`.
     """
     try:
-        with subprocess.Popen(
-            [sys.executable, "-m", *module],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[2],
-        ) as process:
-            try:
-                answer = _answer(process, time.monotonic() + within_s, closing)
-            finally:
-                process.kill()
-        found = json.loads(answer)
-    except (OSError, TimeoutError, ValueError):
+        return run_apart(module, within_s, closing)
+    except (OSError, ValueError):
         raise BadInput("input", failed, hint) from None
+
+
+def run_apart(
+    module: Sequence[str], within_s: float, closing: Event | None = None
+) -> dict[str, Any]:
+    """As `ask_apart`, for those who tell apart what went wrong.
+
+    Raises:
+        StudioError: the process's own error.
+        TimeoutError: it took too long, or nobody waits any more.
+        OSError, ValueError: it could not be started, or ended without an answer.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-m", *module],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],  # where `webui` can be imported from
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    ) as process:
+        try:
+            found = json.loads(_answer(process, time.monotonic() + within_s, closing))
+        finally:
+            process.kill()
     if "error" in found:
         error: StudioError = error_from_json(found["error"])
         raise error
@@ -67,8 +81,8 @@ def _answer(process: subprocess.Popen[bytes], until: float, closing: Event | Non
         TimeoutError: it took too long, or nobody waits any more.
     """
     while True:
-        try:
-            return process.communicate(timeout=_LOOK_S)[0]
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > until or (closing is not None and closing.is_set()):
-                raise TimeoutError from None
+        left = until - time.monotonic()
+        if left <= 0 or (closing is not None and closing.is_set()):
+            raise TimeoutError
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=min(_LOOK_S, left))[0]
