@@ -212,4 +212,7 @@ def test_two_real_workers_share_a_video_and_one_may_be_lost(
     one, other = WorkRecord.from_json(done["work"]).workers
     assert one.device and one.units and other.lost >= 1
     # Starting a process and loading the model, before its first frame.
-    assert one.load_s > 0 and one.work_s >= done["measurement"]["seconds"] > 0
+    assert one.load_s > 0
+    # Which of them is the slower depends on how soon the lost one is back.
+    slower_s = max(one.work_s, other.work_s)
+    assert slower_s == pytest.approx(done["measurement"]["seconds"]) and slower_s > 0
