@@ -256,18 +256,13 @@ class CachingAllocator:
     def _expand(self, pool: Pool, size: int) -> Block:
         """A free block of `size` bytes made by mapping more units into the segment."""
         block = self._stretch_to_grow(pool, size)
-        if block.mapped:
-            pool.remove(block)
-        else:
-            self._map(pool, block, min(block.size, size))
+        if not block.mapped:
+            block = self._map(pool, block, min(block.size, size))
         while block.size < size:
-            following = block.next
-            assert following is not None
-            if following.mapped:
-                pool.remove(following)
-            else:
-                self._map(pool, following, min(following.size, size - block.size))
-            block.absorb_next()
+            hole = block.next
+            assert hole is not None
+            block = self._map(pool, hole, min(hole.size, size - block.size))
+        pool.remove(block)
         return block
 
     def _stretch_to_grow(self, pool: Pool, size: int) -> Block:
@@ -289,8 +284,12 @@ class CachingAllocator:
         pool.unmapped.append(hole)
         return hole
 
-    def _map(self, pool: Pool, hole: Block, size: int) -> None:
-        """Maps the first `size` bytes of an unmapped block, rounded up to whole units."""
+    def _map(self, pool: Pool, hole: Block, size: int) -> Block:
+        """Maps the first `size` bytes of an unmapped block, rounded up to whole units.
+
+        Returns:
+            The free block that they are now, with the free neighbours (`map_block`).
+        """
         unit = pool.segment_bytes
         size = min(hole.size, -(-size // unit) * unit)
         self._reserve(size)
@@ -300,6 +299,16 @@ class CachingAllocator:
         else:
             del pool.unmapped[index]
         hole.mapped = True
+        block, before, after = hole, hole.prev, hole.next
+        if before is not None and before.free and before.mapped:
+            pool.remove(before)
+            before.absorb_next()
+            block = before
+        if after is not None and after.free and after.mapped:
+            pool.remove(after)
+            block.absorb_next()
+        pool.add(block)
+        return block
 
     def _unmap(self, pool: Pool, block: Block) -> None:
         unit = pool.segment_bytes

@@ -261,17 +261,12 @@ def _new_block(
 def _expand(blocks: Array, free: Array, holes: Array, books: Array, stream: int, size: int) -> int:
     row = _stretch_to_grow(blocks, holes, books, stream, size)
     if blocks[row, _STATE] == _HOLE:
-        _map(blocks, holes, books, row, min(blocks[row, _SIZE], size))
-    else:
-        _remove(blocks, free, books, row)
+        row = _map(blocks, free, holes, books, row, min(blocks[row, _SIZE], size))
     while blocks[row, _SIZE] < size:
-        following = blocks[row, _AFTER]
-        if blocks[following, _STATE] == _HOLE:
-            missing = size - blocks[row, _SIZE]
-            _map(blocks, holes, books, following, min(blocks[following, _SIZE], missing))
-        else:
-            _remove(blocks, free, books, following)
-        _absorb_next(blocks, books, row)
+        hole = blocks[row, _AFTER]
+        missing = size - blocks[row, _SIZE]
+        row = _map(blocks, free, holes, books, hole, min(blocks[hole, _SIZE], missing))
+    _remove(blocks, free, books, row)
     return row
 
 
@@ -299,14 +294,26 @@ def _stretch_to_grow(blocks: Array, holes: Array, books: Array, stream: int, siz
 
 
 @njit
-def _map(blocks: Array, holes: Array, books: Array, hole: int, size: int) -> None:
-    """Maps the first `size` bytes of a hole, rounded up to whole units."""
+def _map(blocks: Array, free: Array, holes: Array, books: Array, hole: int, size: int) -> int:
+    """Maps the first `size` bytes of a hole, rounded up to whole units; the row of the free block
+    that they are now, with the free neighbours."""
     size = min(blocks[hole, _SIZE], (size + LARGE_SEGMENT - 1) // LARGE_SEGMENT * LARGE_SEGMENT)
     _reserve(books, size)
     _forget_hole(blocks, holes, books, hole)
     blocks[hole, _STATE] = _FREE
     if size < blocks[hole, _SIZE]:
         _add_hole(blocks, holes, books, _split(blocks, books, hole, size))
+    row = hole
+    before, after = blocks[hole, _BEFORE], blocks[hole, _AFTER]
+    if before != NONE and blocks[before, _STATE] == _FREE:
+        _remove(blocks, free, books, before)
+        _absorb_next(blocks, books, before)
+        row = before
+    if after != NONE and blocks[after, _STATE] == _FREE:
+        _remove(blocks, free, books, after)
+        _absorb_next(blocks, books, row)
+    _add(blocks, free, books, row)
+    return row
 
 
 @njit
