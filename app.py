@@ -13,7 +13,9 @@ from webui.ui.launch import build_studio, read_arguments
 arguments = read_arguments(sys.argv[1:] if __name__ == "__main__" else [])
 studio = build_studio(arguments)
 demo, options = build_app(studio, arguments.access)
-gc.freeze()  # what is built stays: a search of it for garbage would hold answers up by 0.1 s
+# What is built stays: to search it for garbage again would hold answers up by 0.1 s.
+gc.collect()
+gc.freeze()
 
 if __name__ == "__main__":
     # A service manager's way to stop it: the worker and downloads end with the page.

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_QUICK = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, where the binding has it: eight times as fast, and every start reads the catalogue."""
 
 
@@ -17,4 +17,9 @@ def load_file(path: Path) -> Any:
     Raises:
         OSError, UnicodeError, yaml.YAMLError: it cannot be read, or is not YAML.
     """
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+    text = path.read_text(encoding="utf-8")
+    try:
+        return yaml.load(text, Loader=_QUICK)
+    except yaml.YAMLError:
+        # The other one takes a little more, and shows the line that is wrong.
+        return yaml.safe_load(text)

@@ -17,8 +17,7 @@ Array = np.ndarray
 
 # Columns of `blocks`, a row each.
 _ADDRESS, _SIZE, _BEFORE, _AFTER, _STATE, _STREAM, _PLACE = range(7)
-COLUMNS = 8
-"""A cache line."""
+COLUMNS = 7
 _USED, _FREE, _HOLE = range(3)
 """States: a hole is free and not mapped."""
 NONE = -1

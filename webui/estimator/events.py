@@ -54,7 +54,8 @@ class Live:
     """ALLOCATE, SCRATCH or LOAD; RELEASE for a resident storage that is gone by then."""
     size_bytes: int
     formula: str
-    """Bytes as a function of the shape, e.g. `6144*f*h*w`; empty for what came by hand."""
+    """Bytes as a function of the shape of what is played, e.g. `6144*f*h*w`; empty where they have
+    none."""
 
 
 class _Source(NamedTuple):

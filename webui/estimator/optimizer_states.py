@@ -31,21 +31,19 @@ def states_of(name: str, trained: np.ndarray, value_bytes: int, device: str) -> 
     if name == "adamw-8bit":
         return _eight_bit_states(trained // value_bytes)
     # The number of steps is a scalar, which foreach keeps on the processor.
-    counted = [np.full_like(trained, SCALAR_BYTES)]
-    if name != "adamw-fused" and device != "cpu":
-        counted = []
+    counts = name == "adamw-fused" or device == "cpu"
+    counted = [np.full_like(trained, SCALAR_BYTES)] if counts else []
     return np.stack([*counted, trained, trained], axis=1).reshape(-1)
 
 
 def _eight_bit_states(values: np.ndarray) -> np.ndarray:
-    plain = SCALAR_BYTES * values
-    scales = SCALAR_BYTES * -(-values // _BLOCK)
-    sizes = np.stack([values, values, scales, scales], axis=1)
     small = values < _EIGHT_BIT_FROM
-    sizes[small, :2] = plain[small, None]
-    sizes[small, 2:] = 0
-    sizes = sizes.reshape(-1)
-    return np.concatenate([[_MAP_BYTES, _MAP_BYTES], sizes[sizes > 0]])
+    states = np.where(small, SCALAR_BYTES * values, values)
+    scales = SCALAR_BYTES * -(-values // _BLOCK)
+    sizes = np.stack([states, states, scales, scales], axis=1)
+    there = np.ones(sizes.shape, dtype=bool)
+    there[small, 2:] = False  # fp32 has no scales
+    return np.concatenate([[_MAP_BYTES, _MAP_BYTES], sizes[there]])
 
 
 def temporaries_of(name: str, trained: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH, Tape
-from webui.estimator.tape_builder import TapeBuilder
+from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, Tape
+from webui.estimator.tape_builder import TapeParts, renumbered
 
 DIRECTIONS = ("forward", "backward")
 TOWERS = ("", "vision", "text")
@@ -139,8 +139,8 @@ class Joined:
     tape: Tape
     outside: np.ndarray
     """For each negative slot: the slot that it is in the other direction's joined tape."""
-    firsts: Mapping[Place, int]
-    """Where each segment's own slots begin."""
+    slots: Mapping[Place, range]
+    """Where each segment's own slots went."""
 
 
 def join(
@@ -175,24 +175,20 @@ class _Builder:
     def __init__(self, counts: Mapping[str, int], other: Joined | None) -> None:
         self._counts = counts
         self._other = other
-        self._firsts: dict[Place, int] = {}
-        self._slots = 0
+        self._slots: dict[Place, range] = {}
+        self._count = 0
         self._outside: list[int] = []
-        self._tape = TapeBuilder()
+        self._tape = TapeParts()
 
     def add(self, place: Place, segment: Segment, exact: bool, renamed: Mapping[str, str]) -> None:
         tape = segment.tape
-        base = self._firsts[place] = self._slots
-        self._slots += tape.slots
-        # Laid out backwards, numpy's negative index finds the first outside storage at -1.
+        own = self._slots[place] = range(self._count, self._count + tape.slots)
+        self._count = own.stop
         targets = [self._target(place, reference) for reference in segment.outside]
-        numbers = np.concatenate([np.arange(base, self._slots), np.array(targets[::-1], int)])
         kept = slice(None) if exact else _outliving(tape)
-        kind = tape.kind[kept]
-        number = numbers[tape.slot[kept]]
+        slots = renumbered(tape, own, np.array(targets, dtype=np.int64))
         terms = tuple(tuple(renamed.get(name, name) for name in term) for term in tape.products)
-        slots = np.where(kind == SCRATCH, 0, number)
-        self._tape.append(kind, slots, terms, tape.coefficients[kept])
+        self._tape.append(tape.kind[kept], slots[kept], terms, tape.coefficients[kept])
 
     def _target(self, place: Place, reference: Reference) -> int:
         """The slot that a reference is: of this tape, or a negative one for the other's."""
@@ -204,15 +200,15 @@ class _Builder:
             ONLY: 0,
         }[reference.how]
         named = Place(direction, tower, layer)
-        if named in self._firsts:
-            return self._firsts[named] + reference.slot
+        if named in self._slots:
+            return self._slots[named][reference.slot]
         assert self._other is not None
-        self._outside.append(self._other.firsts[named] + reference.slot)
+        self._outside.append(self._other.slots[named][reference.slot])
         return -len(self._outside)
 
     def build(self) -> Joined:
         outside = np.array(self._outside, dtype=np.int64)
-        return Joined(self._tape.build(), outside, self._firsts)
+        return Joined(self._tape.build(), outside, self._slots)
 
 
 def _outliving(tape: Tape) -> np.ndarray:

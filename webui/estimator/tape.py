@@ -19,7 +19,7 @@ count."""
 ROUND_BYTES = 512
 """The allocator's blocks are multiples of this (c10/core/AllocatorConfig.h, `kMinBlockSize`)."""
 
-_NEWEST = 8
+_NEWEST = 4
 """Shapes at which a tape is kept: those of the tiles of one clip."""
 
 Terms = tuple[tuple[str, ...], ...]

@@ -1,6 +1,6 @@
-"""Builds a tape of a loop: recordings played one after the other, and storages by hand.
+"""Builds tapes from tapes: of layers in a row, or of a loop whose length is known.
 
-A loop whose length is known becomes one tape, which numpy sizes in one go.
+What is one tape numpy sizes in one go.
 """
 
 from __future__ import annotations
@@ -15,8 +15,24 @@ Size = Mapping[tuple[str, ...], float]
 """Bytes as coefficients of products of variables: `{("h", "w"): 6, (): 512}` is 6*h*w + 512."""
 
 
-class TapeBuilder:
-    """A growing tape. A negative slot is a storage that lived before: -1 the first, and so on."""
+def renumbered(tape: Tape, own: range, outside: np.ndarray) -> np.ndarray:
+    """The slots of a tape's events (N) where it is a part of another.
+
+    Args:
+        tape: the part.
+        own: where its slots go.
+        outside: what its slots -1, -2, ... are.
+    """
+    assert len(own) == tape.slots and len(outside) == len(tape.frees_outside)
+    # Laid out backwards, numpy's negative index finds the first outside storage at -1.
+    numbers = np.concatenate([np.arange(own.start, own.stop), outside[::-1]])
+    # What lives inside an operation has a slot of any number.
+    inside = tape.kind == SCRATCH
+    return np.where(inside, 0, numbers[np.where(inside, 0, tape.slot)])
+
+
+class TapeParts:
+    """Events in parts, each with coefficients over terms of its own."""
 
     def __init__(self) -> None:
         self._kinds: list[np.ndarray] = []
@@ -24,58 +40,11 @@ class TapeBuilder:
         self._columns: list[tuple[Terms, np.ndarray]] = []
         self._names: list[tuple[int, str]] = []
         self._events = 0
-        self._alive = np.zeros(0, dtype=bool)
-
-    def play(self, tape: Tape, outside: np.ndarray, what: str) -> int:
-        """Appends a tape.
-
-        Args:
-            tape: the events.
-            outside: slots of the storages that the tape's negative slots -1, -2, ... free.
-            what: name of the events, for explanations.
-
-        Returns:
-            Where the tape's own slots begin.
-        """
-        first = len(self._alive)
-        born = np.zeros(tape.slots, dtype=bool)
-        born[tape.survivors] = True
-        self._alive = np.append(self._alive, born)
-        self._end(outside)
-        # Laid out backwards, numpy's negative index finds the first outside storage at -1.
-        numbers = np.append(np.arange(first, first + tape.slots), outside[::-1])
-        slots = np.where(tape.kind == SCRATCH, 0, numbers[tape.slot])
-        self.append(tape.kind, slots, tape.products, tape.coefficients, what)
-        return first
-
-    def allocate(self, size: Size, what: str) -> int:
-        """One storage by hand; returns its slot."""
-        slot = len(self._alive)
-        self._alive = np.append(self._alive, True)
-        rows = np.array([[*size.values()]], dtype=float)
-        kinds = np.array([ALLOCATE], dtype=np.int8)
-        self.append(kinds, np.array([slot]), tuple(size), rows, what)
-        return slot
-
-    def release(self, *slots: int) -> None:
-        """Frees storages."""
-        self.release_all(np.array(slots, dtype=np.int64))
-
-    def release_all(self, slots: np.ndarray) -> None:
-        """As `release`, of many."""
-        self._end(slots)
-        kinds = np.full(len(slots), RELEASE, dtype=np.int8)
-        self.append(kinds, slots, (), np.empty((len(slots), 0)), "")
-
-    def living(self, slots: np.ndarray) -> np.ndarray:
-        """Those of some slots whose storages are there."""
-        alive: np.ndarray = slots[self._alive[slots]]
-        return alive
 
     def append(
         self, kinds: np.ndarray, slots: np.ndarray, terms: Terms, rows: np.ndarray, what: str = ""
     ) -> None:
-        """Appends events as they are: kinds and slots (N), and N rows over the terms."""
+        """Appends events: kinds and slots (N), N rows over the terms, and their name."""
         if what:
             self._names.append((self._events, what))
         self._events += len(kinds)
@@ -101,7 +70,67 @@ class TapeBuilder:
             parts=tuple(self._names),
         )
 
+
+class TapeBuilder:
+    """A growing tape. A negative slot is a storage that lived before: -1 the first, and so on."""
+
+    def __init__(self) -> None:
+        self._parts = TapeParts()
+        self._alive = np.zeros(0, dtype=bool)
+        self._freed_outside: set[int] = set()
+
+    def play(self, tape: Tape, outside: np.ndarray, what: str) -> int:
+        """Appends a tape.
+
+        Args:
+            tape: the events.
+            outside: slots of the storages that the tape's negative slots -1, -2, ... free.
+            what: name of the events, for explanations.
+
+        Returns:
+            Where the tape's own slots begin.
+        """
+        own = range(len(self._alive), len(self._alive) + tape.slots)
+        born = np.zeros(tape.slots, dtype=bool)
+        born[tape.survivors] = True
+        self._alive = np.append(self._alive, born)
+        self._end(outside)
+        slots = renumbered(tape, own, outside)
+        self._parts.append(tape.kind, slots, tape.products, tape.coefficients, what)
+        return own.start
+
+    def allocate(self, size: Size, what: str) -> int:
+        """One storage by hand; returns its slot."""
+        slot = len(self._alive)
+        self._alive = np.append(self._alive, True)
+        rows = np.array([[*size.values()]], dtype=float)
+        kinds = np.array([ALLOCATE], dtype=np.int8)
+        self._parts.append(kinds, np.array([slot]), tuple(size), rows, what)
+        return slot
+
+    def release(self, *slots: int) -> None:
+        """Frees storages."""
+        self.release_all(np.array(slots, dtype=np.int64))
+
+    def release_all(self, slots: np.ndarray) -> None:
+        """As `release`, of many."""
+        self._end(slots)
+        kinds = np.full(len(slots), RELEASE, dtype=np.int8)
+        self._parts.append(kinds, slots, (), np.empty((len(slots), 0)))
+
+    def living(self, slots: np.ndarray) -> np.ndarray:
+        """Those of some slots whose storages are there."""
+        alive: np.ndarray = slots[self._alive[slots]]
+        return alive
+
+    def build(self) -> Tape:
+        """The tape so far."""
+        return self._parts.build()
+
     def _end(self, slots: np.ndarray) -> None:
-        own = slots[slots >= 0]
+        own, before = slots[slots >= 0], set(slots[slots < 0].tolist())
         assert self._alive[own].all(), "what is released is there"
+        assert not before & self._freed_outside, "what is released is there"
+        assert len(set(slots.tolist())) == len(slots), "what is released is there"
         self._alive[own] = False
+        self._freed_outside |= before

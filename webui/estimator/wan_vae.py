@@ -17,7 +17,7 @@ from webui.core.settings import Settings
 from webui.estimator.events import PhaseEvents
 from webui.estimator.tape import cost_monomials
 from webui.estimator.templates import ChainedCall, Template
-from webui.estimator.wan_vae_passages import WHOLE_CALLS, tile_passage, whole_passage
+from webui.estimator.wan_vae_passages import FRAMES, WHOLE_CALLS, tile_passage, whole_passage
 
 SCALE = 8
 """Sides of what the encoder is given and the decoder gives, over those of the latent: where the VAE
@@ -26,7 +26,6 @@ TILE_CALLS = 12
 EDGE_CALLS = 4
 """Calls that are replayed of the last of the largest tiles, where the peak is, and of the others;
 `WHOLE_CALLS` are the same of the whole picture."""
-_WHAT = "frames"
 _NONE = np.empty(0, np.int64)
 
 
@@ -123,21 +122,21 @@ class WanVae:
 
     def play_decode(self, events: PhaseEvents, shape: LatentShape, latent_bytes: int) -> None:
         """From a latent to frames; the latent is there already."""
-        whole = self._frames("decode", shape.f) * shape.h * shape.w * self._frame_bytes("decode")
+        row = self._frames("decode", shape.f) * shape.w * self._frame_bytes("decode")
+        whole = row * shape.h
         if self.is_tiled(shape):
             self._play_tiles(events, "decode", list(self.tiles(shape, self.ratio)), shape.f)
             _, stride = self._tile(self.ratio)
-            for row in range(0, shape.h, stride):
-                height = min(stride, shape.h - row)
-                events.allocate(whole // shape.h * height, _WHAT)
-            joined = events.allocate(whole, _WHAT)
+            for top in range(0, shape.h, stride):
+                events.allocate(row * min(stride, shape.h - top), FRAMES)
+            joined = events.allocate(whole, FRAMES)
         else:
             events.allocate(latent_bytes, "latents")  # post_quant_conv's result
             joined, *_ = self._play_whole(events, "decode", shape, shape.f)
         if self.folds:
-            events.allocate(whole, _WHAT)  # unfolded
+            events.allocate(whole, FRAMES)  # unfolded
             events.release(joined)
-        events.allocate(whole, _WHAT)  # clamped
+        events.allocate(whole, FRAMES)  # clamped
 
     # The encoder
 
@@ -153,7 +152,7 @@ class WanVae:
         made = []
         if self.folds:
             clip_px = frames * shape.h * shape.w * self.ratio**2
-            made.append(events.allocate(3 * clip_px * self.value_bytes, _WHAT))
+            made.append(events.allocate(3 * clip_px * self.value_bytes, FRAMES))
         if self.encodes_tiled(shape):
             made += self._play_tiles(events, "encode", list(self.tiles(shape, SCALE)), count)
         else:
@@ -168,7 +167,8 @@ class WanVae:
         """Call after call; returns the keys of what they gave."""
         step = self.frame_step if end == "decode" else 1
         known = (self._segments(end), end, self._frame_bytes(end), step)
-        passage = whole_passage(*known, min(calls, WHOLE_CALLS))
+        played = min(calls, WHOLE_CALLS)
+        passage = whole_passage(*known, played, drops_caches=end == "encode")
         sides = {"f": calls, "h": shape.h, "w": shape.w}
         first = events.play_all(passage.tape, sides, _NONE)
         return [first + slot for slot in passage.outputs]
@@ -197,11 +197,11 @@ class WanVae:
                 caches = passage.caches + first
             else:
                 events.release(*kept)
-                outputs = [events.allocate(newest * unit * h * w, _WHAT)]
+                outputs = [events.allocate(newest * unit * h * w, FRAMES)]
             last = index == len(tiles) - 1
             if last:
                 events.release_all(caches)
-            joined.append(events.allocate(frames * unit * h * w, _WHAT))
+            joined.append(events.allocate(frames * unit * h * w, FRAMES))
             if not last:
                 events.release_all(caches)
         return [*joined, *outputs]

@@ -21,8 +21,10 @@ LAST_CALLS = 4
 calls between repeat the fourth: leaving them out changes no live byte, and what is reserved by less
 than 3 % (receipts/h200.json)."""
 WHOLE_CALLS = FIRST_CALLS + LAST_CALLS
-_WHAT = "frames"
-_KEPT = 32
+FRAMES = "frames"
+"""What the results are called in explanations."""
+_KEPT = 16
+"""Some hundred thousand bytes each, and as many for each shape (`tape._NEWEST`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +33,29 @@ class Passage:
 
     tape: Tape
     outputs: tuple[int, ...]
-    """Slots of what the calls gave; the first one is what was joined."""
+    """Slots of what the calls gave; where it is joined, of all that is joined and of the last."""
     caches: np.ndarray
     """Slots of the feature caches that are still there."""
 
 
 @lru_cache(maxsize=_KEPT)
 def whole_passage(
-    segments: tuple[ChainedCall, ...], end: str, unit_bytes: int, step: int, calls: int
+    segments: tuple[ChainedCall, ...],
+    end: str,
+    unit_bytes: int,
+    step: int,
+    calls: int,
+    drops_caches: bool,
 ) -> Passage:
     """Calls whose frames are joined one after the other: a tape of f calls over h x w.
 
     Args:
         segments: the calls; the last of them repeats.
-        end: `decode`, which leaves its caches, or `encode`.
+        end: `decode` or `encode`, for the calls' names.
         unit_bytes: of a frame, for each pixel of the latent.
         step: frames of a call after the first.
         calls: how many; WHOLE_CALLS stands for all f from there on.
+        drops_caches: at the end.
     """
     tape = TapeBuilder()
     chain = _Chain(tape, segments, end)
@@ -58,13 +66,13 @@ def whole_passage(
         if previous is not None:
             tape.release(previous)
         frames: Size = {("h", "w"): unit_bytes * (1 + step * index)}
-        if calls == WHOLE_CALLS and index >= FIRST_CALLS:
+        if index >= calls - LAST_CALLS:
             left = unit_bytes * (1 - step * (calls - index))
             frames = {("h", "w"): left, ("f", "h", "w"): unit_bytes * step}
-        longer = tape.allocate(frames, _WHAT)
+        longer = tape.allocate(frames, FRAMES)
         tape.release(joined)
         joined, previous = longer, output
-    if end == "encode":
+    if drops_caches:
         tape.release_all(chain.caches())
     outputs = (joined,) if previous is None else (joined, previous)
     return Passage(tape.build(), outputs, chain.caches())
@@ -83,7 +91,7 @@ def tile_passage(
 
     Args:
         segments: the calls; the last of them repeats.
-        end: `decode` or `encode`.
+        end: `decode` or `encode`, for the calls' names.
         skipped_bytes: what a call that is left out gives, for each pixel of the tile's latent.
         played: calls that are played.
         skipped: calls before the last that are left out.
@@ -95,7 +103,7 @@ def tile_passage(
     if follows:
         tape.release(-1)
     outputs += [chain.call() for _ in range(played - 2)]
-    outputs += [tape.allocate({("h", "w"): skipped_bytes}, _WHAT) for _ in range(skipped)]
+    outputs += [tape.allocate({("h", "w"): skipped_bytes}, FRAMES) for _ in range(skipped)]
     if played > 1:
         outputs.append(chain.call())
     return Passage(tape.build(), tuple(outputs), chain.caches())

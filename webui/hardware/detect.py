@@ -66,7 +66,7 @@ def detected_card() -> Card:
 
     Known cards get the catalogue's rates with the true total memory; unknown ones get rates from
     what the driver says of their clocks and cores. `STUDIO_DEVICE=cpu` asks for the processor.
-    Read again at every call: a driver may come and go.
+    Read again at every call: a driver may go, and come within half a minute (`LOOK_AGAIN_S`).
     """
     with open_nvml() as (nvml, handles):
         if handles:

@@ -12,10 +12,10 @@ from typing import Any
 FORCE_VARIABLE = "STUDIO_DEVICE"
 """Set to `cpu`, the studio leaves the cards alone."""
 LOOK_AGAIN_S = 30.0
-"""How long a machine without a driver is left alone before the next try: looking through the
-system's libraries takes as long as a third of an estimate."""
+"""How long a machine without the driver's library is left alone before the next try: looking for it
+takes a tenth of an estimate, several times in each."""
 _absent: tuple[ModuleType, float] | None = None
-"""The binding that found no driver, and until when it is left alone."""
+"""The binding that found no library, and until when it is left alone."""
 
 
 @contextmanager
@@ -39,18 +39,19 @@ def open_nvml() -> Iterator[tuple[Any, list[tuple[int, Any]]]]:
 
 
 def _started() -> Any:
-    """NVML, started; None without a package, a driver, or where it does not answer."""
+    """NVML, started; None without it."""
     global _absent
     try:
         import pynvml
-    except ImportError:
+    except Exception:  # no package, or one that is broken
         return None
     if _absent is not None and _absent[0] is pynvml and time.monotonic() < _absent[1]:
         return None
     try:
         pynvml.nvmlInit()
-    except Exception:
-        _absent = pynvml, time.monotonic() + LOOK_AGAIN_S
+    except Exception as error:  # no driver, or one that does not answer just now
+        if isinstance(error, getattr(pynvml, "NVMLError_LibraryNotFound", ())):
+            _absent = pynvml, time.monotonic() + LOOK_AGAIN_S
         return None
     return pynvml
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.core.host import host_available_bytes, host_memory_bytes, usable_cores
-from webui.hardware.nvml import LOOK_AGAIN_S, attempt, decoded, memory_bytes, open_nvml
+from webui.hardware.nvml import attempt, decoded, memory_bytes, open_nvml
 
 _NVML_TEMPERATURE_GPU = 0
 
@@ -91,13 +90,10 @@ class DeviceReader:
         self._nvml: Any = None
         self._handles: list[tuple[int, Any]] = []
         self._names: dict[int, str] = {}
-        self._next_look_s = 0.0
 
     def read(self) -> list[DeviceReading]:
         """The cards that CUDA would see, in its order; empty without an NVIDIA driver."""
         if not self._handles:
-            if time.monotonic() < self._next_look_s:
-                return []
             self._open()
         found = [_read_device(self._nvml, *item, self._name) for item in self._handles]
         if any(not device.total_bytes for device in found):
@@ -118,7 +114,6 @@ class DeviceReader:
         self._nvml, self._handles = self._stack.enter_context(open_nvml())
         if not self._handles:
             self.close()
-            self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def _name(self, pid: int) -> str:
         if pid not in self._names:

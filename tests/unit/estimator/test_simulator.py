@@ -46,11 +46,19 @@ def both(monkeypatch, compiled, timeline, spans, expandable, limit) -> tuple:
     return tuple(found)
 
 
-def random_timeline(chance: random.Random, number: int) -> Timeline:
-    """Storages of 64 KiB to 64 MiB, some there first, and never more than 2 GiB."""
+def random_timeline(
+    chance: random.Random, number: int, palette: list[int] | None = None
+) -> Timeline:
+    """Storages of 64 KiB to 64 MiB, some there first, and never more than 2 GiB.
+
+    Args:
+        chance: draws them.
+        number: of events.
+        palette: all sizes that there are, so that many are equal.
+    """
 
     def size() -> int:
-        return int(2 ** chance.uniform(16, 26)) // 512 * 512
+        return chance.choice(palette) if palette else int(2 ** chance.uniform(16, 26)) // 512 * 512
 
     resident = [size() for _ in range(number // 40)]
     alive = dict(enumerate(resident))
@@ -89,8 +97,43 @@ def test_both_ways_play_chance_alike(compiled, monkeypatch, expandable, limit_mi
         assert 0 < refused < 8
 
 
+def test_both_ways_choose_alike_among_equals(compiled, monkeypatch) -> None:
+    """Of free blocks of one size the lowest is taken; whole units of segments are given back."""
+    retried = 0
+    for seed in range(40):
+        chance = random.Random(seed)
+        palette = [chance.randrange(2, 42) * MIB + 512 * chance.choice((0, 0, 1)) for _ in range(4)]
+        timeline = random_timeline(chance, 300, palette)
+        most = int(timeline.live().max()) + int(timeline.resident.sum())
+        limit = most + chance.choice((8, 60)) * MIB
+        found, expected = both(
+            monkeypatch, compiled, timeline, [Span(0, 100), Span(100, 300)], True, limit
+        )
+        assert found == expected
+        retried += any(span.retries for span in found)
+    assert retried >= 10
+
+
+def test_what_is_mapped_again_is_one_block_with_its_neighbours(compiled, monkeypatch) -> None:
+    """`map_block`: 20 MiB that were given back from the middle of a free block return to it."""
+    sizes = {0: 30, 1: 35, 2: 30, 3: 40, 4: 20, 5: 12}
+    steps = [(ALLOCATE, 0), (ALLOCATE, 1), (ALLOCATE, 2), (RELEASE, 1)]
+    # On the other stream, where nothing is free: it is given the middle of 1, and 4 gets it back.
+    steps += [(LOAD, 3), (RELEASE, 3), (ALLOCATE, 4)]
+    steps += [(ALLOCATE, 5)]  # in what 4 leaves of 1, both ends of it
+    timeline = Timeline(
+        np.array([], np.int64),
+        np.array([kind for kind, _ in steps], np.int8),
+        np.array([key for _, key in steps], np.int32),
+        np.array([(-sizes[key] if kind == RELEASE else sizes[key]) * MIB for kind, key in steps]),
+    )
+    spans = [Span(0, 7), Span(7, 8)]
+    for found in both(monkeypatch, compiled, timeline, spans, True, 130 * MIB):
+        assert [(span.retries, span.fits) for span in found] == [(2, True), (0, True)]
+        assert found[1].reserved_bytes == 100 * MIB
+
+
 def test_both_ways_find_their_place_among_many_free_blocks(compiled, monkeypatch) -> None:
-    """More than are counted through one by one (`_FEW`)."""
     chance = random.Random(3)
     sizes = [chance.choice((3, 5, 8, 13)) * MIB + 512 * chance.randrange(400) for _ in range(900)]
     events = [(ALLOCATE, key, size) for key, size in enumerate(sizes[:600])]

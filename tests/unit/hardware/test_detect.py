@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +15,8 @@ from webui.core.host import (
     usable_threads,
 )
 from webui.core.units import GIB, MIB
-from webui.hardware import detected_card, find_card, read_devices, read_host
+from webui.hardware import detected_card, find_card, nvml, read_devices, read_host
 from webui.hardware.detect import match_card
-from webui.hardware.nvml import LOOK_AGAIN_S
 from webui.hardware.readings import process_device_bytes
 
 
@@ -163,20 +163,41 @@ def test_a_driver_that_does_not_answer_is_no_driver(monkeypatch):
 
 
 def test_a_machine_without_a_driver_is_left_alone_for_a_while(driver, monkeypatch):
+    class Missing(Exception):
+        pass
+
     tries = []
 
     def fail():
         tries.append(1)
-        raise OSError("no such library")
+        raise Missing
 
-    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlInit=fail))
-    now = [100.0]
-    monkeypatch.setattr("webui.hardware.nvml.time.monotonic", lambda: now[0])
+    binding = SimpleNamespace(nvmlInit=fail, NVMLError_LibraryNotFound=Missing)
+    monkeypatch.setitem(sys.modules, "pynvml", binding)
     assert [detected_card().kind for _ in range(3)] == ["cpu"] * 3 and len(tries) == 1
-    now[0] += LOOK_AGAIN_S + 1
+    monkeypatch.setattr(nvml, "_absent", (binding, time.monotonic() - 1))
     assert detected_card().kind == "cpu" and len(tries) == 2
     driver(card("NVIDIA H200", 143771))  # another binding is asked at once
     assert detected_card().kind == "cuda"
+
+
+def test_a_driver_that_failed_once_is_asked_again(driver, monkeypatch):
+    stand_in = driver(card("NVIDIA H200", 143771))
+
+    def fail():
+        raise OSError("not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stand_in, "nvmlInit", fail)
+        assert detected_card().kind == "cpu"
+    assert detected_card().kind == "cuda"
+
+
+def test_a_broken_binding_is_no_driver(monkeypatch, tmp_path):
+    (tmp_path / "pynvml.py").write_text("raise OSError('damaged')")
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert detected_card().kind == "cpu" and read_devices() == []
 
 
 def test_the_host_is_read():

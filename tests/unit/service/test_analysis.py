@@ -145,6 +145,15 @@ def test_a_process_of_its_own_reads_the_same_and_says_the_same(tmp_path: Path) -
         peak_apart(path, timeout_s=1e-6)
 
 
+def test_a_file_has_the_name_that_it_was_given_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stored").write_text(trace(EVENTS))
+    (tmp_path / "trace.json").symlink_to("stored")
+    monkeypatch.chdir(tmp_path)
+    assert peak_apart(Path("trace.json")) == analyse(Path("trace.json")).peak
+
+
 def test_a_trace_names_line_and_operation(tmp_path: Path) -> None:
     path = tmp_path / "trace.json.gz"
     path.write_bytes(gzip.compress(trace(EVENTS).encode()))

@@ -22,7 +22,7 @@ def peak_apart(path: Path, timeout_s: float = TIMEOUT_S) -> Peak:
         StudioError: as the reading process says, or the process itself failed.
     """
     try:
-        answer = run_apart(["webui.service.analysis", str(path.resolve())], timeout_s)
+        answer = run_apart(["webui.service.analysis", str(path.absolute())], timeout_s)
     except TimeoutError:
         raise wrong_file(
             path, f"it took longer than {timeout_s:.0f} s", f"用时超过 {timeout_s:.0f} 秒"
