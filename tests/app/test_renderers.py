@@ -6,11 +6,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from webui.catalogue import find_model, models_of
+from webui.core.clip import ClipCard
+from webui.core.errors import BadInput
 from webui.core.job import JobState
+from webui.core.parse import parse_request
 from webui.core.work import WorkerRecord, WorkRecord
 from webui.hardware import load_cards
 from webui.hardware.readings import ProcessReading
 from webui.service.compare import Column
+from webui.ui import form as forms
+from webui.ui import job_panel
 from webui.ui.cards import render_known
 from webui.ui.compare import CompareTab
 from webui.ui.compare_view import render_comparison
@@ -62,6 +70,21 @@ def test_several_clips_are_shown_with_their_seeds_and_each_can_be_saved() -> Non
 def test_durations_are_in_the_language_of_the_page() -> None:
     assert seconds_text(0.001, "zh") == "≤ 0.01 秒" and seconds_text(0.001, "en") == "≤ 0.01 s"
     assert seconds_text(0.25, "zh") == "0.25 秒" and seconds_text(109, "zh") == "1 分 49 秒"
+
+
+def test_bytes_of_what_holds_no_tensors_are_not_compared() -> None:
+    assert job_panel._bytes(0, 0, False, "en") == "–"
+    assert job_panel._bytes(0, 512, False, "en").startswith("0 B → 512 B")
+    assert job_panel._bytes(1024, None, False, "en") == "1 KiB → –"
+
+
+def test_a_limit_below_zero_is_refused_and_not_left_out() -> None:
+    model = models_of(ClipCard)["demo"]
+    form = forms.defaults_of(model)
+    assert "vram_gib" not in forms.request_data(form, model)
+    with pytest.raises(BadInput) as refused:
+        parse_request(forms.request_data(form | {"vram_gib": -3}, model), find_model)
+    assert refused.value.field == "vram_gib"
 
 
 def test_a_process_without_a_name_is_named_once() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 KIB = 2**10
 MIB = 2**20
 GIB = 2**30
-_TIME_UNITS = {"en": ("h", "min", "s"), "zh": ("小时", "分", "秒")}
+_IN_HOURS_S = 48 * 3600
+_TIME_UNITS = {"en": ("d", "h", "min", "s"), "zh": ("天", "小时", "分", "秒")}
 
 
 def format_bytes(count_bytes: float) -> str:
@@ -34,8 +35,8 @@ def signed_time(seconds: float, language: str = "en") -> str:
 
 
 def format_seconds(seconds: float, language: str = "en") -> str:
-    """A duration for people: '0.4 s', '12 s', '3 min 20 s', '2 h 05 min'; '3 分 20 秒' in "zh"."""
-    hour, minute, second = _TIME_UNITS["zh" if language.lower().startswith("zh") else "en"]
+    """A duration for people: '0.4 s', '12 s', '3 min 20 s', '2 h 05 min', '3 d 04 h'."""
+    day, hour, minute, second = _TIME_UNITS["zh" if language.lower().startswith("zh") else "en"]
     if seconds < 10:
         return f"{seconds:.1f} {second}"
     whole = round(seconds)
@@ -43,4 +44,6 @@ def format_seconds(seconds: float, language: str = "en") -> str:
         return f"{whole} {second}"
     if whole < 3600:
         return f"{whole // 60} {minute} {whole % 60:02d} {second}"
-    return f"{whole // 3600} {hour} {whole % 3600 // 60:02d} {minute}"
+    if whole < _IN_HOURS_S:
+        return f"{whole // 3600} {hour} {whole % 3600 // 60:02d} {minute}"
+    return f"{whole // 86400} {day} {whole % 86400 // 3600:02d} {hour}"

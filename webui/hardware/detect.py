@@ -49,7 +49,12 @@ def find_card(name: str) -> Card:
     if name in (DETECTED, here.name):
         return here
     wanted = name.lower().replace(" ", "-")
-    near = [listed for listed in cards if wanted and listed.startswith(wanted)][:3]
+    alike = [
+        listed
+        for listed in cards
+        if wanted and (listed.startswith(wanted) or wanted.startswith(listed))
+    ]
+    near = alike[:3]
     near = near or get_close_matches(wanted, cards, 3, 0.5) or ["rtx-3060-12gb", "rtx-4090"]
     raise BadInput(
         "card",

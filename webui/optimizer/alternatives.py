@@ -15,11 +15,15 @@ from webui.core.training import TrainRequest
 from webui.estimator.case import Case
 from webui.estimator.rules import rules_for
 from webui.estimator.target import Target, room_bytes
-from webui.optimizer.ladder import Rungs, ladders, near_first_that_fits
-from webui.optimizer.search import can_fit, least_bytes
+from webui.optimizer import upscaling
+from webui.optimizer.ladder import STEPS_AROUND, Rungs, ladders, near_first_that_fits
+from webui.optimizer.search import can_fit, leanest_that_fits, least_bytes
 
 OFFERED_RANKS = (64, 16)
 """Ranks of adapters that are offered, the nearest to training all weights first."""
+
+_STEPS_UP = (STEPS_AROUND, STEPS_AROUND, 1, 1)
+"""How far above the border so far other settings are asked for, one time after the other."""
 
 Cards = Callable[[], tuple[tuple[Card, Target], ...]]
 
@@ -110,19 +114,38 @@ class _Search:
     def __init__(self, model: ModelCard, target: Target, leanest: Estimate) -> None:
         self._model = model
         self._target = target
-        self._settings: Settings = leanest.settings
+        self._leanest: Settings = leanest.settings
         self._overhead = leanest.peak_reserved_bytes / max(1, leanest.peak_allocated_bytes)
 
     def largest(self, requests: Rungs) -> Request | None:
         """The first request that fits, or one close by; smaller ones never need more."""
+        place = self._border(requests, self._leanest)
+        # What is leanest for all that was asked may not be for less of it: of a long clip the
+        # joined frames are the most, and tiles need more of those.
+        for steps in _STEPS_UP:
+            larger = requests.cut(requests.values[:place])
+            if not larger:
+                break
+            nearest = len(larger) - 1 if place is None else max(0, len(larger) - steps)
+            better = leanest_that_fits(self._model, larger[nearest], self._target)
+            above = None if better is None else self._border(larger, better.settings)
+            place = place if above is None else above
+        return None if place is None else requests[place]
+
+    def _border(self, requests: Rungs, settings: Settings) -> int | None:
         if not requests:
             return None
+
+        def case(request: Request) -> Case:
+            fixed = {
+                name: value
+                for name, value in request.settings.items()
+                if not upscaling.is_open(name, value)
+            }
+            return Case(self._model, request, {**settings, **fixed}, self._target)
+
         return near_first_that_fits(
-            requests, lambda request: self._case(request).fits, self._excess_bytes
+            requests,
+            lambda request: case(request).fits,
+            lambda request: case(request).excess_bytes(self._overhead),
         )
-
-    def _case(self, request: Request) -> Case:
-        return Case(self._model, request, self._settings, self._target)
-
-    def _excess_bytes(self, request: Request) -> float:
-        return self._case(request).excess_bytes(self._overhead)

@@ -297,8 +297,8 @@ def first_that_fits(requests: Sequence[Request], fits: Predicate) -> Request | N
 
 def near_first_that_fits(
     requests: Rungs, fits: Predicate, excess_bytes: Callable[[Request], float]
-) -> Request | None:
-    """A request at the border of what fits, found by few questions; rarely a step or two below.
+) -> int | None:
+    """Where the border of what fits is, found by few questions; rarely a step or two below.
 
     Args:
         requests: from large to small.
@@ -319,4 +319,5 @@ def near_first_that_fits(
         else:
             high, under = middle, excess
     border = high if over > 0 else low
-    return next(filter(fits, requests[max(0, border - 1) : border + STEPS_AROUND]), None)
+    places = range(max(0, border - 1), min(border + STEPS_AROUND, len(requests)))
+    return next((place for place in places if fits(requests[place])), None)

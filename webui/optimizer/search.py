@@ -71,6 +71,12 @@ def find_leanest(model: ModelCard, request: Request, target: Target) -> Estimate
     return min(found, key=lambda item: (not item.fits, item.peak_device_bytes))
 
 
+def leanest_that_fits(model: ModelCard, request: Request, target: Target) -> Case | None:
+    """The first of the few leanest candidates that fits; None where none of them does."""
+    ranked = sorted(_cases(model, request, target), key=lambda case: case.peaks_bytes[0])
+    return next((case for case in ranked[:_LEANEST_TRIED] if case.fits), None)
+
+
 def can_fit(model: ModelCard, request: Request, target: Target, every: bool = False) -> bool:
     """Whether any settings fit; asks for no replay where live bytes alone are too many.
 
@@ -80,8 +86,10 @@ def can_fit(model: ModelCard, request: Request, target: Target, every: bool = Fa
         target: the device.
         every: ask all candidates, as `find_best` does, and not only the few leanest.
     """
+    if not every:
+        return leanest_that_fits(model, request, target) is not None
     ranked = sorted(_cases(model, request, target), key=lambda case: case.peaks_bytes[0])
-    return any(case.fits for case in (ranked if every else ranked[:_LEANEST_TRIED]))
+    return any(case.fits for case in ranked)
 
 
 def least_bytes(model: ModelCard, request: Request, target: Target) -> int:

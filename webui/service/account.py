@@ -21,7 +21,12 @@ def plan_text(plan: Plan) -> str:
             f"{found.model} on {found.card}: {verdict}, "
             f"{format_bytes(found.peak_device_bytes)} of {format_bytes(found.limit_bytes)}, "
             f"{format_seconds(low)} to {format_seconds(high)}",
-            f"  {format_bytes(found.host_bytes)} of this computer's own memory",
+            *(
+                [f"  {format_bytes(found.context_bytes)} of it for CUDA, beside the phases"]
+                if found.context_bytes
+                else []
+            ),
+            f"  {format_bytes(found.host_bytes)} of the computer's own memory",
             *(
                 f"  {phase.name:<8} {format_bytes(phase.allocated_bytes):>10} allocated "
                 f"{format_bytes(phase.reserved_bytes):>10} reserved  "

@@ -7,7 +7,7 @@ from webui.core.host import host_memory_bytes
 from webui.core.plan import Estimate
 from webui.core.request import DETECTED, Request
 from webui.core.text import Text
-from webui.core.units import format_bytes
+from webui.core.units import GIB, format_bytes
 
 
 def stand_in_note(request: Request, card: Card, here: Card) -> tuple[Text, ...]:
@@ -23,10 +23,14 @@ def stand_in_note(request: Request, card: Card, here: Card) -> tuple[Text, ...]:
     )
 
 
+_USUAL_HOST_BYTES = 32 * GIB
+"""What many computers with a graphics card have, and few have more."""
+
+
 def host_note(found: Estimate, card: Card, here: Card) -> tuple[Text, ...]:
-    """A warning where this computer's own memory is too small for what waits there."""
+    """A warning where the computer's own memory is too small for what waits there, or may be."""
     if card.name != here.name:
-        return ()
+        return _elsewhere_note(found) if card.kind == "cuda" else ()
     total_bytes = host_memory_bytes()
     if found.host_bytes <= total_bytes:
         return ()
@@ -37,5 +41,19 @@ def host_note(found: Estimate, card: Card, here: Card) -> tuple[Text, ...]:
             "the run may be ended. Weights in lower precision, or quantised, need less.",
             f"本机内存为 {total}，而大约需要 {needed}：可能会频繁换页，任务也可能被终止。"
             "使用更低精度或量化的权重需要更少内存。",
+        ),
+    )
+
+
+def _elsewhere_note(found: Estimate) -> tuple[Text, ...]:
+    """The same for a computer that is not here, whose memory nobody told."""
+    if found.host_bytes <= _USUAL_HOST_BYTES:
+        return ()
+    needed, usual = format_bytes(found.host_bytes), format_bytes(_USUAL_HOST_BYTES)
+    return (
+        Text(
+            f"The computer needs about {needed} of its own memory too, more than the {usual} that "
+            "many have.",
+            f"电脑本身还需要约 {needed} 内存，超过许多电脑的 {usual}。",
         ),
     )

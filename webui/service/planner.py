@@ -207,8 +207,8 @@ class Planner:
         here = detected_card()
         card = named_card(request, here)
         hint = Text(
-            "To run here, choose the detected card and leave vram_gib out.",
-            "要在本机运行，请选择检测到的设备，并且不要设置 vram_gib。",
+            "To run here, choose the detected card and no memory limit (vram_gib).",
+            "要在本机运行，请选择检测到的设备，并且不要设置显存上限（vram_gib）。",
         )
         if card.kind == "cuda" and here.kind != "cuda":
             raise BadInput(

@@ -145,7 +145,8 @@ def plan_data(form: Mapping[str, Any], model: ModelCard) -> dict[str, Any]:
         if form.get(SETTING + name) not in (None, "", AUTO)
     }
     data = {"card": form.get("card") or DETECTED, "settings": settings}
-    return data | {"vram_gib": limit} if limit > 0 else data
+    # Below zero it is refused where all requests are read; 0 stands for none.
+    return data | {"vram_gib": limit} if limit else data
 
 
 def form_of(request: Mapping[str, Any], model: ClipCard) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def _time(row: PhaseRow, language: str) -> str:
 
 
 def _bytes(planned: int, measured: int | None, running: bool, language: str) -> str:
+    if not planned and not measured:  # of what holds no tensors
+        return "–"
     if measured is None:
         return f"{format_bytes(planned)} → –"
     if running:  # the phase's peak may be still to come

@@ -104,8 +104,8 @@ def card_choices(page: Page, language: str) -> list[tuple[str, str]]:
     mine = this.in_language(language).format(card=detected.title)
     others = sorted(page.studio.cards(), key=lambda card: (card.vram_bytes, card.title))
     return [
-        (f"{mine} · {detected.vram_bytes / GIB:.0f} GiB", DETECTED),
-        *((f"{card.title} · {card.vram_bytes / GIB:.0f} GiB", card.name) for card in others),
+        (f"{mine} · {detected.vram_bytes / GIB:.1f} GiB", DETECTED),
+        *((f"{card.title} · {card.vram_bytes / GIB:.1f} GiB", card.name) for card in others),
     ]
 
 

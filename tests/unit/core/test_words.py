@@ -82,6 +82,8 @@ def test_bytes_for_people(size: float, shown: str) -> None:
         (200, "3 min 20 s"),
         (3599.6, "1 h 00 min"),
         (7500, "2 h 05 min"),
+        (172_799, "47 h 59 min"),
+        (663_960, "7 d 16 h"),
     ],
 )
 def test_seconds_for_people(seconds: float, shown: str) -> None:
@@ -90,7 +92,13 @@ def test_seconds_for_people(seconds: float, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.44, "0.4 秒"), (12.4, "12 秒"), (200, "3 分 20 秒"), (7500, "2 小时 05 分")],
+    [
+        (0.44, "0.4 秒"),
+        (12.4, "12 秒"),
+        (200, "3 分 20 秒"),
+        (7500, "2 小时 05 分"),
+        (360_000, "4 天 04 小时"),
+    ],
 )
 def test_seconds_for_people_in_chinese(seconds: float, shown: str) -> None:
     assert format_seconds(seconds, "zh") == shown

@@ -82,7 +82,13 @@ def test_the_typical_reserve_is_on_the_safe_side_of_every_reading():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("rtx-3060", "rtx-3060-12gb"), ("RTX 4090", "rtx-4090"), ("H2OO", "")]
+    ("wrong", "right"),
+    [
+        ("rtx-3060", "rtx-3060-12gb"),
+        ("rtx-4060-8gb", "mean rtx-4060"),
+        ("RTX 4090", "rtx-4090"),
+        ("H2OO", ""),
+    ],
 )
 def test_an_unknown_card_offers_the_nearest(wrong, right):
     with pytest.raises(BadInput) as caught:

@@ -54,6 +54,19 @@ def test_the_most_frames_are_those_that_asking_each_number_finds(
         assert not fitting or answer.request.frames == max(fitting)
 
 
+@pytest.mark.parametrize("frames", [141, 241, 481])
+def test_what_does_not_fit_is_offered_as_many_frames_as_fit(frames: int) -> None:
+    """However far beyond the card it is: settings that are leanest for much less may be others."""
+    asked = {"model": "wan2.1-t2v-14b", "width": 1280, "height": 720, "frames": frames}
+    request = parse(**asked)
+    made = plan("rtx-4060", **asked)
+    assert not made.fits
+    offered = next(o.changes["frames"] for o in made.alternatives if "frames" in o.changes)
+    target = target_of(request, "rtx-4060")
+    most = find_most(find_model(request.model), request, target, "frames")
+    assert offered == most.request.frames
+
+
 def test_clips_are_never_fewer_but_fewer_are_offered() -> None:
     data = {**FULL, "vram_gib": 6, "settings": {"offload": "none", "text_encoder": "absent"}}
     one = parse(**data, batch=1)

@@ -41,6 +41,13 @@ def test_too_little_memory_of_this_computer_is_said(studio, monkeypatch):
     assert "This computer" not in notes(studio, asked)
 
 
+def test_another_computer_may_have_too_little_memory(studio):
+    streamed = {"model": "wan2.1-t2v-14b", "card": "rtx-4060"}
+    said = notes(studio, streamed)
+    assert "The computer needs about 39.6" in said and "超过许多电脑的 32.00 GiB" in said
+    assert "The computer needs" not in notes(studio, {**streamed, "model": "wan2.1-t2v-1.3b"})
+
+
 def test_a_frontier_lists_what_differs(studio):
     request = studio.parse({"model": "svd-xt", "card": "rtx-3060-12gb"})
     found = studio.questions.ask(request, frontier=True)
