@@ -162,7 +162,8 @@ def test_cancel_keeps_the_process(worker: WorkerProcess, tmp_path: Path) -> None
 
     def on_event(event: dict[str, Any]) -> None:
         seen.append(event["event"])
-        if event["event"] == "preview":
+        # Once: a second one could come when the next job, of the same name, runs.
+        if event["event"] == "preview" and seen.count("preview") == 1:
             worker.cancel(job["id"])
 
     started = time.monotonic()
