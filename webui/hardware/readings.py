@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.core.host import host_available_bytes, host_memory_bytes, usable_cores
-from webui.hardware.nvml import attempt, decoded, memory_bytes, open_nvml
+from webui.hardware.nvml import LOOK_AGAIN_S, attempt, decoded, memory_bytes, open_nvml
 
 _NVML_TEMPERATURE_GPU = 0
 
@@ -90,10 +91,14 @@ class DeviceReader:
         self._nvml: Any = None
         self._handles: list[tuple[int, Any]] = []
         self._names: dict[int, str] = {}
+        self._next_look_s = 0.0
 
     def read(self) -> list[DeviceReading]:
         """The cards that CUDA would see, in its order; empty without an NVIDIA driver."""
         if not self._handles:
+            # With a driver that shows no card too, the library would be opened at every reading.
+            if time.monotonic() < self._next_look_s:
+                return []
             self._open()
         found = [_read_device(self._nvml, *item, self._name) for item in self._handles]
         if any(not device.total_bytes for device in found):
@@ -114,6 +119,7 @@ class DeviceReader:
         self._nvml, self._handles = self._stack.enter_context(open_nvml())
         if not self._handles:
             self.close()
+            self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def _name(self, pid: int) -> str:
         if pid not in self._names:

@@ -71,10 +71,15 @@ def find_leanest(model: ModelCard, request: Request, target: Target) -> Estimate
     return min(found, key=lambda item: (not item.fits, item.peak_device_bytes))
 
 
-def leanest_that_fits(model: ModelCard, request: Request, target: Target) -> Case | None:
-    """The first of the few leanest candidates that fits; None where none of them does."""
+def leanest_that_fits(
+    model: ModelCard, request: Request, target: Target, every: bool = False
+) -> Case | None:
+    """The first of the few leanest candidates that fits, or with `every` of all, from the leanest
+    on; None where none does."""
     ranked = sorted(_cases(model, request, target), key=lambda case: case.peaks_bytes[0])
-    return next((case for case in ranked[:_LEANEST_TRIED] if case.fits), None)
+    return next(
+        (case for case in (ranked if every else ranked[:_LEANEST_TRIED]) if case.fits), None
+    )
 
 
 def can_fit(model: ModelCard, request: Request, target: Target, every: bool = False) -> bool:
@@ -86,10 +91,7 @@ def can_fit(model: ModelCard, request: Request, target: Target, every: bool = Fa
         target: the device.
         every: ask all candidates, as `find_best` does, and not only the few leanest.
     """
-    if not every:
-        return leanest_that_fits(model, request, target) is not None
-    ranked = sorted(_cases(model, request, target), key=lambda case: case.peaks_bytes[0])
-    return any(case.fits for case in ranked)
+    return leanest_that_fits(model, request, target, every) is not None
 
 
 def least_bytes(model: ModelCard, request: Request, target: Target) -> int:

@@ -9,6 +9,9 @@ from webui.core.request import DETECTED, Request
 from webui.core.text import Text
 from webui.core.units import GIB, format_bytes
 
+_USUAL_HOST_BYTES = 32 * GIB
+"""What many computers with a graphics card have, and few have more."""
+
 
 def stand_in_note(request: Request, card: Card, here: Card) -> tuple[Text, ...]:
     """Which card stands for one that `vram_gib` alone does not name."""
@@ -23,37 +26,28 @@ def stand_in_note(request: Request, card: Card, here: Card) -> tuple[Text, ...]:
     )
 
 
-_USUAL_HOST_BYTES = 32 * GIB
-"""What many computers with a graphics card have, and few have more."""
-
-
 def host_note(found: Estimate, card: Card, here: Card) -> tuple[Text, ...]:
     """A warning where the computer's own memory is too small for what waits there, or may be."""
-    if card.name != here.name:
-        return _elsewhere_note(found) if card.kind == "cuda" else ()
-    total_bytes = host_memory_bytes()
-    if found.host_bytes <= total_bytes:
+    is_here = card.name == here.name
+    if not is_here and card.kind != "cuda":
         return ()
-    needed, total = format_bytes(found.host_bytes), format_bytes(total_bytes)
+    there_bytes = host_memory_bytes() if is_here else _USUAL_HOST_BYTES
+    if found.host_bytes <= there_bytes:
+        return ()
+    needed, there = format_bytes(found.host_bytes), format_bytes(there_bytes)
+    if not is_here:
+        return (
+            Text(
+                f"The computer needs about {needed} of its own memory too, more than the {there} "
+                "that many have.",
+                f"电脑本身还需要约 {needed} 内存，超过许多电脑的 {there}。",
+            ),
+        )
     return (
         Text(
-            f"This computer has {total} of memory, and about {needed} are needed: it may swap or "
+            f"This computer has {there} of memory, and about {needed} are needed: it may swap or "
             "the run may be ended. Weights in lower precision, or quantised, need less.",
-            f"本机内存为 {total}，而大约需要 {needed}：可能会频繁换页，任务也可能被终止。"
+            f"本机内存为 {there}，而大约需要 {needed}：可能会频繁换页，任务也可能被终止。"
             "使用更低精度或量化的权重需要更少内存。",
-        ),
-    )
-
-
-def _elsewhere_note(found: Estimate) -> tuple[Text, ...]:
-    """The same for a computer that is not here, whose memory nobody told."""
-    if found.host_bytes <= _USUAL_HOST_BYTES:
-        return ()
-    needed, usual = format_bytes(found.host_bytes), format_bytes(_USUAL_HOST_BYTES)
-    return (
-        Text(
-            f"The computer needs about {needed} of its own memory too, more than the {usual} that "
-            "many have.",
-            f"电脑本身还需要约 {needed} 内存，超过许多电脑的 {usual}。",
         ),
     )

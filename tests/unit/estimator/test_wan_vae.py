@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,20 @@ class Loop:
         self.made.append((call, first))
         return first + call.output
 
+    def join(self, calls: int, joined_bytes: Callable[[int], int]) -> list[int]:
+        """What each call gives is joined to what is there; keys of all of it and of the last."""
+        joined, previous = self.call(), None
+        for index in range(1, calls):
+            if 8 <= index < calls - 4:  # left out: they repeat
+                continue
+            output = self.call()
+            if previous is not None:
+                self.events.release(previous)
+            longer = self.events.allocate(joined_bytes(index))
+            self.events.release(joined)
+            joined, previous = longer, output
+        return [joined] if previous is None else [joined, previous]
+
     def drop_caches(self) -> None:
         for call, first in self.made:
             kept = [first + int(slot) for slot in call.caches]
@@ -67,16 +83,7 @@ def test_decoding_joins_frame_after_frame(f: int) -> None:
 
     loop_events.allocate(LATENT_BYTES)
     loop = Loop(loop_events, vae.template.segments("decode.contiguous"), h, w)
-    joined, previous = loop.call(), None
-    for index in range(1, f):
-        if 8 <= index < f - 4:  # left out: they repeat
-            continue
-        output = loop.call()
-        if previous is not None:
-            loop_events.release(previous)
-        longer = loop_events.allocate(pixels(1 + 4 * index))
-        loop_events.release(joined)
-        joined, previous = longer, output
+    loop.join(f, lambda index: pixels(1 + 4 * index))
     loop_events.allocate(pixels(1 + 4 * (f - 1)))
     assert by_birth(found.timeline()) == by_birth(loop_events.timeline())
 
@@ -88,18 +95,9 @@ def test_encoding_drops_its_caches(frames: int) -> None:
     vae.play_encode(found, LatentShape(1, h, w), frames)
     calls = (frames - 1) // 4 + 1
     loop = Loop(loop_events, vae.template.segments("encode.contiguous"), h, w)
-    joined, previous = loop.call(), None
-    for index in range(1, calls):
-        if 8 <= index < calls - 4:
-            continue
-        output = loop.call()
-        if previous is not None:
-            loop_events.release(previous)
-        longer = loop_events.allocate(32 * (index + 1) * h * w * 2)
-        loop_events.release(joined)
-        joined, previous = longer, output
+    joined = loop.join(calls, lambda index: 32 * (index + 1) * h * w * 2)
     loop.drop_caches()
-    loop_events.release(joined, *([] if previous is None else [previous]))
+    loop_events.release(*joined)
     assert by_birth(found.timeline()) == by_birth(loop_events.timeline())
     assert not found.timeline().live(with_scratch=False)[-1]
 
