@@ -20,6 +20,8 @@ from tests.unit.pipelines.flashvsr_goldens import (
 )
 from webui.core.errors import BadInput, MissingWeights
 from webui.pipelines import flashvsr
+from webui.pipelines.flashvsr import blocks as blocks_module
+from webui.pipelines.flashvsr import kernels
 from webui.pipelines.flashvsr.attention import make_rule
 from webui.pipelines.flashvsr.blocks import Blocks
 from webui.pipelines.flashvsr.colour import fix_colour
@@ -116,6 +118,32 @@ def test_blocks_give_what_one_block_gives(pipe: Any, frames: np.ndarray) -> None
         assert phases == ["project", "denoise", "decode"] * (2 if block_frames == 8 else 1)
     assert found[0].shape == (29, 128, 128, 3)
     assert np.array_equal(*found)
+
+
+def test_nothing_is_compiled_after_the_warm_up(
+    pipe: Any, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced and guarded as on a GPU; only what is traced is then run as it is."""
+    traced: list[Any] = []
+
+    def backend(module: Any, _inputs: Any) -> Any:
+        traced.append(module)
+        return module.forward
+
+    compiled = torch.compile(kernels._flex, fullgraph=True, dynamic=False, backend=backend)
+    monkeypatch.setattr(kernels, "_compiled", lambda: compiled)
+    for module in (kernels, blocks_module):
+        monkeypatch.setattr(module, "compiled_works", lambda *_: True)
+    kernels.warm_up.cache_clear()
+    footage, whole = Memory(frames, [29]), (Tile(0, 0, 32, 32),)
+    blocks = Blocks(pipe, request_of(), SETTINGS, footage, 29)
+    blocks.warm_up(whole)
+    assert len(traced) == 2, "the first chunk, and every later one"
+    segment = footage.segments[0]
+    with Reader(footage.read(segment), whole, 4) as reader:
+        assert sum(1 for _ in blocks.restore(reader, segment, whole, "adain")) == 8
+    assert len(traced) == 2
+    kernels.warm_up.cache_clear()
 
 
 def test_every_frame_comes_back(pipe: Any, frames: np.ndarray) -> None:

@@ -150,6 +150,16 @@ def test_a_card_that_cannot_be_had_leaves_its_segments_to_the_others(
     assert [worker["lost"] for worker in done["work"]["workers"]] == [0, 0]
 
 
+def test_turns_become_shorter_so_that_workers_end_together(video: Path, tmp_path: Path) -> None:
+    pieces = SegmentPieces(asked(video), tmp_path, 2)
+    waiting, turns = 20, []
+    while waiting:
+        turns.append(pieces.most(waiting, 2, {}))
+        waiting -= turns[-1]
+    assert turns == [5, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]
+    assert pieces.most(20, 1, {}) == 20
+
+
 def test_what_is_not_made_is_no_success(video: Path, tmp_path: Path) -> None:
     made = Hands(tmp_path, {})
     given = iter([made])  # after its first turn it cannot be had again

@@ -26,7 +26,7 @@ from webui.pipelines.flashvsr.frames import (
     frames_of_latent,
     padded_size,
 )
-from webui.pipelines.flashvsr.kernels import warm_up
+from webui.pipelines.flashvsr.kernels import compiled_works, warm_up
 from webui.pipelines.flashvsr.projection import CELL_PX
 from webui.pipelines.flashvsr.stream import Noise, Stream, Tokens, to_levels, to_pixels
 from webui.pipelines.flashvsr.transformer import TextKeys
@@ -103,7 +103,7 @@ class Blocks:
     def warm_up(self, parts: Sequence[Tile]) -> None:
         """Has the attention compiled for the parts' size, where it is and was not yet."""
         pipe, (height, width) = self.pipe, self.size(parts)
-        if self._dense or pipe.run_device.type != "cuda":
+        if self._dense or not compiled_works(pipe.run_device, pipe.dtype):
             return
         config = pipe.transformer.config
         tokens = 2 * (height // CELL_PX) * (width // CELL_PX)

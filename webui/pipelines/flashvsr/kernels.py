@@ -46,7 +46,7 @@ def attend(
     query, key, value = (tokens.transpose(1, 2) for tokens in (query, key, value))
     if query.is_meta:
         found = _like_compiled(query, kept)
-    elif query.device.type == "cuda" and compiled_works(query.device, query.dtype):
+    elif compiled_works(query.device, query.dtype):
         found = attend_compiled(query, key, value, kept)
     else:
         found = attend_exactly(query, key, value, kept)
@@ -151,6 +151,7 @@ def attend_exactly(
 
 
 @cache
+@torch.no_grad()  # as in the run: what is compiled for another mode is compiled again
 def warm_up(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int]) -> None:
     """Has the kernel compiled for the two passes of a size: the first, and every later one.
 
@@ -160,8 +161,6 @@ def warm_up(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int
         shape: batch, tokens of a slab, heads, channels of a head.
     """
     batch, slab, heads, channels = shape
-    if not compiled_works(device, dtype):
-        return
     for queries, keys in _SLABS:
         query, key, value = (
             torch.zeros((batch, slabs * slab, heads, channels), dtype=dtype, device=device)
@@ -172,12 +171,17 @@ def warm_up(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int
         attend(query, key, value, kept.expand(batch, heads, -1, -1).contiguous())
 
 
-@cache
 def compiled_works(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the compiled kernel runs on the device and gives what the exact way gives.
 
-    Tried once, by running it; it needs Triton and a C compiler.
+    Tried once, by running it; it needs a GPU, Triton and a C compiler.
     """
+    return device.type == "cuda" and _tried(device, dtype)
+
+
+@cache
+@torch.no_grad()
+def _tried(device: torch.device, dtype: torch.dtype) -> bool:
     generator = torch.Generator("cpu").manual_seed(0)
     query, key, value = (
         torch.randn((1, windows * WINDOW_TOKENS, 2, 128), generator=generator)
