@@ -6,15 +6,16 @@ Two readings: live bytes (numpy, microseconds) and a replay through the simulate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from webui.estimator.replay import Replay, replay_spans
-from webui.estimator.tape import ALLOCATE, RELEASE, ROUND_BYTES, Tape
+from webui.estimator.tape import ALLOCATE, NONE, RELEASE, ROUND_BYTES, Tape
 from webui.estimator.timeline import Span, Timeline
 
 _GONE = -1
@@ -99,6 +100,9 @@ class PhaseEvents:
         """Bytes of each key's storage; below zero where there is none. Longer than the keys are."""
         self._next_key = len(sizes)
         self._timeline: Timeline | None = None
+        self._due: tuple[tuple[int, ...], str] | None = None
+        """Storages that come with the first product, and what they are."""
+        self._settled: tuple[int, ...] = ()
         self.unseen_bytes = 0
         """What is reserved because of events that were left out."""
 
@@ -139,6 +143,16 @@ class PhaseEvents:
             )
         return tuple(keys)
 
+    def allocate_at_product(self, sizes_bytes: Sequence[int], what: str) -> None:
+        """Storages that come with the first matrix product of what is played from here on; with the
+        next tape, where nobody knows whether it has one."""
+        self._due = tuple(sizes_bytes), what
+
+    def _settle(self) -> None:
+        if self._due is not None:
+            due, self._due = self._due, None
+            self._settled = self.allocate_all(*due)
+
     def size_of(self, key: int) -> int:
         """Bytes of a storage that is alive."""
         return int(self._sizes[key])
@@ -154,11 +168,12 @@ class PhaseEvents:
         assert (sizes >= 0).all(), "what is released is there"
         self._append(_of_kind(RELEASE, len(keys)), keys, -sizes, _Source(""))
 
-    def release_made(self, *kept: int) -> None:
-        """Frees what was made and still lives, but for some; what is resident stays."""
+    def release_made(self) -> None:
+        """Frees what was made and still lives; what is resident stays, and so does what came with
+        the first product."""
         made = np.arange(len(self._resident), self._next_key)
         alive = self._sizes[len(self._resident) : self._next_key] >= 0
-        self.release_all(made[alive & ~np.isin(made, kept)])
+        self.release_all(made[alive & ~np.isin(made, self._settled)])
 
     def _new_keys(self, sizes: np.ndarray) -> int:
         """Keys for storages; returns the first of them. Sizes below zero are of no storage."""
@@ -217,6 +232,8 @@ class PhaseEvents:
         Returns:
             Key of the tape's slot 0; those of the other slots follow it.
         """
+        if tape.product is None:
+            self._settle()
         sized = tape.sized(shape)
         taken = self._taken(outside)
         first = self._new_keys(sized.left)
@@ -229,17 +246,33 @@ class PhaseEvents:
             deltas = deltas.copy()
             deltas[freed] = -np.maximum(taken, 0)[which]
         begin = 0
-        calls = tape.calls
-        for index, called in zip(calls, tape.counts(shape) if calls else (), strict=True):
-            part = slice(begin, index)
+
+        def append(end: int) -> None:
+            part = slice(begin, end)
             source = _Source(what, tape, begin, lasting, first)
             self._append(tape.kind[part], keys[part], deltas[part], source)
-            if on_call is not None:
-                on_call(called)
+
+        for index, called in self._stops(tape, shape):
+            append(index if called is not None else index + 1)
             begin = index + 1
-        source = _Source(what, tape, begin, lasting, first)
-        self._append(tape.kind[begin:], keys[begin:], deltas[begin:], source)
+            if called is None:
+                self._settle()
+            elif on_call is not None:
+                on_call(called)
+        append(len(keys))
         return first
+
+    def _stops(
+        self, tape: Tape, shape: Mapping[str, float]
+    ) -> Iterator[tuple[int, int | None]]:
+        """The tape's CALLs with what they are about, and None at the product that is waited for."""
+        calls = tape.calls
+        stops: list[tuple[int, int | None]] = []
+        if calls:
+            stops += zip(calls, tape.counts(shape), strict=True)
+        if self._due is not None and tape.product is not None and tape.product != NONE:
+            stops = sorted([*stops, (tape.product, None)], key=itemgetter(0))
+        return iter(stops)
 
     def _append(
         self, kinds: np.ndarray, keys: np.ndarray, deltas: np.ndarray, source: _Source

@@ -51,7 +51,7 @@ JOINING_BYTES = 3 * 2
 """Of a pixel on the disk: three colours in 16 bits."""
 CALLED = {"project": "clip", "denoise": "chunk", "decode": "latent frame"}
 JOINED = "joined"
-_REPLAYED = 4
+_REPLAYED = 40
 """Calls of a phase that are replayed: the fourth is like all later ones."""
 
 
@@ -260,7 +260,7 @@ class FlashVsrMemory:
     ) -> tuple[PhaseEvents, _Chain]:
         events = PhaseEvents([*self._resident(phase, block), *given])
         if workspace:
-            events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+            events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         template = self.template(self.component(phase))
         name = self.chain(phase, block.first and block.again)
         chain = _Chain(template.segments(name))

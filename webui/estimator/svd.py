@@ -150,7 +150,7 @@ class SvdMemory:
 
     def _encode(self) -> PhaseEvents:
         events = PhaseEvents(self._always("vae", "image_encoder"))
-        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         if self.encoder == "gpu":
             tape = self.image.tape(f"encode.{self.guided}")
             events.play(tape, {}, what=f"image encoder, {self.guided}")
@@ -176,7 +176,7 @@ class SvdMemory:
         given = clips * np.array([self._embedding_bytes, self._latent_bytes(self.copies)])
         needed = ("unet",) if mode == "resident" else ()
         events = PhaseEvents([*self._always(*needed), Part("embeddings", given)])
-        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         pieces = int(self.settings.get("ffn_chunks", 1))
         names = [mode, self.passes, *(["pieces"] if pieces > 1 else [])]
         tape = self.unet.tape(".".join(["denoise", *names]), clips)
@@ -189,9 +189,9 @@ class SvdMemory:
         # All clips' latents wait while one after the other is decoded.
         waiting = np.array([self.request.batch * latents])
         events = PhaseEvents([*self._always("vae"), Part("latents", waiting)])
-        workspace = events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         for _ in range(self.rules.replayed_clips(self.request.batch)):
-            events.release_made(*workspace)
+            events.release_made()
             self._decode_clip(events)
         return events
 

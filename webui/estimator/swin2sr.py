@@ -69,7 +69,7 @@ class Swin2srMemory:
                 for scale in scales
             ]
         )
-        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         what = f"model {self.component}, {self.shape['b']} at a time"
         events.play(self.template.tape(self.way), self.shape, what=what)
         return events

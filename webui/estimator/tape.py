@@ -19,6 +19,8 @@ count."""
 ROUND_BYTES = 512
 """The allocator's blocks are multiples of this (c10/core/AllocatorConfig.h, `kMinBlockSize`)."""
 
+NONE = -1
+"""No event."""
 _NEWEST = 4
 """Shapes at which a tape is kept: those of the tiles of one clip."""
 
@@ -91,6 +93,8 @@ class Tape:
     clips: np.ndarray | None = None
     """Of a loop that may make several clips: whether an event's bytes are in proportion to their
     number (N)."""
+    product: int | None = None
+    """The event that makes the result of its first matrix product, or NONE; None: nobody knows."""
     parts: tuple[tuple[int, str], ...] = ()
     """Of one that was put together: where its parts begin, and their names; not in files."""
 
@@ -220,6 +224,8 @@ class Tape:
             arrays[f"{prefix}.places"] = self.places
         if self.clips is not None:
             arrays[f"{prefix}.clips"] = self.clips
+        if self.product is not None:
+            arrays[f"{prefix}.product"] = np.array(self.product)
         if self.terms:
             arrays[f"{prefix}.terms"] = np.array(["*".join(names) for names in self.terms])
         return arrays
@@ -234,7 +240,12 @@ class Tape:
             terms=read_terms(arrays[f"{prefix}.terms"]) if f"{prefix}.terms" in arrays else (),
             places=arrays.get(f"{prefix}.places"),
             clips=arrays.get(f"{prefix}.clips"),
+            product=_number(arrays.get(f"{prefix}.product")),
         )
+
+
+def _number(array: np.ndarray | None) -> int | None:
+    return None if array is None else int(array)
 
 
 def read_terms(written: np.ndarray) -> Terms:

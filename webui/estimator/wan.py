@@ -229,7 +229,7 @@ class WanMemory:
     def _encode(self) -> PhaseEvents:
         events = PhaseEvents(self._always("text"))
         if self.encoder not in ("cpu", *WITHOUT_ENCODER):
-            events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+            events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         if self.encoder in ("gpu", "stream"):
             mode = "resident" if self.encoder == "gpu" else "leaf"
             name = text_name(f"encode.{mode}", str(self.settings["precision"]))
@@ -243,7 +243,7 @@ class WanMemory:
     def _encode_conditions(self) -> PhaseEvents:
         given = [*self._always("image", "vae"), Part("embeddings", self._embeddings)]
         events = PhaseEvents(given)
-        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         if "image_encoder" in self.card.configs:
             tape = self._image_tape
             if self.image_encoder == "gpu":
@@ -308,7 +308,7 @@ class WanMemory:
             Part("conditions", self._conditions),
         ]
         events = PhaseEvents([part for part in given if len(part.sizes)])
-        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         variant = [FP8] if self.settings["precision"] == FP8 else []
         quantization = str(self.settings.get("quantization", NOT_QUANTIZED))
         pieces = int(self.settings.get("ffn_chunks", 1))

@@ -135,7 +135,7 @@ class WritingMemory:
         given = [Part("inputs and cache", before.sizes_of(kept))] if len(kept) else []
         events = PhaseEvents([*weights, *given])
         run.go_on(events, sum(len(part.sizes) for part in weights))
-        events.allocate_all(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         if name != "generate":
             run.play(name)
             return events

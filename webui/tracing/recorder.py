@@ -44,6 +44,8 @@ class Event:
     """Of a MARK its name; of others what is noted of the weight that they are about."""
     costs: dict[str, float] = field(default_factory=dict)
     """At a MARK: the cost of the recording up to here."""
+    product: bool = False
+    """It makes the result of a matrix product."""
 
 
 @dataclass(slots=True)
@@ -145,7 +147,9 @@ class Recorder(LiveBytes):
         if size:
             # The scratch is there while the operation runs, that is beside its result.
             self.recording.events.insert(before + 1, Event(SCRATCH, -1, size))
-        self._add_cost(func, args, kwargs or {}, result)
+        if self._add_cost(func, args, kwargs or {}, result) == "matmul":
+            for event in self.recording.events[before : before + 1]:
+                event.product = event.kind == ALLOCATE
         return result
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -181,7 +185,8 @@ class Recorder(LiveBytes):
 
     def _add_cost(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-    ) -> None:
+    ) -> str:
+        """Adds what an operation costs; returns the kind of it, empty where no kernel runs."""
         known = self.remembered.costs
         if self._asked in known:
             cost = known[self._asked]
@@ -189,9 +194,11 @@ class Recorder(LiveBytes):
             cost = _cost(func, args, kwargs, result)
             if self._asked is not None:
                 known[self._asked] = cost
-        if cost is not None:
-            self.recording.costs["kernels"] += 1
-            self.recording.costs[cost[0]] += cost[1]
+        if cost is None:
+            return ""
+        self.recording.costs["kernels"] += 1
+        self.recording.costs[cost[0]] += cost[1]
+        return cost[0]
 
 
 def _cost(
