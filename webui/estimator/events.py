@@ -262,9 +262,7 @@ class PhaseEvents:
         append(len(keys))
         return first
 
-    def _stops(
-        self, tape: Tape, shape: Mapping[str, float]
-    ) -> Iterator[tuple[int, int | None]]:
+    def _stops(self, tape: Tape, shape: Mapping[str, float]) -> Iterator[tuple[int, int | None]]:
         """The tape's CALLs with what they are about, and None at the product that is waited for."""
         calls = tape.calls
         stops: list[tuple[int, int | None]] = []

@@ -188,7 +188,8 @@ class _Builder:
         kept = slice(None) if exact else _outliving(tape)
         slots = renumbered(tape, own, np.array(targets, dtype=np.int64))
         terms = tuple(tuple(renamed.get(name, name) for name in term) for term in tape.products)
-        self._tape.append(tape.kind[kept], slots[kept], terms, tape.coefficients[kept])
+        parts = (tape.kind[kept], slots[kept], terms, tape.coefficients[kept])
+        self._tape.append(*parts, product=None)  # segments do not say
 
     def _target(self, place: Place, reference: Reference) -> int:
         """The slot that a reference is: of this tape, or a negative one for the other's."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from webui.estimator.tape import ALLOCATE, RELEASE, SCRATCH, Tape, Terms
+from webui.estimator.tape import ALLOCATE, NONE, RELEASE, SCRATCH, Tape, Terms
 
 Size = Mapping[tuple[str, ...], float]
 """Bytes as coefficients of products of variables: `{("h", "w"): 6, (): 512}` is 6*h*w + 512."""
@@ -40,13 +40,25 @@ class TapeParts:
         self._columns: list[tuple[Terms, np.ndarray]] = []
         self._names: list[tuple[int, str]] = []
         self._events = 0
+        self._product: int | None = NONE
 
     def append(
-        self, kinds: np.ndarray, slots: np.ndarray, terms: Terms, rows: np.ndarray, what: str = ""
+        self,
+        kinds: np.ndarray,
+        slots: np.ndarray,
+        terms: Terms,
+        rows: np.ndarray,
+        what: str = "",
+        product: int | None = NONE,
     ) -> None:
-        """Appends events: kinds and slots (N), N rows over the terms, and their name."""
+        """Appends events: kinds and slots (N), N rows over the terms, their name, and the first that
+        makes a product's result."""
         if what:
             self._names.append((self._events, what))
+        if self._product == NONE:
+            self._product = product
+            if product is not None and product != NONE:
+                self._product = self._events + product
         self._events += len(kinds)
         self._kinds.append(kinds)
         self._slots.append(slots)
@@ -67,6 +79,7 @@ class TapeParts:
             slot=np.concatenate(self._slots),
             coefficients=coefficients,
             terms=terms,
+            product=self._product,
             parts=tuple(self._names),
         )
 
@@ -96,7 +109,7 @@ class TapeBuilder:
         self._alive = np.append(self._alive, born)
         self._end(outside)
         slots = renumbered(tape, own, outside)
-        self._parts.append(tape.kind, slots, tape.products, tape.coefficients, what)
+        self._parts.append(tape.kind, slots, tape.products, tape.coefficients, what, tape.product)
         return own.start
 
     def allocate(self, size: Size, what: str) -> int:

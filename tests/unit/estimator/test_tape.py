@@ -13,6 +13,7 @@ from webui.estimator.tape import (
     ALLOCATE,
     COSTS,
     LOAD,
+    NONE,
     RELEASE,
     SCRATCH,
     Tape,
@@ -20,6 +21,7 @@ from webui.estimator.tape import (
     monomial_names,
     monomials,
 )
+from webui.estimator.tape_builder import TapeBuilder
 from webui.tracing.fit import NotOneTape, fit_costs, fit_tape, grid
 from webui.tracing.recorder import MARK, Event
 
@@ -63,6 +65,68 @@ def test_a_multilinear_fit_is_exact_everywhere() -> None:
     ):
         wanted = [rounded(event.size_bytes) for event in recording(shape) if event.kind != MARK]
         assert tape.sizes(shape).tolist() == wanted
+
+
+def test_the_first_product_is_known_and_kept_in_files() -> None:
+    def with_products(shape: dict[str, int], *places: int) -> list[Event]:
+        events = recording(shape)
+        for place in places:
+            events[place].product = True
+        return events
+
+    tape = fit_tape([(shape, with_products(shape, 2, 8)) for shape in SHAPES], FHW)
+    assert tape.product == 1, "a mark is no event of a tape"
+    assert Tape.from_arrays(tape.to_arrays("a"), "a").product == 1
+    assert fit_tape([(shape, recording(shape)) for shape in SHAPES], FHW).product == NONE
+    unknown = {name: made for name, made in tape.to_arrays("a").items() if name != "a.product"}
+    assert Tape.from_arrays(unknown, "a").product is None
+    with pytest.raises(NotOneTape, match="product"):
+        fit_tape(
+            [(shape, with_products(shape, 2 + 6 * at)) for at, shape in enumerate(SHAPES[:2])], FHW
+        )
+
+
+@pytest.mark.parametrize(("product", "place"), [(2, 3), (None, 0), (NONE, None)])
+def test_the_workspace_comes_with_the_first_product(product: int | None, place: int | None) -> None:
+    """Behind its result; before the tape where nobody knows, and never where there is none."""
+    tape = Tape(
+        variables=(),
+        kind=np.array([LOAD, ALLOCATE, ALLOCATE, RELEASE], dtype=np.int8),
+        slot=np.array([0, 1, 2, 1], dtype=np.int32),
+        coefficients=np.array([[512.0], [1024.0], [2048.0], [0.0]]),
+        product=product,
+    )
+    events = PhaseEvents([])
+    events.allocate_at_product([32 * 2**20], "workspace")
+    for _ in range(2):
+        events.play(tape, {}, what="a layer")
+    deltas = events.timeline().deltas.tolist()
+    once = [512, 1024, 2048, -1024]
+    expected = once * 2
+    if place is not None:
+        expected.insert(place, 32 * 2**20)
+    assert deltas == expected
+    events.release_made()
+    live = 0 if place is None else 32 * 2**20
+    assert sum(events.timeline().deltas.tolist()) == live
+
+
+def test_a_tape_of_tapes_has_the_first_product_that_is_known() -> None:
+    def played(*products: int | None) -> int | None:
+        builder = TapeBuilder()
+        for product in products:
+            part = Tape(
+                variables=(),
+                kind=np.array([ALLOCATE, RELEASE], dtype=np.int8),
+                slot=np.zeros(2, dtype=np.int32),
+                coefficients=np.array([[512.0], [0.0]]),
+                product=product,
+            )
+            builder.play(part, np.empty(0, np.int64), "a part")
+        return builder.build().product
+
+    assert played(NONE, 0, 0) == 2 and played(NONE, NONE) == NONE
+    assert played(NONE, None, 0) is None and played(0, None) == 0
 
 
 def test_slots_before_the_tape_are_negative() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from webui.catalogue import find_model
@@ -14,7 +15,9 @@ from webui.estimator.events import rounded
 from webui.estimator.flashvsr import FlashVsrMemory
 from webui.estimator.rules import Rules
 from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
+from webui.estimator.templates import find_template
 from webui.pipelines.flashvsr import colour as colours
+from webui.tracing.flashvsr import trace_projection, trace_streaming
 from webui.tracing.flashvsr_calls import Recorded
 from webui.tracing.flashvsr_run import JOINED, record_join, record_segments
 from webui.tracing.recorder import MARK
@@ -45,6 +48,20 @@ def live_peaks(recorded: Recorded) -> dict[str, int]:
         passing = size if event.kind == SCRATCH else 0
         peaks[phase] = max(peaks.get(phase, 0), live + passing)
     return peaks
+
+
+def test_tracing_again_gives_the_templates() -> None:
+    """As an app does whose libraries are others than the templates'."""
+    traced = {
+        "projection": trace_projection(CARD, "bf16"),
+        "streaming": trace_streaming(CARD, "bf16", ("resident",)),
+    }
+    for part, arrays in traced.items():
+        template = find_template(CARD, part, "half")
+        differing = [
+            name for name, made in arrays.items() if not np.array_equal(template.array(name), made)
+        ]
+        assert arrays and not differing, part
 
 
 def memory_of(shape: dict[str, int], frames: int, **changes: Any) -> FlashVsrMemory:
