@@ -1,0 +1,64 @@
+"""What convolutions take beside their tensors, against an H200's record of the allocator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from webui.estimator.tape import SCRATCH
+from webui.tracing.recorder import Recorder
+from webui.tracing.recording import record_run
+
+ROUNDING = 1024
+"""Bytes between what is computed and what was recorded."""
+
+
+def scratch_of(
+    image: tuple[int, ...],
+    weight: tuple[int, ...],
+    dtype: torch.dtype,
+    kernels_last: bool = False,
+    stride: int = 1,
+) -> int:
+    """Of one convolution that keeps the sides of what it sees."""
+    kind = torch.nn.Conv2d if len(image) == 4 else torch.nn.Conv3d
+    padding = [side // 2 if stride == 1 else 0 for side in weight[2:]]
+    layer = kind(
+        weight[1], weight[0], weight[2:], padding=padding, stride=stride, device="meta", dtype=dtype
+    )
+    if kernels_last:
+        last = torch.channels_last if len(image) == 4 else torch.channels_last_3d
+        layer = layer.to(memory_format=last)
+    pixels = torch.empty(image, device="meta", dtype=dtype)
+
+    def run(recorder: Recorder) -> torch.Tensor:
+        return layer(pixels)
+
+    recording = record_run(layer, "resident", run, (pixels,), wants_recorder=True)
+    return sum(event.size_bytes for event in recording.events if event.kind == SCRATCH)
+
+
+@pytest.mark.parametrize(
+    ("image", "weight", "recorded"),
+    [
+        ((25, 320, 72, 128), (320, 320, 3, 3), 296_755_347),
+        ((1, 320, 25, 72, 128), (320, 320, 3, 1, 1), 295_526_547),
+        ((25, 2560, 9, 16), (1280, 2560, 1, 1), 27_648_147),
+    ],
+)
+def test_what_is_contiguous_is_copied(
+    image: tuple[int, ...], weight: tuple[int, ...], recorded: int
+) -> None:
+    """SVD's UNet; a kernel of one pixel lies the same in both layouts."""
+    assert scratch_of(image, weight, torch.float16) == pytest.approx(recorded, abs=ROUNDING)
+
+
+def test_kernels_in_channels_last_leave_the_image() -> None:
+    """Wan's VAE: only the image is copied."""
+    image = (1, 192, 3, 34, 34)
+    found = scratch_of(image, (192, 192, 3, 3, 3), torch.float32, kernels_last=True)
+    assert found == torch.empty(image, device="meta").nbytes
+
+
+def test_patches_that_the_kernel_covers_are_a_product() -> None:
+    assert scratch_of((64, 3, 2, 14, 14), (1152, 3, 2, 14, 14), torch.bfloat16, stride=14) == 0
