@@ -6,7 +6,7 @@ Two readings: live bytes (numpy, microseconds) and a replay through the simulate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
@@ -146,6 +146,7 @@ class PhaseEvents:
     def allocate_at_product(self, sizes_bytes: Sequence[int], what: str) -> None:
         """Storages that come with the first matrix product of what is played from here on; with the
         next tape, where nobody knows whether it has one."""
+        assert self._due is None and not self._settled, "they come once"
         self._due = tuple(sizes_bytes), what
 
     def _settle(self) -> None:
@@ -232,7 +233,7 @@ class PhaseEvents:
         Returns:
             Key of the tape's slot 0; those of the other slots follow it.
         """
-        if tape.product is None:
+        if tape.first_product is None:
             self._settle()
         sized = tape.sized(shape)
         taken = self._taken(outside)
@@ -262,15 +263,15 @@ class PhaseEvents:
         append(len(keys))
         return first
 
-    def _stops(self, tape: Tape, shape: Mapping[str, float]) -> Iterator[tuple[int, int | None]]:
+    def _stops(self, tape: Tape, shape: Mapping[str, float]) -> list[tuple[int, int | None]]:
         """The tape's CALLs with what they are about, and None at the product that is waited for."""
         calls = tape.calls
         stops: list[tuple[int, int | None]] = []
         if calls:
             stops += zip(calls, tape.counts(shape), strict=True)
-        if self._due is not None and tape.product is not None and tape.product != NONE:
-            stops = sorted([*stops, (tape.product, None)], key=itemgetter(0))
-        return iter(stops)
+        if self._due is not None and tape.first_product is not None and tape.first_product != NONE:
+            stops = sorted([*stops, (tape.first_product, None)], key=itemgetter(0))
+        return stops
 
     def _append(
         self, kinds: np.ndarray, keys: np.ndarray, deltas: np.ndarray, source: _Source

@@ -51,6 +51,8 @@ JOINING_BYTES = 3 * 2
 """Of a pixel on the disk: three colours in 16 bits."""
 CALLED = {"project": "clip", "denoise": "chunk", "decode": "latent frame"}
 JOINED = "joined"
+ALIKE = 0.99
+"""Of the highest peak."""
 _REPLAYED = 4
 """Chunks that are replayed: the fourth is like all later ones. Of the other phases' shorter calls
 all are: each leaves the free blocks in another order, and until the tenth of `project` more was
@@ -177,12 +179,23 @@ class FlashVsrMemory:
         return PHASES
 
     def phase(self, name: str) -> PhaseEvents:
-        """That of the block with the highest peak."""
+        """That of the block with the highest peak; others that are alike may reserve more."""
         makers = {"project": self._project, "denoise": self._denoise, "decode": self._decode}
         found = [makers[name](block) for block in self.blocks]
         if name == "decode" and self.tiles > 1 and self.request.colour != "none":
             found.append(self._join())
-        return max(found, key=lambda events: events.peak_live_bytes(self.rules.has_scratch))
+        peaks = [events.peak_live_bytes(self.rules.has_scratch) for events in found]
+        highest = found[peaks.index(max(peaks))]
+        alike = [
+            events for events, peak in zip(found, peaks, strict=True) if peak >= ALIKE * max(peaks)
+        ]
+        if len(alike) > 1 and self.rules.kind == "cuda":
+            reserved = {
+                id(events): events.replay(self.rules.expandable, None).reserved_bytes
+                for events in alike
+            }
+            highest.unseen_bytes = max(reserved.values()) - reserved[id(highest)]
+        return highest
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -257,12 +270,9 @@ class FlashVsrMemory:
             parts.append(Part("keys of the prompt", sizes))
         return [part for part in parts if len(part.sizes)]
 
-    def _begin(
-        self, phase: str, block: Block, *given: Part, workspace: bool = True
-    ) -> tuple[PhaseEvents, _Chain]:
+    def _begin(self, phase: str, block: Block, *given: Part) -> tuple[PhaseEvents, _Chain]:
         events = PhaseEvents([*self._resident(phase, block), *given])
-        if workspace:
-            events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         template = self.template(self.component(phase))
         name = self.chain(phase, block.first and block.again)
         chain = _Chain(template.segments(name))
@@ -314,7 +324,7 @@ class FlashVsrMemory:
         if block.first:
             counts[0] = FIRST_LATENTS
         latents = np.array([self._latent_bytes(count) for count in counts])
-        events, chain = self._begin("decode", block, Part("latents", latents), workspace=False)
+        events, chain = self._begin("decode", block, Part("latents", latents))
         self._play(events, chain, "decode", block)
         return events
 
@@ -327,7 +337,7 @@ class FlashVsrMemory:
     ) -> None:
         what = f"{self.component(phase)}, {CALLED[phase]} {index + 1}"
         if not block.first:
-            index += _REPLAYED
+            index += len(chain.calls)
             what = f"{self.component(phase)}, a later {CALLED[phase]}"
         chain.play(events, index, self.shape, what)
 

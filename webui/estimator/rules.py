@@ -30,7 +30,8 @@ class Rules:
     kind: str
     """`cuda` or `cpu`."""
     workspace_bytes: tuple[int, ...]
-    """Allocated by the libraries through PyTorch's allocator, once a process."""
+    """What the matrix library takes of PyTorch's allocator at its first product; the worker gives
+    it back between phases."""
     has_scratch: bool
     """Convolutions take scratch memory (cuDNN)."""
     expandable: bool

@@ -189,7 +189,8 @@ class _Builder:
         slots = renumbered(tape, own, np.array(targets, dtype=np.int64))
         terms = tuple(tuple(renamed.get(name, name) for name in term) for term in tape.products)
         parts = (tape.kind[kept], slots[kept], terms, tape.coefficients[kept])
-        self._tape.append(*parts, product=None)  # segments do not say
+        # Packed segments have none, and here events are left out.
+        self._tape.append(*parts, product=None)
 
     def _target(self, place: Place, reference: Reference) -> int:
         """The slot that a reference is: of this tape, or a negative one for the other's."""

@@ -93,7 +93,7 @@ class Tape:
     clips: np.ndarray | None = None
     """Of a loop that may make several clips: whether an event's bytes are in proportion to their
     number (N)."""
-    product: int | None = None
+    first_product: int | None = None
     """The event that makes the result of its first matrix product, or NONE; None: nobody knows."""
     parts: tuple[tuple[int, str], ...] = ()
     """Of one that was put together: where its parts begin, and their names; not in files."""
@@ -224,14 +224,15 @@ class Tape:
             arrays[f"{prefix}.places"] = self.places
         if self.clips is not None:
             arrays[f"{prefix}.clips"] = self.clips
-        if self.product is not None:
-            arrays[f"{prefix}.product"] = np.array(self.product)
+        if self.first_product is not None:
+            arrays[f"{prefix}.product"] = np.array(self.first_product)
         if self.terms:
             arrays[f"{prefix}.terms"] = np.array(["*".join(names) for names in self.terms])
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Tape:
+        product = arrays.get(f"{prefix}.product")
         return cls(
             variables=tuple(str(name) for name in arrays[f"{prefix}.variables"]),
             kind=arrays[f"{prefix}.kind"],
@@ -240,12 +241,8 @@ class Tape:
             terms=read_terms(arrays[f"{prefix}.terms"]) if f"{prefix}.terms" in arrays else (),
             places=arrays.get(f"{prefix}.places"),
             clips=arrays.get(f"{prefix}.clips"),
-            product=_number(arrays.get(f"{prefix}.product")),
+            first_product=None if product is None else int(product),
         )
-
-
-def _number(array: np.ndarray | None) -> int | None:
-    return None if array is None else int(array)
 
 
 def read_terms(written: np.ndarray) -> Terms:

@@ -49,10 +49,11 @@ class TapeParts:
         terms: Terms,
         rows: np.ndarray,
         what: str = "",
-        product: int | None = NONE,
+        *,
+        product: int | None,
     ) -> None:
-        """Appends events: kinds and slots (N), N rows over the terms, their name, and the first that
-        makes a product's result."""
+        """Appends events: kinds and slots (N), N rows over the terms, their name, and the first
+        that makes a product's result: NONE, or None where that is not known."""
         if what:
             self._names.append((self._events, what))
         if self._product == NONE:
@@ -79,7 +80,7 @@ class TapeParts:
             slot=np.concatenate(self._slots),
             coefficients=coefficients,
             terms=terms,
-            product=self._product,
+            first_product=self._product,
             parts=tuple(self._names),
         )
 
@@ -109,7 +110,8 @@ class TapeBuilder:
         self._alive = np.append(self._alive, born)
         self._end(outside)
         slots = renumbered(tape, own, outside)
-        self._parts.append(tape.kind, slots, tape.products, tape.coefficients, what, tape.product)
+        parts = (tape.kind, slots, tape.products, tape.coefficients, what)
+        self._parts.append(*parts, product=tape.first_product)
         return own.start
 
     def allocate(self, size: Size, what: str) -> int:
@@ -118,7 +120,7 @@ class TapeBuilder:
         self._alive = np.append(self._alive, True)
         rows = np.array([[*size.values()]], dtype=float)
         kinds = np.array([ALLOCATE], dtype=np.int8)
-        self._parts.append(kinds, np.array([slot]), tuple(size), rows, what)
+        self._parts.append(kinds, np.array([slot]), tuple(size), rows, what, product=NONE)
         return slot
 
     def release(self, *slots: int) -> None:
@@ -129,7 +131,7 @@ class TapeBuilder:
         """As `release`, of many."""
         self._end(slots)
         kinds = np.full(len(slots), RELEASE, dtype=np.int8)
-        self._parts.append(kinds, slots, (), np.empty((len(slots), 0)))
+        self._parts.append(kinds, slots, (), np.empty((len(slots), 0)), product=NONE)
 
     def living(self, slots: np.ndarray) -> np.ndarray:
         """Those of some slots whose storages are there."""

@@ -74,8 +74,8 @@ class SegmentPieces:
         return self._parts.done() | set(self._given_up)
 
     def most(self, waiting: int, workers: int, settings: Mapping[str, Any]) -> int:
-        """All for a single worker; for several half of their share, and less and less, so that
-        unequal cards end together: at the end of each turn a worker waits for its encoder."""
+        """All for a single worker; of several each takes half of its share of what waits, so that
+        unequal cards end together. Not one at a time: at a turn's end it waits for its encoder."""
         return waiting if workers == 1 else max(1, waiting // (2 * workers))
 
     def give_up(self, number: int, lost: WorkerLost) -> None:

@@ -61,15 +61,16 @@ def fit_tape(
             raise NotOneTape("the events differ between the shapes")
         if any(a.kind != b.kind for a, b in zip(run, first, strict=True)):
             raise NotOneTape("the kinds of events differ between the shapes")
-    basis = np.array(
-        [term_values(shape, terms or monomial_names(variables)) for shape, _ in recordings]
-    )
+    products = terms or monomial_names(variables)
+    basis = np.array([term_values(shape, products) for shape, _ in recordings])
     sizes = np.array([[event.size_bytes for event in run] for run in runs], dtype=np.float64)
     if terms and np.linalg.matrix_rank(basis / np.abs(basis).max(axis=0)) < len(terms):
         raise NotOneTape("the shapes do not tell the terms apart")
     coefficients = solve(basis, sizes)
-    products = {next((at for at, event in enumerate(run) if event.product), NONE) for run in runs}
-    if len(products) > 1:
+    first_products = {
+        next((at for at, event in enumerate(run) if event.product), NONE) for run in runs
+    }
+    if len(first_products) > 1:
         raise NotOneTape("the first matrix product differs between the shapes")
     return Tape(
         variables=variables,
@@ -77,7 +78,7 @@ def fit_tape(
         slot=np.array(numbered[0], dtype=np.int32),
         coefficients=coefficients,
         terms=terms,
-        product=products.pop(),
+        first_product=first_products.pop(),
     )
 
 

@@ -67,4 +67,4 @@ def with_pieces(tape: Tape, few: list[Event], many: list[Event]) -> Tape:
         column = tape.coefficients[:, index]
         coefficients[:, place[names]] += np.where(of_piece, 0.0, column)
         coefficients[:, place[(*names, PIECE)]] += np.where(of_piece, column * FEW, 0.0)
-    return Tape(variables, tape.kind, tape.slot, coefficients, product=tape.product)
+    return Tape(variables, tape.kind, tape.slot, coefficients, first_product=tape.first_product)

@@ -33,6 +33,17 @@ _ATTENTION = {
 }
 
 
+_PRODUCTS = {
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten.baddbmm.default,
+    torch.ops.aten.linear.default,
+    torch.ops.aten._scaled_mm.default,
+}
+"""Operations of cuBLAS, which has a workspace."""
+
+
 @dataclass(slots=True)
 class Event:
     """One step of a recording; `slot` names the storage, sizes are before rounding."""
@@ -147,9 +158,10 @@ class Recorder(LiveBytes):
         if size:
             # The scratch is there while the operation runs, that is beside its result.
             self.recording.events.insert(before + 1, Event(SCRATCH, -1, size))
-        if self._add_cost(func, args, kwargs or {}, result) == "matmul":
-            for event in self.recording.events[before : before + 1]:
-                event.product = event.kind == ALLOCATE
+        if func in _PRODUCTS and len(self.recording.events) > before:
+            made = self.recording.events[before]
+            made.product = made.kind == ALLOCATE
+        self._add_cost(func, args, kwargs or {}, result)
         return result
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -185,8 +197,7 @@ class Recorder(LiveBytes):
 
     def _add_cost(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-    ) -> str:
-        """Adds what an operation costs; returns the kind of it, empty where no kernel runs."""
+    ) -> None:
         known = self.remembered.costs
         if self._asked in known:
             cost = known[self._asked]
@@ -194,11 +205,9 @@ class Recorder(LiveBytes):
             cost = _cost(func, args, kwargs, result)
             if self._asked is not None:
                 known[self._asked] = cost
-        if cost is None:
-            return ""
-        self.recording.costs["kernels"] += 1
-        self.recording.costs[cost[0]] += cost[1]
-        return cost[0]
+        if cost is not None:
+            self.recording.costs["kernels"] += 1
+            self.recording.costs[cost[0]] += cost[1]
 
 
 def _cost(

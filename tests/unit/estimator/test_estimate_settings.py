@@ -108,11 +108,13 @@ def test_channels_last_saves_scratch_on_a_gpu() -> None:
         assert better < plain
 
 
-def test_the_default_allocator_wastes_more() -> None:
+def test_the_default_allocator_wastes_more_where_weights_are_streamed() -> None:
     common = {"offload": "leaf", "text_encoder": "gpu"}
     expandable = run(settings=common)
     default = run(settings=common | {"allocator": "default"})
-    assert default.peak_reserved_bytes > expandable.peak_reserved_bytes
+    _, denoise, _ = zip(expandable.phases, default.phases, strict=True)
+    assert denoise[0].name == "denoise"
+    assert denoise[1].reserved_bytes > 1.05 * denoise[0].reserved_bytes
     windows = run(settings=common, platform="windows")
     assert windows.peak_reserved_bytes == default.peak_reserved_bytes
 

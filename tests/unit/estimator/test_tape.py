@@ -11,6 +11,7 @@ from webui.estimator.allocator import CachingAllocator
 from webui.estimator.events import PhaseEvents, rounded
 from webui.estimator.tape import (
     ALLOCATE,
+    CALL,
     COSTS,
     LOAD,
     NONE,
@@ -75,11 +76,11 @@ def test_the_first_product_is_known_and_kept_in_files() -> None:
         return events
 
     tape = fit_tape([(shape, with_products(shape, 2, 8)) for shape in SHAPES], FHW)
-    assert tape.product == 1, "a mark is no event of a tape"
-    assert Tape.from_arrays(tape.to_arrays("a"), "a").product == 1
-    assert fit_tape([(shape, recording(shape)) for shape in SHAPES], FHW).product == NONE
+    assert tape.first_product == 1, "a mark is no event of a tape"
+    assert Tape.from_arrays(tape.to_arrays("a"), "a").first_product == 1
+    assert fit_tape([(shape, recording(shape)) for shape in SHAPES], FHW).first_product == NONE
     unknown = {name: made for name, made in tape.to_arrays("a").items() if name != "a.product"}
-    assert Tape.from_arrays(unknown, "a").product is None
+    assert Tape.from_arrays(unknown, "a").first_product is None
     with pytest.raises(NotOneTape, match="product"):
         fit_tape(
             [(shape, with_products(shape, 2 + 6 * at)) for at, shape in enumerate(SHAPES[:2])], FHW
@@ -94,7 +95,7 @@ def test_the_workspace_comes_with_the_first_product(product: int | None, place: 
         kind=np.array([LOAD, ALLOCATE, ALLOCATE, RELEASE], dtype=np.int8),
         slot=np.array([0, 1, 2, 1], dtype=np.int32),
         coefficients=np.array([[512.0], [1024.0], [2048.0], [0.0]]),
-        product=product,
+        first_product=product,
     )
     events = PhaseEvents([])
     events.allocate_at_product([32 * 2**20], "workspace")
@@ -103,12 +104,46 @@ def test_the_workspace_comes_with_the_first_product(product: int | None, place: 
     deltas = events.timeline().deltas.tolist()
     once = [512, 1024, 2048, -1024]
     expected = once * 2
+    sources = ["a layer"] * 8
     if place is not None:
         expected.insert(place, 32 * 2**20)
+        sources.insert(place, "workspace")
     assert deltas == expected
+    born = [index for index, delta in enumerate(deltas) if delta > 0]
+    described = sorted((live.size_bytes, live.source) for live in events.described(born))
+    assert described == sorted((deltas[index], sources[index]) for index in born)
     events.release_made()
     live = 0 if place is None else 32 * 2**20
     assert sum(events.timeline().deltas.tolist()) == live
+
+
+def test_the_first_product_may_be_in_what_is_called() -> None:
+    """A loop's tape calls another one before its own product."""
+    outer = Tape(
+        variables=(),
+        kind=np.array([ALLOCATE, CALL, ALLOCATE], dtype=np.int8),
+        slot=np.array([0, 0, 1], dtype=np.int32),
+        coefficients=np.array([[512.0], [3.0], [1024.0]]),
+        first_product=2,
+    )
+    inner = Tape(
+        variables=(),
+        kind=np.array([ALLOCATE], dtype=np.int8),
+        slot=np.array([0], dtype=np.int32),
+        coefficients=np.array([[2048.0]]),
+        first_product=0,
+    )
+    for called, expected in ((inner, [512, 2048, 4096, 1024]), (None, [512, 1024, 4096])):
+        events = PhaseEvents([])
+        events.allocate_at_product([4096], "workspace")
+
+        def on_call(count: int, called: Tape | None = called, events: PhaseEvents = events) -> None:
+            assert count == 3
+            if called is not None:
+                events.play(called, {})
+
+        events.play(outer, {}, on_call=on_call)
+        assert events.timeline().deltas.tolist() == expected
 
 
 def test_a_tape_of_tapes_has_the_first_product_that_is_known() -> None:
@@ -120,10 +155,10 @@ def test_a_tape_of_tapes_has_the_first_product_that_is_known() -> None:
                 kind=np.array([ALLOCATE, RELEASE], dtype=np.int8),
                 slot=np.zeros(2, dtype=np.int32),
                 coefficients=np.array([[512.0], [0.0]]),
-                product=product,
+                first_product=product,
             )
             builder.play(part, np.empty(0, np.int64), "a part")
-        return builder.build().product
+        return builder.build().first_product
 
     assert played(NONE, 0, 0) == 2 and played(NONE, NONE) == NONE
     assert played(NONE, None, 0) is None and played(0, None) == 0

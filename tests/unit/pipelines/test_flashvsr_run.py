@@ -134,6 +134,7 @@ def test_nothing_is_compiled_after_the_warm_up(
     monkeypatch.setattr(kernels, "_compiled", lambda: compiled)
     for module in (kernels, blocks_module):
         monkeypatch.setattr(module, "compiled_works", lambda *_: True)
+        monkeypatch.setattr(module, "can_compile", lambda _: True)
     kernels.warm_up.cache_clear()
     footage, whole = Memory(frames, [29]), (Tile(0, 0, 32, 32),)
     blocks = Blocks(pipe, request_of(), SETTINGS, footage, 29)

@@ -14,7 +14,7 @@ from webui.estimator import flashvsr
 from webui.estimator.events import rounded
 from webui.estimator.flashvsr import FlashVsrMemory
 from webui.estimator.rules import Rules
-from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH
+from webui.estimator.tape import ALLOCATE, LOAD, RELEASE, SCRATCH, Tape
 from webui.estimator.templates import find_template
 from webui.pipelines.flashvsr import colour as colours
 from webui.tracing.flashvsr import trace_projection, trace_streaming
@@ -50,18 +50,25 @@ def live_peaks(recorded: Recorded) -> dict[str, int]:
     return peaks
 
 
-def test_tracing_again_gives_the_templates() -> None:
-    """As an app does whose libraries are others than the templates'."""
-    traced = {
-        "projection": trace_projection(CARD, "bf16"),
-        "streaming": trace_streaming(CARD, "bf16", ("resident",)),
-    }
-    for part, arrays in traced.items():
-        template = find_template(CARD, part, "half")
-        differing = [
-            name for name, made in arrays.items() if not np.array_equal(template.array(name), made)
-        ]
-        assert arrays and not differing, part
+@pytest.mark.parametrize("part", ["projection", "streaming"])
+def test_tracing_again_gives_the_templates(part: str) -> None:
+    """An app traces anew where its libraries are others than the templates': the tracer must still
+    take the loop as it is today."""
+    made: dict[str, np.ndarray] = (
+        trace_projection(CARD, "bf16")
+        if part == "projection"
+        else trace_streaming(CARD, "bf16", ("leaf",))
+    )
+    template = find_template(CARD, part, "half")
+    shape = {"b": 2, "y": 640, "x": 896, "h": 40, "w": 56}
+    for name, array in made.items():
+        prefix, _, last = name.rpartition(".")
+        if last == "kind":
+            found, known = Tape.from_arrays(made, prefix), template.tape(prefix)
+            assert found.first_product == known.first_product, name
+            assert np.array_equal(found.sizes(shape), known.sizes(shape)), name
+        if array.dtype.kind in "if" and last not in ("rows", "index"):
+            assert np.allclose(template.array(name), array), name
 
 
 def memory_of(shape: dict[str, int], frames: int, **changes: Any) -> FlashVsrMemory:

@@ -28,7 +28,7 @@ def scratch_of(
     )
     if kernels_last:
         last = torch.channels_last if len(image) == 4 else torch.channels_last_3d
-        layer = layer.to(memory_format=last)
+        layer.weight.data = layer.weight.data.contiguous(memory_format=last)
     pixels = torch.empty(image, device="meta", dtype=dtype)
 
     def run(recorder: Recorder) -> torch.Tensor:
@@ -62,3 +62,27 @@ def test_kernels_in_channels_last_leave_the_image() -> None:
 
 def test_patches_that_the_kernel_covers_are_a_product() -> None:
     assert scratch_of((64, 3, 2, 14, 14), (1152, 3, 2, 14, 14), torch.bfloat16, stride=14) == 0
+
+
+def test_what_cublas_makes_is_noted_and_nothing_else() -> None:
+    layers = [
+        torch.nn.Conv2d(8, 16, 3, padding=1, device="meta"),
+        torch.nn.Linear(16, 32, device="meta"),
+        torch.nn.Linear(32, 32, bias=False, device="meta"),
+    ]
+    model = torch.nn.Sequential(layers[0], torch.nn.Flatten(2))
+    pixels = torch.empty((2, 8, 4, 4), device="meta")
+
+    def run(recorder: Recorder) -> torch.Tensor:
+        tokens = model(pixels).transpose(1, 2)
+        query = layers[2](layers[1](tokens))[:, None]
+        found = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        return found.squeeze(1) @ found.squeeze(1).transpose(1, 2)
+
+    events = record_run(
+        torch.nn.ModuleList([model, *layers[1:]]), "resident", run, (pixels,), wants_recorder=True
+    ).events
+    noted = [event.size_bytes for event in events if event.product]
+    tokens = 2 * 16
+    assert noted == [tokens * 32 * 4, tokens * 32 * 4, tokens * 16 * 4]
+    assert any(event.kind == SCRATCH for event in events), "the convolution's copies"

@@ -26,7 +26,7 @@ from webui.pipelines.flashvsr.frames import (
     frames_of_latent,
     padded_size,
 )
-from webui.pipelines.flashvsr.kernels import compiled_works, warm_up
+from webui.pipelines.flashvsr.kernels import can_compile, compiled_works, warm_up
 from webui.pipelines.flashvsr.projection import CELL_PX
 from webui.pipelines.flashvsr.stream import Noise, Stream, Tokens, to_levels, to_pixels
 from webui.pipelines.flashvsr.transformer import TextKeys
@@ -103,13 +103,14 @@ class Blocks:
     def warm_up(self, parts: Sequence[Tile]) -> None:
         """Has the attention compiled for the parts' size, where it is and was not yet."""
         pipe, (height, width) = self.pipe, self.size(parts)
-        if self._dense or not compiled_works(pipe.run_device, pipe.dtype):
+        if self._dense or not can_compile(pipe.run_device):
             return
         config = pipe.transformer.config
         tokens = 2 * (height // CELL_PX) * (width // CELL_PX)
         shape = (len(parts), tokens, config.num_attention_heads, config.attention_head_dim)
         self.report.begin("denoise")
-        warm_up(pipe.run_device, pipe.dtype, shape)
+        if compiled_works(pipe.run_device, pipe.dtype):
+            warm_up(pipe.run_device, pipe.dtype, shape)
         self.report.warmed_up()
 
     def restore(

@@ -153,7 +153,8 @@ def attend_exactly(
 @cache
 @torch.no_grad()  # as in the run: what is compiled for another mode is compiled again
 def warm_up(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int]) -> None:
-    """Has the kernel compiled for the two passes of a size: the first, and every later one.
+    """Has the kernel compiled for the two passes of a size: the first, and every later one. Only
+    where `compiled_works`.
 
     Args:
         device: of the run.
@@ -176,12 +177,17 @@ def compiled_works(device: torch.device, dtype: torch.dtype) -> bool:
 
     Tried once, by running it; it needs a GPU, Triton and a C compiler.
     """
-    return device.type == "cuda" and _tried(device, dtype)
+    return can_compile(device) and _probed(device, dtype)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether there is a compiled kernel for such devices at all."""
+    return device.type == "cuda"
 
 
 @cache
 @torch.no_grad()
-def _tried(device: torch.device, dtype: torch.dtype) -> bool:
+def _probed(device: torch.device, dtype: torch.dtype) -> bool:
     generator = torch.Generator("cpu").manual_seed(0)
     query, key, value = (
         torch.randn((1, windows * WINDOW_TOKENS, 2, 128), generator=generator)
