@@ -304,7 +304,7 @@ class PhaseEvents:
         Args:
             with_scratch: count the scratch of single operations (a GPU has it).
         """
-        if not self._kinds:
+        if not self.events:
             return self.resident_bytes
         return self.resident_bytes + max(0, self.timeline().most_live(with_scratch))
 

@@ -117,6 +117,21 @@ def test_the_workspace_comes_with_the_first_product(product: int | None, place: 
     assert sum(events.timeline().deltas.tolist()) == live
 
 
+def test_a_phase_in_which_nothing_happens_holds_what_is_resident() -> None:
+    nothing = Tape(
+        variables=(),
+        kind=np.empty(0, dtype=np.int8),
+        slot=np.empty(0, dtype=np.int32),
+        coefficients=np.empty((0, 1)),
+        first_product=NONE,
+    )
+    events = PhaseEvents([np.array([4096])])
+    events.allocate_at_product([32 * 2**20], "workspace")
+    events.play(nothing, {})
+    assert events.peak_live_bytes() == 4096 and events.live_at_peak() == []
+    assert events.replay(expandable=True, limit_bytes=None).allocated_bytes == 4096
+
+
 def test_the_first_product_may_be_in_what_is_called() -> None:
     """A loop's tape calls another one before its own product."""
     outer = Tape(
