@@ -186,12 +186,12 @@ def test_two_jobs_queue_and_cancel(studio: RunningStudio, visit: Visit) -> None:
     expect(first.locator("#generate-jobs .vs-running")).to_be_visible(timeout=RUN_MS)
     generate(second, "a green star rotates")
     waiting = second.locator("#generate-jobs .vs-queued")
-    expect(waiting).to_contain_text("1 job ahead")
+    expect(waiting).to_contain_text("1 job ahead", timeout=RUN_MS)
     # A reloaded page finds its jobs again.
     load(second, studio)
-    expect(second.locator("#generate-jobs .vs-queued")).to_be_visible()
+    expect(second.locator("#generate-jobs .vs-queued")).to_be_visible(timeout=RUN_MS)
     second.locator("#generate-jobs .vs-queued button").click()
-    expect(second.locator("#generate-jobs .vs-queued")).to_have_count(0)
+    expect(second.locator("#generate-jobs .vs-queued")).to_have_count(0, timeout=RUN_MS)
     first.locator("#generate-jobs .vs-running button").click()
     expect(first.locator("#generate-jobs .vs-job")).to_have_count(0, timeout=RUN_MS)
 
