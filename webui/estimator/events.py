@@ -105,6 +105,9 @@ class PhaseEvents:
         self._settled: tuple[int, ...] = ()
         self.unseen_bytes = 0
         """What is reserved because of events that were left out."""
+        self.stands_for: tuple[PhaseEvents, ...] = ()
+        """Others, whose peaks are no higher, but which may reserve more."""
+        self._beyond: dict[bool, int] = {}
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -338,8 +341,21 @@ class PhaseEvents:
         """Runs the events through the simulated allocator."""
         whole = Span(0, self.events)
         found = replay_spans(self.timeline(), [whole], expandable, limit_bytes)[0]
-        reserved = found.reserved_bytes + self.unseen_bytes
+        unseen = self.unseen_bytes + self._reserved_beyond(expandable)
+        reserved = found.reserved_bytes + unseen
         if limit_bytes is not None:
             reserved = min(reserved, limit_bytes)
-        asked = found.asked_bytes + self.unseen_bytes
+        asked = found.asked_bytes + unseen
         return replace(found, reserved_bytes=reserved, asked_bytes=asked)
+
+    def _reserved_beyond(self, expandable: bool) -> int:
+        """How much more than these one of those that they stand for reserves, without a limit."""
+        if self.stands_for and expandable not in self._beyond:
+            own, *others = (
+                replay_spans(
+                    events.timeline(), [Span(0, events.events)], expandable, limit_bytes=None
+                )[0].reserved_bytes
+                for events in (self, *self.stands_for)
+            )
+            self._beyond[expandable] = max(0, max(others) - own)
+        return self._beyond.get(expandable, 0)

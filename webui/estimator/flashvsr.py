@@ -51,7 +51,7 @@ JOINING_BYTES = 3 * 2
 """Of a pixel on the disk: three colours in 16 bits."""
 CALLED = {"project": "clip", "denoise": "chunk", "decode": "latent frame"}
 JOINED = "joined"
-ALIKE = 0.99
+_ALIKE = 0.99
 """Of the highest peak."""
 _REPLAYED = 4
 """Chunks that are replayed: the fourth is like all later ones. Of the other phases' shorter calls
@@ -186,15 +186,11 @@ class FlashVsrMemory:
             found.append(self._join())
         peaks = [events.peak_live_bytes(self.rules.has_scratch) for events in found]
         highest = found[peaks.index(max(peaks))]
-        alike = [
-            events for events, peak in zip(found, peaks, strict=True) if peak >= ALIKE * max(peaks)
-        ]
-        if len(alike) > 1 and self.rules.kind == "cuda":
-            reserved = {
-                id(events): events.replay(self.rules.expandable, None).reserved_bytes
-                for events in alike
-            }
-            highest.unseen_bytes = max(reserved.values()) - reserved[id(highest)]
+        highest.stands_for = tuple(
+            events
+            for events, peak in zip(found, peaks, strict=True)
+            if events is not highest and peak >= _ALIKE * max(peaks)
+        )
         return highest
 
     @cached_property

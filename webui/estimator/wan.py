@@ -228,8 +228,7 @@ class WanMemory:
 
     def _encode(self) -> PhaseEvents:
         events = PhaseEvents(self._always("text"))
-        if self.encoder not in ("cpu", *WITHOUT_ENCODER):
-            events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
+        events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         if self.encoder in ("gpu", "stream"):
             mode = "resident" if self.encoder == "gpu" else "leaf"
             name = text_name(f"encode.{mode}", str(self.settings["precision"]))

@@ -16,8 +16,9 @@ from webui.core.settings import SettingValue, with_defaults
 from webui.core.units import GIB, format_bytes
 from webui.estimator.estimate import estimate
 from webui.estimator.families import components_of
-from webui.estimator.flashvsr import blocks_of
+from webui.estimator.flashvsr import FlashVsrMemory, blocks_of
 from webui.estimator.flashvsr_seconds import kept_pairs
+from webui.estimator.rules import rules_for
 from webui.estimator.target import Target
 from webui.estimator.upscaling import CORE_FLOPS, longest_share
 from webui.hardware import find_card
@@ -130,6 +131,23 @@ def test_blocks_follow_the_schedule() -> None:
         {"project": 29, "denoise": 12, "decode": 28},
         {"project": 2, "denoise": 1, "decode": 2},
     ]
+
+
+@pytest.mark.parametrize(("height", "width"), [(192, 352), (360, 640)])
+def test_what_is_reserved_is_enough_for_every_block(height: int, width: int) -> None:
+    """The block with the highest peak may reserve less than one beside it."""
+    card = find_model(FLASH)
+    settings = with_defaults({"allocator": "default"}, card.settings, card.setting_defaults)
+    request = request_of(FLASH, frames=1920, height=height, width=width)
+    memory = FlashVsrMemory(
+        card, request, settings, rules_for(find_card("h200"), "default", "linux")
+    )
+    told = memory.phase("decode").replay(expandable=False, limit_bytes=None)
+    blocks = [memory._decode(block) for block in memory.blocks]
+    alone = [events.replay(expandable=False, limit_bytes=None) for events in blocks]
+    assert len(blocks) == 3
+    assert told.reserved_bytes == max(found.reserved_bytes for found in alone)
+    assert told.allocated_bytes == max(found.allocated_bytes for found in alone)
 
 
 def test_several_cards_share_the_time_but_warm_up_for_themselves() -> None:

@@ -204,15 +204,14 @@ class _Video:
         with checked(self._blocks.pipe.transformer.blocks, self._blocks.report.check):
             for chunk in block:
                 held = tokens.get(chunk.latents.start - first, len(chunk.latents))
-                # In no variable: it leaves the card with its chunk.
-                made.append(self._stream.denoise(self._on_card(next(noises)), held))
+                # The noise is in no variable: it leaves the card with its chunk.
+                made.append(
+                    self._stream.denoise(sent(torch.cat(next(noises), 2), self._device), held)
+                )
                 self._passed("denoise", chunk.frames)
         for latents in made:
             check_finite(latents)
         return made
-
-    def _on_card(self, noises: list[torch.Tensor]) -> torch.Tensor:
-        return sent(torch.cat(noises, 2), self._device)
 
     def noises(self, chunks: Sequence[Chunk]) -> Iterator[list[torch.Tensor]]:
         """That of each latent frame of each chunk (B 16 1 h w), in host memory.
