@@ -38,7 +38,8 @@ from webui.hardware.readings import process_device_bytes
 from webui.optimizer import make_plan
 from webui.optimizer.candidates import own_defaults
 from webui.optimizer.steps_down import StepDown, find_steps_down
-from webui.service.planner import named_card, unsupported
+from webui.service.planner import named_card
+from webui.service.unsupported import unsupported
 
 SAMPLE_S = 0.1
 """How often the driver is asked while something is watched."""

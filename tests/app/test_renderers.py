@@ -33,7 +33,7 @@ SETTINGS = {"precision": "bf16", "offload": "leaf", "quantization": "none", "vae
 def _run(**request: object) -> Any:
     return SimpleNamespace(
         id="a", created="2026-11-27T10:20:30", state=JobState.DONE, error=None,
-        receipt=None, outputs=(),
+        receipt=None, outputs=(), input_name="",
         request={"model": "demo", "width": 96, "height": 64, "frames": 9, **request},
     )  # fmt: skip
 
@@ -65,6 +65,13 @@ def test_several_clips_are_shown_with_their_seeds_and_each_can_be_saved() -> Non
     assert "seed 4294967295</figcaption>" in shown and "seed 0</figcaption>" in shown
     assert "Download 1<" in shown and "Download 2<" in shown
     assert "下载第 2 个" in render_result(run, "zh")
+
+
+def test_a_run_is_named_by_the_file_that_it_was_given() -> None:
+    video, document = _run(task="upscale", scale=2), _run(task="parse", pages=3)
+    video.input_name, document.input_name = "a<b>.mp4", "letter.pdf"
+    assert "a&lt;b&gt;.mp4 · 96 x 64 px → 192 x 128 px" in render_result(video, "en")
+    assert '<p class="vs-prompt">letter.pdf</p>' in render_result(document, "zh")
 
 
 def test_durations_are_in_the_language_of_the_page() -> None:

@@ -22,7 +22,7 @@ from webui.core.request import (
     keys_of,
     this_platform,
 )
-from webui.core.settings import check_settings
+from webui.core.settings import SETTINGS, check_settings
 from webui.core.text import Text
 from webui.core.training import TrainCard, TrainRequest, read_training
 from webui.core.upscale import UpscaleCard, UpscaleRequest, read_upscale
@@ -125,10 +125,20 @@ def parse_request(data: Any, find_model: FindModel) -> Request:
 
 
 def _no_such_key(named: str, known: tuple[str, ...]) -> BadInput:
+    wrong = Text(f"There is no request key '{named}'.", f"请求中没有“{named}”这个键。")
+    if named in SETTINGS:
+        return BadInput(
+            named,
+            wrong,
+            Text(
+                f"It is one of the settings: write settings: {{{named}: ...}}.",
+                f"它属于 settings：请写成 settings: {{{named}: ...}}。",
+            ),
+        )
     near = get_close_matches(named, known, 1, 0.5)
     return BadInput(
         named,
-        Text(f"There is no request key '{named}'.", f"请求中没有“{named}”这个键。"),
+        wrong,
         Text(
             f"Did you mean {near[0]}?" if near else f"Keys: {', '.join(known)}.",
             f"是否想用 {near[0]}？" if near else f"可用的键：{', '.join(known)}。",

@@ -14,8 +14,6 @@ from webui.documents.blocks import PageResult
 
 FOLDER = "pages"
 """Within the run's folder."""
-NAME = "input-name.txt"
-"""In the run's folder: what the input was called by whoever gave it."""
 
 
 class KeptPages:
@@ -27,21 +25,6 @@ class KeptPages:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
-
-    def keep_name(self, name: str) -> None:
-        """Notes what the input is called.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        (self.folder.parent / NAME).write_text(name, encoding="utf-8")
-
-    def name(self) -> str:
-        """What the input is called; empty where nobody said so."""
-        try:
-            return (self.folder.parent / NAME).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return ""
 
     def done(self) -> set[int]:
         """Numbers of the pages that are there, those that failed for themselves included."""

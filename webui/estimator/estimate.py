@@ -65,7 +65,7 @@ def estimate_case(case: Case) -> Estimate:
     least = sum(phase.least_seconds for phase in phases)
     calibrated = all(phase.name in target.speed for phase in phases)
     low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
-    margin = margin_bytes(target, case.rules)
+    margin = usual = margin_bytes(target, case.rules)
     if fits:
         left = case.free_bytes - max(phase.reserved_bytes for phase in phases)
         margin = max(0, min(margin, left))
@@ -88,7 +88,10 @@ def estimate_case(case: Case) -> Estimate:
         ),
         load_seconds=load_seconds(model, settings),
         versions=_versions(model, settings),
-        notes=(*_notes(model, settings, target, case.rules, calibrated), *target.notes),
+        notes=(
+            *_notes(model, settings, target, case.rules, calibrated, cut=margin < usual),
+            *target.notes,
+        ),
     )
 
 
@@ -176,8 +179,9 @@ def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
 
 
 def _notes(
-    model: ModelCard, settings: Settings, target: Target, rules: Rules, calibrated: bool
+    model: ModelCard, settings: Settings, target: Target, rules: Rules, calibrated: bool, cut: bool
 ) -> tuple[Text, ...]:
+    """What is to be known about the figures; `cut`: the allocator's cache fills the margin."""
     notes = [*find_family(model).notes(settings)]
     if target.card.kind == "cpu":
         if components_of(model):  # of the others the family says where their memory is
@@ -192,6 +196,12 @@ def _notes(
             Text(
                 "This architecture was never measured, so the margin is wider.",
                 "这种架构还没有实测过，因此余量更大。",
+            )
+            if not cut
+            else Text(
+                "This architecture was never measured; what the allocator caches fills the margin, "
+                "and is given back when it is needed.",
+                "这种架构还没有实测过；余量被分配器缓存占用，需要时会释放。",
             )
         )
     if not calibrated and not target.speed:

@@ -47,8 +47,7 @@ def seconds_terms(terms: Sequence[SecondsTerm]) -> tuple[Term, ...]:
 def _told(term: SecondsTerm, label: str) -> Term:
     """One result, with the amounts and rates behind it."""
     parts = [
-        f"{amount / _AMOUNTS[name][1]:.4g} {_AMOUNTS[name][0]} / "
-        f"{term.rates[name] / _AMOUNTS[name][1]:.4g} {_AMOUNTS[name][2]}"
+        f"{amount / _AMOUNTS[name][1]:.4g} {_AMOUNTS[name][0]} / {_rate(term, name)}"
         for name, amount in term.amounts.items()
         if name in _AMOUNTS and amount
     ]
@@ -59,6 +58,9 @@ def _told(term: SecondsTerm, label: str) -> Term:
     if term.kind == "prepare":
         name = Text(f"{label}pages cut into patches", f"{label}页面切成图块")
         return Term(name, term.seconds, Text(f"{listed}, fitted", f"{listed}，拟合值"))
+    if term.kind == "frames":
+        name = Text(f"{label}by the processor", f"{label}由处理器完成")
+        return Term(name, term.seconds, Text(f"{listed}, measured", f"{listed}，实测值"))
     if term.kind == "start":
         return Term(
             Text(f"{label}of the phase", f"{label}阶段启动"),
@@ -76,3 +78,12 @@ def _told(term: SecondsTerm, label: str) -> Term:
         term.seconds,
         Text(f"{listed}; {launched} ({how})", f"{listed}；{launched}（{how_zh}）"),
     )
+
+
+def _rate(term: SecondsTerm, name: str) -> str:
+    """A rate; where it is a part of the data sheet's, as that: `(448 x 1.3 GB/s)`."""
+    _, scale, unit = _AMOUNTS[name]
+    share = term.shares.get(name)
+    if share is None:
+        return f"{term.rates[name] / scale:.4g} {unit}"
+    return f"({term.rates[name] / share / scale:.4g} x {share:g} {unit})"

@@ -100,15 +100,16 @@ def compute_seconds(
     tf32 = card.kind == "cuda" and (card.compute_capability or (0, 0)) >= _FIRST_TF32
     matrix_flops = card.bf16_flops if half else card.fp32_flops
     conv_flops = max(card.fp32_flops, card.bf16_flops / 2) if tf32 else card.fp32_flops
-    rates = {
-        "matmul": matrix_flops * reach.matmul,
-        "attention": matrix_flops * reach.attention,
-        "bytes": card.bandwidth_bytes_s * reach.bandwidth,
-        "conv": card.bf16_flops * reach.conv_half if half else conv_flops * reach.conv_full,
+    sheet = {
+        "matmul": (matrix_flops, reach.matmul),
+        "attention": (matrix_flops, reach.attention),
+        "bytes": (card.bandwidth_bytes_s, reach.bandwidth),
+        "conv": (card.bf16_flops, reach.conv_half) if half else (conv_flops, reach.conv_full),
     }
     if read_bytes:
         amount["read"] = read_bytes
-        rates["read"] = card.bandwidth_bytes_s * reach.read
+        sheet["read"] = (card.bandwidth_bytes_s, reach.read)
+    rates = {name: rate * share for name, (rate, share) in sheet.items()}
     if narrow_values and card.kind == "cuda":
         amount["narrow"] = narrow_values
         rates["narrow"] = card.fp32_flops / NARROW_OPERATIONS
@@ -121,7 +122,8 @@ def compute_seconds(
         rates["streamed"] = STREAMED_KERNELS * launch_s
         launches += streamed_tensors * STREAMED_KERNELS * launch_s
     seconds = float(_overlapped(busy, launches) if card.kind == "cuda" else busy + launches)
-    return note(SecondsTerm("compute", card.name, amount, rates, seconds))
+    shares = {name: share for name, (_, share) in sheet.items()}
+    return note(SecondsTerm("compute", card.name, amount, rates, seconds, shares))
 
 
 def _overlapped(busy_s: float, launches_s: float) -> float:

@@ -6,10 +6,10 @@ same numbers, with the expression that gave them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +17,16 @@ class SecondsTerm:
     """One result of the time model, with what it was made from."""
 
     kind: str
-    """`compute`, `transfer` (weights on their way to the card), `prepare` (pages, by the host) or
-    `start`."""
+    """`compute`, `transfer` (weights on their way to the card), `prepare` (pages, by the host),
+    `frames` (by the host) or `start`."""
     card: str
     amounts: dict[str, float]
     """Operations, bytes and kernels of a computation; bytes of a transfer; pixels of pages."""
     rates: dict[str, float]
     """What each amount is divided by (of kernels and streamed tensors: multiplied by)."""
     seconds: float
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """The part of the data sheet's rate that is in a rate, where it comes from there."""
 
 
 class Told(float):
@@ -80,9 +82,10 @@ def how_of(seconds: float) -> str:
 def longest(*seconds: float) -> float:
     """The maximum: work that goes on at the same time."""
     found = max(seconds)
-    if not any(isinstance(one, Told) for one in seconds):
+    told = [one for one in seconds if one]
+    if len(told) < 2 or not any(isinstance(one, Told) for one in told):
         return found
-    return Told(found, f"max({', '.join(map(how_of, seconds))})")
+    return Told(found, f"max({', '.join(map(how_of, told))})")
 
 
 _noted: ContextVar[list[SecondsTerm] | None] = ContextVar("noted", default=None)

@@ -11,6 +11,7 @@ from webui.core.card import Card
 from webui.core.settings import Settings
 from webui.core.upscale import UpscaleRequest, tiles_of
 from webui.estimator.templates import width_of
+from webui.estimator.told import SecondsTerm, note
 from webui.video.segments import LEAST_WAITING, WAITING_BYTES, split
 
 RESIZE_PX_S = 60e6
@@ -52,6 +53,14 @@ def waiting_bytes(request: UpscaleRequest) -> int:
     each = 3 * height * width
     frames = min(request.frames, max(LEAST_WAITING, WAITING_BYTES // each))
     return frames * each
+
+
+def frames_seconds(pixels: float, rate_px_s: float) -> float:
+    """The processor's work on so many pixels of frames."""
+    term = SecondsTerm(
+        "frames", "cpu", {"pixels": pixels}, {"pixels": rate_px_s}, pixels / rate_px_s
+    )
+    return note(term)
 
 
 def gpus_of(settings: Settings) -> int:

@@ -10,6 +10,7 @@ from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.units import format_seconds
 from webui.estimator.target import Target
+from webui.optimizer.pixels import with_pixels
 from webui.optimizer.search import find_best
 
 MUCH_FASTER = 2.0
@@ -20,7 +21,7 @@ _FIRST_INT8 = (7, 5)
 
 
 def find_faster(
-    model: ModelCard, request: Request, target: Target, chosen: Estimate
+    model: ModelCard, request: Request, target: Target, chosen: Estimate, open_request: Request
 ) -> tuple[Alternative, ...]:
     """Quantised weights, where writing waits for weights that are streamed again for each token.
 
@@ -29,6 +30,8 @@ def find_faster(
         request: fixed settings and workload.
         target: the device.
         chosen: the plan's estimate, which fits.
+        open_request: the request with `max_pixels` as it was asked for: where that is `auto`, fewer
+            pixels may leave room for the quantised weights.
     """
     waits = isinstance(request, TextRequest | PageRequest)
     streams = chosen.settings.get("offload") in ("leaf", "block")
@@ -40,15 +43,26 @@ def find_faster(
         if name not in known or "quantization" not in model.settings or (name == "int8" and old):
             continue
         fewer = {"settings": {**request.settings, "quantization": name}}
-        found = find_best(model, request.with_changes(**fewer), target)
+        asked, pixels = with_pixels(model, open_request.with_changes(**fewer), target)
+        asked = request.with_changes(**fewer) if pixels is None else asked
+        found = find_best(model, asked, target)
         if found is None or found.seconds * MUCH_FASTER > chosen.seconds:
             continue
         fast, slow = format_seconds(found.seconds), format_seconds(chosen.seconds)
         fast_zh, slow_zh = (format_seconds(each.seconds, "zh") for each in (found, chosen))
+        shrunk, shrunk_zh = _shrunk(request, asked)
         text = Text(
-            f"Quantised to {bits} bits it takes about {fast} instead of {slow}; the text may "
-            "differ a little",
-            f"量化为 {bits} 位约需 {fast_zh}，而不是 {slow_zh}；文字可能略有不同",
+            f"Quantised to {bits} bits{shrunk} it takes about {fast} instead of {slow}; the "
+            "text may differ a little",
+            f"量化为 {bits} 位{shrunk_zh}约需 {fast_zh}，而不是 {slow_zh}；文字可能略有不同",
         )
         return (Alternative(text=text, changes={"settings": {"quantization": name}}),)
     return ()
+
+
+def _shrunk(request: Request, asked: Request) -> tuple[str, str]:
+    """How many pixels of a page are left, where they are fewer than the plan's."""
+    pixels = [each.max_pixels for each in (request, asked) if isinstance(each, PageRequest)]
+    if len(set(pixels)) < 2:
+        return "", ""
+    return f", and pages to {pixels[1]} pixels,", f"、页面缩至 {pixels[1]} 像素，"

@@ -10,6 +10,7 @@ from webui.estimator.target import Target
 from webui.optimizer.ladder import first_that_fits
 from webui.optimizer.search import can_fit
 
+_MOST = "the most that fits", "放得下的最大值"
 STEP = 1.05
 """Between counts that are tried: finer ones are no other page to anybody."""
 
@@ -40,9 +41,10 @@ def with_pixels(model: ModelCard, request: Request, target: Target) -> tuple[Req
         found = first_that_fits(resident, lambda rung: can_fit(model, rung, target))
     found = found or first_that_fits(rungs, lambda rung: can_fit(model, rung, target))
     chosen = found.max_pixels if isinstance(found, DocumentRequest) else counts[-1]
+    whole = chosen == counts[0]
+    why, why_zh = ("all that the model reads of a page", "模型可读取的全部像素") if whole else _MOST
     return request.with_changes(max_pixels=chosen), Text(
-        f"max_pixels: auto became {chosen}, the most that fits.",
-        f"max_pixels: auto 取 {chosen}，即放得下的最大值。",
+        f"max_pixels: auto became {chosen}, {why}.", f"max_pixels: auto 取 {chosen}，即{why_zh}。"
     )
 
 

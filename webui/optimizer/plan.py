@@ -40,6 +40,7 @@ def make_plan(
     request: Request,
     target: Target,
     cards: Callable[[], tuple[tuple[Card, Target], ...]] = tuple,
+    open_request: Request | None = None,
 ) -> Plan:
     """The best settings for what the user left open, or the nearest where nothing fits.
 
@@ -50,6 +51,7 @@ def make_plan(
         request: fixed settings and workload.
         target: the device.
         cards: other cards to name when nothing fits, smallest first.
+        open_request: with `max_pixels` as it was asked for, where that was left open.
     """
     best = find_best(model, request, target)
     found = best or find_leanest(model, request, target)
@@ -60,7 +62,7 @@ def make_plan(
         estimate=found,
         choices=choice_of(model, request, found, target, savings),
         reasons=reasons if best else (does_not_fit(model, request, found, target), *reasons),
-        alternatives=find_faster(model, request, target, found)
+        alternatives=find_faster(model, request, target, found, open_request or request)
         if best
         else find_alternatives(model, request, target, found, cards),
     )

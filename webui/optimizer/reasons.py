@@ -24,6 +24,7 @@ from webui.core.units import SAME_TIME_S, format_bytes, signed_time
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.case import Case
 from webui.estimator.target import Target
+from webui.estimator.upscaling import gpus_of, segment_counts
 from webui.optimizer.candidates import effective_settings
 from webui.optimizer.upscaling import WORTH_SHARING_FRAMES
 
@@ -205,6 +206,7 @@ def explain(
                 f"尚未拼合的分块画面暂存于磁盘：运行期间占用 {size}。",
             )
         )
+    sentences += _idle_cards(request, found)
     one_at_a_time = isinstance(model, UpscaleCard) and model.temporal and not found.settings["tile"]
     if request.settings.get("tile_batch") == 0 and not one_at_a_time:
         sentences.append(_TRIES_MORE)
@@ -220,6 +222,23 @@ def explain(
             )
         )
     return tuple(sentences)
+
+
+def _idle_cards(request: Request, found: Estimate) -> list[Text]:
+    """That a video is too short for all cards that are asked for."""
+    if not isinstance(request, UpscaleRequest) or (cards := gpus_of(found.settings)) == 1:
+        return []
+    pieces = sum(count for _, count in segment_counts(request, found.settings))
+    if pieces >= cards:
+        return []
+    parts = f"{pieces} part{'s' if pieces > 1 else ''}"
+    return [
+        Text(
+            f"{cards} cards were asked for, and the video is shared in {parts}: {cards - pieces} "
+            "will have nothing to do.",
+            f"要求 {cards} 张卡，而视频只分为 {pieces} 段：其中 {cards - pieces} 张无事可做。",
+        )
+    ]
 
 
 def _saving(

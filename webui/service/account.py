@@ -10,6 +10,11 @@ from webui.estimator.explain import Explanation, PhaseExplanation
 from webui.estimator.explain_seconds import Term
 from webui.optimizer.frontier import Point
 
+_RATES = (
+    "  rates in brackets: the data sheet's, times the part of it that is reached (fitted; above 1 "
+    "where caches serve some of what is counted)"
+)
+
 
 def plan_text(plan: Plan) -> str:
     """The verdict, the phases, the settings, and why."""
@@ -56,6 +61,7 @@ def explanation_text(found: Explanation) -> str:
         f"  seconds: {' + '.join(f'{phase.seconds:.4g}' for phase in estimate.phases)}"
         f" = {estimate.seconds:.4g} s"
     )
+    lines.append(_RATES)
     lines.append(f"  loading: {estimate.load_seconds:.4g} s")
     lines += [_seconds_line(term) for term in found.load]
     return "\n".join(lines)

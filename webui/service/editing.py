@@ -20,7 +20,8 @@ from webui.core.text import EMPTY, Text
 from webui.core.units import GIB
 from webui.hardware import find_card
 from webui.service.access import Access
-from webui.service.planner import Planner, unsupported
+from webui.service.planner import Planner
+from webui.service.unsupported import unsupported
 from webui.storage import Presets, StudioConfig
 from webui.storage.config import config_path, parse_config
 from webui.storage.config_text import DEFAULT_TEXT

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from webui.core.clip import PICTURES, ClipCard, ClipRequest, require_clip_inputs
 from webui.core.documents import DocumentRequest
 from webui.core.errors import BadInput, NotEnoughDisk
+from webui.core.given_name import keep_name
 from webui.core.model import ModelCard
 from webui.core.plan import Plan
 from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.units import MIB, format_bytes
 from webui.core.upscale import UpscaleRequest
-from webui.documents.kept import KeptPages
 from webui.estimator.upscaling import gpus_of
 from webui.storage import Outputs, read_picture, store_picture
 from webui.storage.files import check_free, write_error
@@ -131,8 +131,7 @@ def _store_file(
         except OSError:  # another disk, or one without links
             check_free(folder, path.stat().st_size)
             shutil.copyfile(path, folder / name)
-        if isinstance(request, DocumentRequest):
-            KeptPages(folder).keep_name(path.name)
+        keep_name(folder, path.name)
     except OSError as error:
         raise write_error(folder / name, error) from error
     return request.with_changes(input=name)

@@ -1,14 +1,21 @@
-"""What the planner says beside a plan: about this computer's memory, and which card it took."""
+"""What the planner says beside a plan: about this computer's memory, which card it took, and what
+the figures are of."""
 
 from __future__ import annotations
 
 from webui.core.card import Card
 from webui.core.host import host_memory_bytes
+from webui.core.model import ModelCard
+from webui.core.pages import PageRequest
 from webui.core.plan import Estimate
 from webui.core.request import DETECTED, Request
 from webui.core.text import Text
 from webui.core.units import GIB, format_bytes
+from webui.estimator.estimate import weights_bytes
+from webui.estimator.families import components_of
 
+ENCODER = "text_encoder"
+"""The setting that says where a prompt is encoded."""
 _USUAL_HOST_BYTES = 32 * GIB
 """What many computers with a graphics card have, and few have more."""
 
@@ -22,6 +29,38 @@ def stand_in_note(request: Request, card: Card, here: Card) -> tuple[Text, ...]:
             f"vram_gib names no card: a {card.title} stands for its speed. Name a card to change "
             "that.",
             f"vram_gib 没有指明显卡：以 {card.title} 的速度估算。指定 card 可以更改。",
+        ),
+    )
+
+
+def encoder_note(model: ModelCard, found: Estimate, request: Request) -> tuple[Text, ...]:
+    """What an estimate leaves out where nobody asked for it: a run has a prompt to encode."""
+    if found.settings.get(ENCODER) != "absent" or ENCODER in request.settings:
+        return ()
+    sizes = weights_bytes(model, {**found.settings, ENCODER: "gpu"})
+    encoders = [name for name, part in components_of(model).items() if part.place == ENCODER]
+    size = format_bytes(sum(sizes[name] for name in encoders))
+    return (
+        Text(
+            "The text encoder is not counted, estimate's default; on the card its weights are "
+            f"{size} (text_encoder: gpu).",
+            f"未计入文本编码器（estimate 的默认值）；放在显卡上时其权重为 {size}"
+            "（text_encoder: gpu）。",
+        ),
+    )
+
+
+def length_note(request: Request) -> tuple[Text, ...]:
+    """How long the answers are that a time is of."""
+    if not isinstance(request, PageRequest):
+        return ()
+    each, each_zh = ("each page", "每页") if request.repeats > 1 else ("the page", "该页")
+    return (
+        Text(
+            f"The time is for the most text that {each} may give, {request.new_tokens} tokens "
+            "(new_tokens); less text takes less.",
+            f"时间按{each_zh}最多写出 {request.new_tokens} 个词元（new_tokens）计算；"
+            "文字较少则更快。",
         ),
     )
 

@@ -20,18 +20,11 @@ from webui.hardware.readings import process_device_bytes, read_devices
 from webui.optimizer import make_estimate, make_plan
 from webui.optimizer.pixels import with_pixels
 from webui.service.calibration import Calibration, Corrections
-from webui.service.plan_notes import host_note, stand_in_note
+from webui.service.plan_notes import encoder_note, host_note, length_note, stand_in_note
 from webui.service.policy import Ruled, apply_policy, offer_of
+from webui.service.unsupported import refuse_unsupported, unsupported
 from webui.storage import Ledger, MemoryPolicy, StudioConfig
 
-_NEEDS_BF16 = ("bf16", "fp8")
-"""Precisions that compute in bf16; fp8 is only how the weights are stored."""
-_NEEDS_COMPUTE = {"flash": (8, 0), "sage": (8, 0), "xformers": (0, 0)}
-"""Kernels for GPUs only, and from which compute capability on (the packages' own descriptions);
-whether they are installed the worker tells, when it has tried them."""
-_FIRST_INT8 = (7, 5)
-"""Oldest compute capability with 8-bit products in bitsandbytes (its docs, installation.mdx); those
-in 4 bits run on every card of the list."""
 _WORTH_NAMING_BYTES = 64 * MIB
 
 
@@ -77,12 +70,15 @@ class Planner:
         target = self.target(request, names=names)
         if narrow is not None:
             target = narrow(target)
+        open_request = request
         request, pixels = with_pixels(model, request, target)
         policy = replace(self.policy, auto_optimize=True) if search else self.policy
         ruled = apply_policy(policy, model, request, target)
         asked = ruled.request
-        _refuse_unsupported(asked, target.card)
-        plan = make_plan(model, asked, target, lambda: self._larger_cards(asked, target))
+        refuse_unsupported(asked, target.card)
+        plan = make_plan(
+            model, asked, target, lambda: self._larger_cards(asked, target), open_request
+        )
         if not plan.fits and not ruled.searched:
             plan = self._with_found_settings(plan, ruled, model, target)
         plan = ruled.explained(plan)
@@ -130,16 +126,22 @@ class Planner:
             BadInput: no such card, or it cannot do a fixed setting.
         """
         target = self.target(request, calibrated)
-        _refuse_unsupported(request, target.card)
+        refuse_unsupported(request, target.card)
         model = find_model(request.model, request.task)
         self.check_templates(model)
-        return self._with_notes(make_estimate(model, request, target), model, target.card)
+        plan = make_estimate(model, request, target)
+        left_out = encoder_note(model, plan.estimate, request)
+        return self._with_notes(plan, model, target.card, left_out)
 
-    def _with_notes(self, plan: Plan, model: ModelCard, card: Card) -> Plan:
+    def _with_notes(
+        self, plan: Plan, model: ModelCard, card: Card, first: tuple[Text, ...] = ()
+    ) -> Plan:
         """The plan, with what is to be said about this machine and the templates' versions."""
         found, here = plan.estimate, detected_card()
         versions = self.check_templates(model)
         notes = (
+            *first,
+            *length_note(plan.request),
             *stand_in_note(plan.request, card, here),
             *host_note(found, card, here),
             *([] if versions is None else [versions]),
@@ -231,13 +233,14 @@ class Planner:
                 hint,
             )
         gpus = int(request.settings.get("gpus", 1)) if request.task == "upscale" else 1
-        there_are = max(1, len(read_devices())) if card.kind == "cuda" else 1
-        if gpus > there_are:
+        there_are = max(1, len(read_devices())) if card.kind == "cuda" else 0
+        if gpus > max(1, there_are):
             raise BadInput(
                 "settings.gpus",
                 Text(
-                    f"{gpus} GPUs were asked for; this machine has {there_are} to use.",
-                    f"要求 {gpus} 张 GPU；本机可用 {there_are} 张。",
+                    f"{gpus} GPUs were asked for; this machine has {there_are or 'none'} to use.",
+                    f"要求 {gpus} 张 GPU；本机"
+                    + (f"可用 {there_are} 张。" if there_are else "没有 GPU。"),
                 ),
                 Text("Use fewer, or leave gpus out.", "请减少数量，或不写 gpus。"),
             )
@@ -309,64 +312,6 @@ class Planner:
 def _by_memory() -> list[Card]:
     """The cards of the list, the smallest first."""
     return sorted(load_cards().values(), key=lambda card: card.vram_bytes)
-
-
-def _refuse_unsupported(request: Request, card: Card) -> None:
-    refusal = unsupported(request, card)
-    if refusal is not None:
-        raise refusal
-
-
-def unsupported(request: Request, card: Card) -> BadInput | None:
-    """What a fixed setting asks of a card or platform that has it not; None where all is well."""
-    for name in ("precision", "vae_precision"):
-        value = request.settings.get(name)
-        if value in _NEEDS_BF16 and card.kind == "cuda" and not card.bf16:
-            why = "" if value == "bf16" else f" ({value} computes in bf16)"
-            why_zh = "" if value == "bf16" else f"（{value} 以 bf16 计算）"
-            return BadInput(
-                f"settings.{name}",
-                Text(
-                    f"{card.title} has no bf16, so {name} cannot be {value}{why}.",
-                    f"{card.title} 不支持 bf16，{name} 不能是 {value}{why_zh}。",
-                ),
-                Text(
-                    f"Use fp16, or leave {name} out and it is chosen.",
-                    f"请用 fp16，或不写 {name}，由系统选择。",
-                ),
-            )
-    attention = request.settings.get("attention")
-    too_old = (card.compute_capability or (0, 0)) < _NEEDS_COMPUTE.get(str(attention), (0, 0))
-    if attention in _NEEDS_COMPUTE and (card.kind == "cpu" or too_old):
-        return BadInput(
-            "settings.attention",
-            Text(
-                f"attention: {attention} has no kernels for {card.title}.",
-                f"attention: {attention} 没有适用于 {card.title} 的内核。",
-            ),
-            Text("Use sdpa, or leave attention out.", "请用 sdpa，或不写 attention。"),
-        )
-    in_int8 = card.kind == "cuda" and request.settings.get("quantization") == "int8"
-    if in_int8 and (card.compute_capability or _FIRST_INT8) < _FIRST_INT8:
-        return BadInput(
-            "settings.quantization",
-            Text(
-                f"{card.title} has no 8-bit products, so quantization cannot be int8.",
-                f"{card.title} 没有 8 位乘法，quantization 不能是 int8。",
-            ),
-            Text("Use nf4 or none.", "请用 nf4 或 none。"),
-        )
-    expandable = card.kind == "cuda" and request.settings.get("allocator") == "expandable"
-    if expandable and request.platform == "windows":
-        return BadInput(
-            "settings.allocator",
-            Text(
-                "Windows has no expandable segments.",
-                "Windows 没有 expandable segments。",
-            ),
-            Text("Use default, or leave allocator out.", "请用 default，或不写 allocator。"),
-        )
-    return None
 
 
 def named_card(request: Request, here: Card) -> Card:

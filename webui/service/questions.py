@@ -20,8 +20,9 @@ from webui.optimizer.frontier import Point, find_frontier
 from webui.optimizer.inverse import MOST, Answer, find_most, smallest_card
 from webui.optimizer.setting_ladders import QUESTIONS, setting_ladders
 from webui.service.limits import VisitorTurns
-from webui.service.planner import Planner, unsupported
+from webui.service.planner import Planner
 from webui.service.policy import PRECISIONS
+from webui.service.unsupported import unsupported
 
 SMALLEST = ("card",)
 

@@ -31,6 +31,8 @@ class RunSummary:
     thumbnail: Path | None
     outputs: tuple[Path, ...]
     """Absolute paths of what it made."""
+    input_name: str = ""
+    """What its document or video is called."""
 
 
 class RunLocks:
@@ -98,4 +100,5 @@ class Runs:
             error=job.error,
             thumbnail=self._outputs.thumbnail(job.folder),
             outputs=tuple(self._outputs.files(job.folder)),
+            input_name=self._outputs.input_name(job.folder),
         )

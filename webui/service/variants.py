@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,15 +24,6 @@ class Refused:
     """The settings that it named."""
     error: StudioError
 
-    @property
-    def text(self) -> Text:
-        """Which one it is, and what is wrong."""
-        named = ", ".join(f"{name}: {value}" for name, value in self.asked.items())
-        message = self.error.message
-        if not named:
-            return message
-        return Text(f"{named}: {message.en}", f"{named}：{message.zh}")
-
     def to_json(self) -> dict[str, Any]:
         return {
             "receipt": None,
@@ -40,6 +32,27 @@ class Refused:
             "why": self.error.message.en,
             "error": self.error.to_contract(),
         }
+
+
+def told_once(refused: Sequence[Refused]) -> list[StudioError]:
+    """What is wrong, each error once, with all variants that it is about."""
+    alike: dict[tuple[str, str], list[Refused]] = defaultdict(list)
+    for one in refused:
+        alike[one.error.message.en, one.error.hint.en].append(one)
+    told = []
+    for group in alike.values():
+        error = group[0].error
+        values: dict[str, list[str]] = defaultdict(list)
+        for one in group:
+            for name, value in one.asked.items():
+                values[name].append(str(value))
+        named = ", ".join(
+            f"{name}: {', '.join(dict.fromkeys(each))}" for name, each in values.items()
+        )
+        message = error.message
+        text = Text(f"{named}: {message.en}", f"{named}：{message.zh}") if named else message
+        told.append(StudioError(text, error.hint))
+    return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from webui.core.errors import NotFound
+from webui.core.given_name import kept_name
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.core.units import MIB
@@ -121,6 +122,13 @@ class Outputs:
             and not path.name.startswith(INPUT_PREFIX)
             and _plain(path)
         ]
+
+    def input_name(self, folder: str) -> str:
+        """What a run's document or video is called; empty when nobody said so, or it is gone."""
+        try:
+            return kept_name(self.folder(folder))
+        except NotFound:
+            return ""
 
     def thumbnail(self, folder: str) -> Path | None:
         """The small picture of a run, or None."""

@@ -13,7 +13,7 @@ from webui.core.job import JobState
 from webui.core.request import Request
 from webui.core.settings import SETTINGS, SettingValue
 from webui.service.compare import MOST_RUNS, request_again, vary
-from webui.service.variants import Refused, prepare
+from webui.service.variants import Refused, prepare, told_once
 from webui.ui import form as forms
 from webui.ui import memory_panel, results
 from webui.ui.compare_view import SYNCHRONISED, render_comparison, told_value
@@ -164,6 +164,7 @@ class CompareTab:
             return {self.message: memory_panel.render_error(error, visit.language)}
         note = prepared.note.in_language(visit.language)
         told = f'<p class="vs-hint">{escape(note)}</p>' if note else ""
+        refused: list[Refused] = []
         for variant in prepared.variants:
             try:
                 if isinstance(variant, Refused):
@@ -171,9 +172,10 @@ class CompareTab:
                 submitted.append(studio.submit(variant, visit.visitor))
             except StudioError as error:
                 named = variant.asked if isinstance(variant, Refused) else variant.settings
-                refused = Refused(asked={spec.name: named[spec.name]}, error=error)
-                shown = StudioError(refused.text, error.hint)
-                told += memory_panel.render_error(shown, visit.language)
+                refused.append(Refused(asked={spec.name: named[spec.name]}, error=error))
+        told += "".join(
+            memory_panel.render_error(error, visit.language) for error in told_once(refused)
+        )
         return (self._updates(submitted, visit) if submitted else {}) | {self.message: told}
 
     def _base(self, data: Mapping[Any, Any], visit: Visit) -> Request:

@@ -137,7 +137,7 @@ def render_result(run: RunSummary, language: str) -> str:
     )
     return (
         f'<div class="vs-result" data-run="{escape(run.id)}">{media}{failed}'
-        f'<p class="vs-prompt">{_prompt(run.request, language)}</p>'
+        f'<p class="vs-prompt">{_title(run, language)}</p>'
         f'<p class="vs-fine">{describe(run, language)}</p>'
         f"{_attempts(run, language)}{_kept(run, language)}"
         f'<div class="vs-actions">{_actions(run, language)}</div></div>'
@@ -235,7 +235,7 @@ def render_strip(runs: Iterable[RunSummary], language: str, title: Text) -> str:
     """The newest results as a row of thumbnails."""
     buttons = "".join(
         f'<button type="button" class="vs-thumb" data-action="show" data-run="{escape(run.id)}" '
-        f'title="{_prompt(run.request, language)}">{_thumbnail(run, language)}</button>'
+        f'title="{_title(run, language)}">{_thumbnail(run, language)}</button>'
         for run in runs
         if run.state is JobState.DONE or may_resume(run)
     )
@@ -253,7 +253,7 @@ def render_card(run: RunSummary, language: str) -> str:
         f'<article class="vs-card" data-run="{escape(run.id)}">'
         f'<button type="button" class="vs-thumb" data-action="show" data-run="{escape(run.id)}" '
         f'aria-label="{say(words.OPEN, language)}">{_thumbnail(run, language)}{badge}</button>'
-        f'<p class="vs-prompt">{_prompt(run.request, language)}</p>'
+        f'<p class="vs-prompt">{_title(run, language)}</p>'
         f'<p class="vs-fine">{describe(run, language)}</p>'
         f'<p class="vs-fine">{memory_text(run, language)}</p>{error}'
         f'<div class="vs-actions">{_actions(run, language)}</div></article>'
@@ -286,6 +286,14 @@ def _subject(request: Mapping[str, Any], language: str) -> str:
     return escape(str(request.get("prompt", ""))[:160])
 
 
+def _title(run: RunSummary, language: str) -> str:
+    """What a run is about, with the name of the file that it was given."""
+    about, name = _prompt(run.request, language), escape(run.input_name)
+    if not name:
+        return about
+    return name if run.request.get("task") == "parse" else f"{name} · {about}"
+
+
 def _prompt(request: Mapping[str, Any], language: str) -> str:
     if request.get("task") == "upscale":
         width, height, scale = (int(request.get(key) or 0) for key in ("width", "height", "scale"))
@@ -315,7 +323,7 @@ def _thumbnail(run: RunSummary, language: str) -> str:
     if run.thumbnail is None:
         return '<span class="vs-nothing" aria-hidden="true">–</span>'
     address = escape(file_address(run.id, THUMBNAIL))
-    return f'<img src="{address}" alt="{_prompt(run.request, language)}" loading="lazy">'
+    return f'<img src="{address}" alt="{_title(run, language)}" loading="lazy">'
 
 
 def _actions(run: RunSummary, language: str) -> str:

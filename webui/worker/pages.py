@@ -12,6 +12,7 @@ from PIL import Image
 
 from webui.core.documents import DocumentRequest, is_page, page_numbers
 from webui.core.errors import RunFailed, StudioError
+from webui.core.given_name import kept_name
 from webui.core.text import Text
 from webui.documents.blocks import Block, PageResult
 from webui.documents.kept import KeptPages
@@ -39,7 +40,7 @@ class JobPages:
         path = Path(request.input)
         self._kept = KeptPages(folder)
         self._source = Source(
-            path if path.is_absolute() else folder / path.name, request.dpi, self._kept.name()
+            path if path.is_absolute() else folder / path.name, request.dpi, kept_name(folder)
         )
         named = job.get("pages")
         self.numbers: Sequence[int] = (

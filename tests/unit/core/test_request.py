@@ -105,6 +105,11 @@ def test_unknown_keys_come_with_the_nearest(key: Any, near: str) -> None:
     assert near in error.hint.zh or near == "Keys"
 
 
+def test_a_setting_beside_the_settings_is_told_where_it_belongs() -> None:
+    error = refused({"gpus": 2})
+    assert error.field == "gpus" and "settings: {gpus: ...}" in error.hint.en
+
+
 def test_long_names_are_not_repeated_in_full() -> None:
     assert len(refused({"x" * 10**6: 1}).field) <= 40
     assert len(refused({"settings": {"y" * 10**6: 1}}).field) <= 60

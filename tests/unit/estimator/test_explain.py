@@ -121,6 +121,7 @@ def test_seconds_say_how_they_were_made() -> None:
     assert denoise.formula == f"{2 * made.request.steps} x max(compute 1, transfer 1) + start 1"
     compute = next(term for term in denoise.seconds if "compute" in term.name.en)
     assert "matrix products" in compute.source.en and "h200" in compute.name.en
+    assert "GB moved / (4800 x 1.3 GB/s)" in compute.source.en, "the data sheet's, and the part"
 
 
 def test_a_corrected_phase_says_from_how_many_runs() -> None:

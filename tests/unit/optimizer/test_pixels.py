@@ -38,12 +38,14 @@ def test_more_would_not_fit() -> None:
     assert can_fit(MODEL, request, room)
     more = request.with_changes(max_pixels=int(request.max_pixels * STEP**4))
     assert not can_fit(MODEL, more, room)
+    assert "the most that fits" in why.en
 
 
 @pytest.mark.parametrize("gib", [24.0, 8.0])
 def test_no_page_is_made_larger(gib: float) -> None:
-    request, _ = with_pixels(MODEL, ask(height=1200, width=900), target(gib))
+    request, why = with_pixels(MODEL, ask(height=1200, width=900), target(gib))
     assert request.max_pixels == 1_080_000
+    assert why is not None and "all that the model reads" in why.en
 
 
 def test_a_number_stays() -> None:

@@ -42,6 +42,14 @@ def test_a_frame_of_the_smallest_size_is_done_whole() -> None:
     assert auto_tiles(16, 64, 32) == ()
 
 
+@pytest.mark.parametrize(("frames", "gpus", "idle"), [(61, 8, 7), (961, 8, 0), (61, 1, 0)])
+def test_cards_that_have_nothing_to_do_are_told(frames: int, gpus: int, idle: int) -> None:
+    request = request_of(FLASH, height=216, width=384, frames=frames, settings={"gpus": gpus})
+    reasons = make_plan(find_model(FLASH), request, target_of("rtx-4090")).reasons
+    found = [reason.en for reason in reasons if "nothing to do" in reason.en]
+    assert len(found) == bool(idle) and all(f"{idle} will have" in each for each in found)
+
+
 @pytest.mark.parametrize(("tile", "batch", "told"), [(256, 0, 1), (256, 4, 0), (0, 0, 0)])
 def test_a_batch_that_follows_memory_is_said_to_take_more(tile: int, batch: int, told: int) -> None:
     settings = {"tile": tile, "tile_batch": batch}

@@ -31,6 +31,7 @@ from webui.service.calibration import (
     speed_factor,
 )
 from webui.service.planner import Planner
+from webui.service.unsupported import unsupported
 from webui.storage import Ledger, Outputs, StudioConfig
 from webui.storage.ledger import SpeedSample
 
@@ -242,7 +243,7 @@ def test_work_that_a_run_may_leave_out_teaches_nothing(
     ],
 )
 def test_attention_that_a_card_cannot_do(card: str, attention: str, refused: bool) -> None:
-    found = planner.unsupported(ask(settings={"attention": attention}), find_card(card))
+    found = unsupported(ask(settings={"attention": attention}), find_card(card))
     assert (found is not None) == refused
     if found is not None:
         assert found.field == "settings.attention" and "sdpa" in found.hint.en and found.hint.zh

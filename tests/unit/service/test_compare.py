@@ -15,14 +15,15 @@ import pytest
 from PIL import Image
 
 from webui.__main__ import main
-from webui.core.errors import BadInput
+from webui.core.errors import BadInput, RunFailed
 from webui.core.job import JobState
 from webui.core.request import Request
+from webui.core.text import Text
 from webui.service import Studio
 from webui.service.access import LOCAL
 from webui.service.compare import MOST_KNOWN, MOST_RUNS, Comparisons, read_variants
 from webui.service.difference import compare_files
-from webui.service.variants import Refused, prepare
+from webui.service.variants import Refused, prepare, told_once
 
 ASKED = {"model": "demo", "prompt": "a red circle", "frames": 1, "height": 64, "width": 64,
          "steps": 2}  # fmt: skip
@@ -113,7 +114,7 @@ def test_what_is_left_open_is_the_same_for_all(local: Studio) -> None:
     assert alone[0].settings["offload"] != alone[1].settings["offload"]
     prepared = prepare(read_variants(data), local.parse, local.plan)
     *fit, refused = prepared.variants
-    assert isinstance(refused, Refused) and "offload: lief: " in refused.text.en
+    assert isinstance(refused, Refused) and refused.asked == {"offload": "lief"}
     plans = [local.plan(one) for one in fit if isinstance(one, Request)]
     first, second = [
         {name: value for name, value in plan.settings.items() if name != "precision"}
@@ -123,6 +124,17 @@ def test_what_is_left_open_is_the_same_for_all(local: Studio) -> None:
     assert "Offload: leaf" in prepared.note.en and prepared.note.zh
     both = prepare(read_variants({**data, "vram_gib": 0.5}), local.parse, local.plan)
     assert all(isinstance(one, Refused) for one in both.variants), "and none stops the others"
+
+
+def test_what_several_variants_share_is_told_once() -> None:
+    gone, cold = (RunFailed(Text(text, text)) for text in ("It is gone.", "It is cold."))
+    refused = [
+        Refused(asked={"precision": "fp32"}, error=gone),
+        Refused(asked={"precision": "bf16"}, error=gone),
+        Refused(asked={"offload": "leaf"}, error=cold),
+    ]
+    told = [error.message.en for error in told_once(refused)]
+    assert told == ["precision: fp32, bf16: It is gone.", "offload: leaf: It is cold."]
 
 
 @pytest.mark.parametrize(

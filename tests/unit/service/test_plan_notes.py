@@ -48,6 +48,31 @@ def test_another_computer_may_have_too_little_memory(studio):
     assert "The computer needs" not in notes(studio, {**streamed, "model": "wan2.1-t2v-1.3b"})
 
 
+def test_what_an_estimate_leaves_out_is_said(studio):
+    def said(**more):
+        request = studio.parse({"model": "wan2.1-t2v-14b", "card": "h200", **more})
+        return [note.en for note in studio.estimate(request).estimate.notes]
+
+    (note,) = [note for note in said() if "text encoder" in note]
+    assert "10.58 GiB" in note and "text_encoder: gpu" in note
+    for place in ("absent", "gpu"):
+        assert not [note for note in said(settings={"text_encoder": place}) if "encoder" in note]
+
+
+def test_the_answers_that_a_time_is_of_are_said(studio):
+    pages = {"task": "parse", "model": "logics-parsing-v2", "card": "h200", "new_tokens": 700}
+    assert "that the page may give, 700 tokens" in notes(studio, pages)
+    assert "that each page may give, 700 tokens" in notes(studio, {**pages, "pages": 3})
+    assert "may give" not in notes(studio, {"task": "parse", "model": "ocr"})
+
+
+def test_a_margin_that_the_cache_fills_is_not_called_wider(studio):
+    asked = {"model": "wan2.1-t2v-1.3b", "settings": {"offload": "none"}}
+    wide, full = (notes(studio, {**asked, "card": card}) for card in ("l40s", "rtx-3090"))
+    assert "the margin is wider" in wide and "fills the margin" not in wide
+    assert "fills the margin" in full and "the margin is wider" not in full
+
+
 def test_a_frontier_lists_what_differs(studio):
     request = studio.parse({"model": "svd-xt", "card": "rtx-3060-12gb"})
     found = studio.questions.ask(request, frontier=True)
