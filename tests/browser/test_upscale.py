@@ -40,7 +40,9 @@ def test_a_video_is_planned_upscaled_and_compared(
     expect(page.locator("#upscale-jobs .vs-job")).to_be_visible()
     expect(page.locator("#upscale-result video")).to_be_visible(timeout=RUN_MS)
     expect(page.locator("#upscale-jobs .vs-job")).to_have_count(0)
-    expect(page.locator("#upscale-result .vs-prompt")).to_have_text("clip.mp4 · 32 x 16 px → 64 x 32 px")
+    expect(page.locator("#upscale-result .vs-prompt")).to_have_text(
+        "clip.mp4 · 32 x 16 px → 64 x 32 px"
+    )
     expect(page.locator("#upscale-panel .vs-measured-text").first).to_be_visible()
     sides = page.locator("#upscale-pair img")
     expect(sides).to_have_count(2)

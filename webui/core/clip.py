@@ -137,7 +137,7 @@ class ClipRequest(Request):
         pictures = (bool(self.image), bool(self.last_image))
         size = (self.batch, self.frames, self.height, self.width)
         # The shift says how the steps fall to the two transformers of models that have two.
-        return (*size, self.guided, self.solver, self.flow_shift, *pictures)
+        return (*size, self.guided, self.solver, self.flow_shift, self.steps, *pictures)
 
     @property
     def repeats(self) -> int:

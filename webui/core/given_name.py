@@ -17,7 +17,7 @@ def keep_name(folder: Path, name: str) -> None:
     Raises:
         OSError: the disk is full.
     """
-    (folder / _FILE).write_text(name, encoding="utf-8")
+    (folder / _FILE).write_bytes(name.encode("utf-8", "replace"))
 
 
 def kept_name(folder: Path) -> str:

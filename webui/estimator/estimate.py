@@ -10,7 +10,7 @@ from webui.core.plan import Estimate, PhaseEstimate
 from webui.core.request import Request
 from webui.core.settings import Settings, unquantized
 from webui.core.text import Text
-from webui.core.units import GIB
+from webui.core.units import GIB, format_bytes
 from webui.estimator.answers import phase_events, raw_seconds
 from webui.estimator.case import Case
 from webui.estimator.events import PhaseEvents
@@ -89,7 +89,7 @@ def estimate_case(case: Case) -> Estimate:
         load_seconds=load_seconds(model, settings),
         versions=_versions(model, settings),
         notes=(
-            *_notes(model, settings, target, case.rules, calibrated, cut=margin < usual),
+            *_notes(model, settings, target, case.rules, calibrated, usual - margin),
             *target.notes,
         ),
     )
@@ -179,9 +179,15 @@ def _versions(model: ModelCard, settings: Settings) -> dict[str, str]:
 
 
 def _notes(
-    model: ModelCard, settings: Settings, target: Target, rules: Rules, calibrated: bool, cut: bool
+    model: ModelCard,
+    settings: Settings,
+    target: Target,
+    rules: Rules,
+    calibrated: bool,
+    cached: int,
 ) -> tuple[Text, ...]:
-    """What is to be known about the figures; `cut`: the allocator's cache fills the margin."""
+    """What is to be known about the figures; `cached`: bytes of the margin that the allocator's
+    cache takes."""
     notes = [*find_family(model).notes(settings)]
     if target.card.kind == "cpu":
         if components_of(model):  # of the others the family says where their memory is
@@ -192,16 +198,13 @@ def _notes(
                 )
             )
     elif not (rules.measured and target.card.context_measured):
+        size = format_bytes(cached)
         notes.append(
             Text(
-                "This architecture was never measured, so the margin is wider.",
-                "这种架构还没有实测过，因此余量更大。",
-            )
-            if not cut
-            else Text(
-                "This architecture was never measured; what the allocator caches fills the margin, "
-                "and is given back when it is needed.",
-                "这种架构还没有实测过；余量被分配器缓存占用，需要时会释放。",
+                "This architecture was never measured, so the margin is wider"
+                + (f"; the allocator's cache takes {size} of it." if cached else "."),
+                "这种架构还没有实测过，因此余量更大"
+                + (f"；其中 {size} 被分配器缓存占用。" if cached else "。"),
             )
         )
     if not calibrated and not target.speed:

@@ -305,11 +305,12 @@ def _reserved(trace: PhaseTrace, phase: PhaseEstimate) -> Term:
             "replay of the allocator; against the limit it runs out of memory",
             "分配器回放；按上限回放时显存不足",
         )
-    if trace.events.unseen_bytes:
-        size = trace.events.unseen_bytes
+    # Within a limit there may be no room for all of it.
+    unseen = min(trace.events.unseen_bytes, beyond)
+    if unseen > 0:
         source = Text(
-            f"{source.en}; {size} B of it for steps that are left out of it, fitted",
-            f"{source.zh}；其中 {size} B 为未回放的步骤，拟合值",
+            f"{source.en}; {unseen} B of it for the steps between, which are not replayed: fitted",
+            f"{source.zh}；其中 {unseen} B 为中间未回放的步骤，拟合值",
         )
     return Term(name, beyond, source)
 

@@ -34,6 +34,16 @@ _AMOUNTS = {
 }
 
 
+_FITTED, _MEASURED = Text("fitted", "拟合值"), Text("measured", "实测值")
+_BY_PROCESSOR = {
+    "prepare": (Text("pages cut into patches", "页面切成图块"), _FITTED),
+    "enlarge": (Text("frames enlarged", "放大帧"), _MEASURED),
+    "encode": (Text("frames encoded", "编码帧"), _MEASURED),
+    "join": (Text("tiles and clips joined", "拼接分块与片段"), _MEASURED),
+}
+"""The processor's kinds of work, and where their rates come from."""
+
+
 def seconds_terms(terms: Sequence[SecondsTerm]) -> tuple[Term, ...]:
     """The results of the time model, numbered by kind as the phase's formula names them."""
     count: Counter[str] = Counter()
@@ -55,12 +65,10 @@ def _told(term: SecondsTerm, label: str) -> Term:
     if term.kind == "transfer":
         name = Text(f"{label}to {term.card}", f"{label}传输到 {term.card}")
         return Term(name, term.seconds, Text(listed or "0 B", listed or "0 B"))
-    if term.kind == "prepare":
-        name = Text(f"{label}pages cut into patches", f"{label}页面切成图块")
-        return Term(name, term.seconds, Text(f"{listed}, fitted", f"{listed}，拟合值"))
-    if term.kind == "frames":
-        name = Text(f"{label}by the processor", f"{label}由处理器完成")
-        return Term(name, term.seconds, Text(f"{listed}, measured", f"{listed}，实测值"))
+    if term.kind in _BY_PROCESSOR:
+        work, source = _BY_PROCESSOR[term.kind]
+        name = Text(f"{label}{work.en}", f"{label}{work.zh}")
+        return Term(name, term.seconds, Text(f"{listed}, {source.en}", f"{listed}，{source.zh}"))
     if term.kind == "start":
         return Term(
             Text(f"{label}of the phase", f"{label}阶段启动"),
@@ -81,9 +89,9 @@ def _told(term: SecondsTerm, label: str) -> Term:
 
 
 def _rate(term: SecondsTerm, name: str) -> str:
-    """A rate; where it is a part of the data sheet's, as that: `(448 x 1.3 GB/s)`."""
+    """A rate; where it is a part of the card's, as that: `(448 x 1.3 GB/s)`."""
     _, scale, unit = _AMOUNTS[name]
-    share = term.shares.get(name)
-    if share is None:
+    if name not in term.reached:
         return f"{term.rates[name] / scale:.4g} {unit}"
-    return f"({term.rates[name] / share / scale:.4g} x {share:g} {unit})"
+    rate, part = term.reached[name]
+    return f"({rate / scale:.4g} x {part:g} {unit})"

@@ -99,7 +99,7 @@ class _Times:
                 seconds += passes * self._pass(name, frames, {**self.memory.shape, "b": batch})
         if name == "decode" and self.memory.tiles > 1:
             height, width = self.memory.request.output_size
-            seconds = seconds + frames_seconds(frames * height * width, JOIN_PX_S)
+            seconds += frames_seconds("join", frames * height * width, JOIN_PX_S)
         return seconds
 
     def _pass(self, name: str, frames: int, shape: dict[str, int]) -> float:
@@ -148,12 +148,12 @@ class _Times:
         cores = cores_of(self.host, self.memory.settings)
         pixels = frames * shape["b"] * shape["y"] * shape["x"]
         if name == PHASES[0]:
-            return frames_seconds(pixels, RESIZE_PX_S * min(RESIZE_THREADS, cores))
+            return frames_seconds("enlarge", pixels, RESIZE_PX_S * min(RESIZE_THREADS, cores))
         if name != PHASES[-1]:
             return 0.0
         if self.memory.tiles > 1:
-            return frames_seconds(pixels, CLIP_BLEND_PX_S)
-        return frames_seconds(pixels, ENCODE_PX_S * min(ENCODE_THREADS, cores))
+            return frames_seconds("join", pixels, CLIP_BLEND_PX_S)
+        return frames_seconds("encode", pixels, ENCODE_PX_S * min(ENCODE_THREADS, cores))
 
 
 def _costs(call: ChainedCall, shape: dict[str, int]) -> np.ndarray:

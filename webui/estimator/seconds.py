@@ -100,7 +100,7 @@ def compute_seconds(
     tf32 = card.kind == "cuda" and (card.compute_capability or (0, 0)) >= _FIRST_TF32
     matrix_flops = card.bf16_flops if half else card.fp32_flops
     conv_flops = max(card.fp32_flops, card.bf16_flops / 2) if tf32 else card.fp32_flops
-    sheet = {
+    reached = {
         "matmul": (matrix_flops, reach.matmul),
         "attention": (matrix_flops, reach.attention),
         "bytes": (card.bandwidth_bytes_s, reach.bandwidth),
@@ -108,8 +108,8 @@ def compute_seconds(
     }
     if read_bytes:
         amount["read"] = read_bytes
-        sheet["read"] = (card.bandwidth_bytes_s, reach.read)
-    rates = {name: rate * share for name, (rate, share) in sheet.items()}
+        reached["read"] = (card.bandwidth_bytes_s, reach.read)
+    rates = {name: rate * share for name, (rate, share) in reached.items()}
     if narrow_values and card.kind == "cuda":
         amount["narrow"] = narrow_values
         rates["narrow"] = card.fp32_flops / NARROW_OPERATIONS
@@ -122,8 +122,7 @@ def compute_seconds(
         rates["streamed"] = STREAMED_KERNELS * launch_s
         launches += streamed_tensors * STREAMED_KERNELS * launch_s
     seconds = float(_overlapped(busy, launches) if card.kind == "cuda" else busy + launches)
-    shares = {name: share for name, (_, share) in sheet.items()}
-    return note(SecondsTerm("compute", card.name, amount, rates, seconds, shares))
+    return note(SecondsTerm("compute", card.name, amount, rates, seconds, reached))
 
 
 def _overlapped(busy_s: float, launches_s: float) -> float:

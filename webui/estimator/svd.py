@@ -45,6 +45,8 @@ def relevant(
     phase: str, model: ClipCard, request: ClipRequest, settings: Settings, rules: Rules
 ) -> tuple[ClipRequest, Settings]:
     """ClipRequest and settings with a fixed value for what a phase's memory does not depend on."""
+    # The second step is like all later ones, and no higher than the first.
+    request = request.with_changes(steps=model.defaults.steps)
     offloaded = rules.kind == "cuda" and settings["offload"] != "none"
     settings = dict(settings)
     if phase != "decode":

@@ -48,9 +48,9 @@ def _segment(memory: Swin2srMemory, frames: int, card: Card, host: Card) -> floa
             seconds += batches * compute_seconds(costs, card, half, narrow_values=values)
     height, width = memory.request.output_size
     threads = min(ENCODE_THREADS, cores_of(host, memory.settings))
-    encoding = frames_seconds(frames * height * width, ENCODE_PX_S * threads)
+    encoding = frames_seconds("encode", frames * height * width, ENCODE_PX_S * threads)
     if memory.tiles == 1:
         return longest(seconds, encoding)
     # Tiles are put into their frames beside the device, on one thread.
     pixels = memory.shape["y"] * memory.shape["x"] * memory.request.scale**2
-    return longest(seconds, encoding, frames_seconds(tiles * pixels, FRAME_BLEND_PX_S))
+    return longest(seconds, encoding, frames_seconds("join", tiles * pixels, FRAME_BLEND_PX_S))

@@ -92,9 +92,11 @@ class Tape:
     """Of a run with weights in blocks: in which the weight is that an event is about (N)."""
     clips: np.ndarray | None = None
     """Of a loop that may make several clips: whether an event's bytes are in proportion to their
-    number (N)."""
+    number, but for the kernels' copies in a SCRATCH (N)."""
     first_product: int | None = None
     """The event that makes the result of its first matrix product, or NONE; None: nobody knows."""
+    steps: tuple[int, ...] = ()
+    """Of a loop: how many events there are up to the end of each of its steps."""
     parts: tuple[tuple[int, str], ...] = ()
     """Of one that was put together: where its parts begin, and their names; not in files."""
 
@@ -102,6 +104,23 @@ class Tape:
         """The name of the part that an event is in; empty where it has none."""
         place = bisect_right(self.parts, event, key=itemgetter(0))
         return self.parts[place - 1][1] if place else ""
+
+    def of_steps(self, count: int) -> Tape:
+        """The loop with its first steps only; itself where it has no more, or they are unknown."""
+        if count >= len(self.steps):
+            return self
+        end = self.steps[count - 1]
+        product = self.first_product
+        return replace(
+            self,
+            kind=self.kind[:end],
+            slot=self.slot[:end],
+            coefficients=self.coefficients[:end],
+            places=None if self.places is None else self.places[:end],
+            clips=None if self.clips is None else self.clips[:end],
+            first_product=NONE if product is not None and product >= end else product,
+            steps=self.steps[:count],
+        )
 
     def of_clips(self, count: int) -> Tape:
         """The tape of a loop over so many clips.
@@ -111,10 +130,23 @@ class Tape:
         """
         if count == 1:
             return self
+        factors = self.clip_factors(count)
+        return replace(self, coefficients=self.coefficients * factors, clips=None)
+
+    def clip_factors(self, count: int) -> np.ndarray:
+        """Factors of the coefficients (N x M) for so many clips.
+
+        The constant part of a SCRATCH stays: those are copies of a convolution's kernels.
+
+        Raises:
+            ValueError: nothing is known of several clips.
+        """
         if self.clips is None:
             raise ValueError("the tape is of one clip")
-        factors = np.where(self.clips, count, 1)
-        return replace(self, coefficients=self.coefficients * factors[:, None], clips=None)
+        constant = np.array([not names for names in self.products])
+        fixed = (self.kind == SCRATCH)[:, None] & constant
+        factors: np.ndarray = np.where(self.clips[:, None] & ~fixed, count, 1)
+        return factors
 
     @cached_property
     def products(self) -> Terms:
@@ -224,6 +256,8 @@ class Tape:
             arrays[f"{prefix}.places"] = self.places
         if self.clips is not None:
             arrays[f"{prefix}.clips"] = self.clips
+        if self.steps:
+            arrays[f"{prefix}.steps"] = np.array(self.steps)
         if self.first_product is not None:
             arrays[f"{prefix}.product"] = np.array(self.first_product)
         if self.terms:
@@ -242,6 +276,7 @@ class Tape:
             places=arrays.get(f"{prefix}.places"),
             clips=arrays.get(f"{prefix}.clips"),
             first_product=None if product is None else int(product),
+            steps=tuple(np.ravel(arrays.get(f"{prefix}.steps", ())).astype(int).tolist()),
         )
 
 

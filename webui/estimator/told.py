@@ -17,16 +17,17 @@ class SecondsTerm:
     """One result of the time model, with what it was made from."""
 
     kind: str
-    """`compute`, `transfer` (weights on their way to the card), `prepare` (pages, by the host),
-    `frames` (by the host) or `start`."""
+    """`compute`, `transfer` (weights on their way to the card), `start`; by the processor `prepare`
+    (pages), `enlarge`, `encode` and `join` (frames)."""
     card: str
     amounts: dict[str, float]
-    """Operations, bytes and kernels of a computation; bytes of a transfer; pixels of pages."""
+    """Operations, bytes and kernels of a computation; bytes of a transfer; pixels of pages and
+    frames."""
     rates: dict[str, float]
     """What each amount is divided by (of kernels and streamed tensors: multiplied by)."""
     seconds: float
-    shares: Mapping[str, float] = field(default_factory=dict)
-    """The part of the data sheet's rate that is in a rate, where it comes from there."""
+    reached: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Where a rate is a part of the card's: that rate, and the part that is reached."""
 
 
 class Told(float):

@@ -41,6 +41,11 @@ def segment_counts(request: UpscaleRequest, settings: Settings) -> tuple[tuple[i
     return _counts(request.frames, request.segment_frames, request.overlap, workers)
 
 
+def segments_of(request: UpscaleRequest, settings: Settings) -> int:
+    """How many segments there are."""
+    return sum(count for _, count in segment_counts(request, settings))
+
+
 @lru_cache(maxsize=256)
 def _counts(frames: int, most: int, overlap: int, workers: int) -> tuple[tuple[int, int], ...]:
     found = Counter(segment.count for segment in split(frames, most, overlap, workers))
@@ -55,12 +60,16 @@ def waiting_bytes(request: UpscaleRequest) -> int:
     return frames * each
 
 
-def frames_seconds(pixels: float, rate_px_s: float) -> float:
-    """The processor's work on so many pixels of frames."""
-    term = SecondsTerm(
-        "frames", "cpu", {"pixels": pixels}, {"pixels": rate_px_s}, pixels / rate_px_s
-    )
-    return note(term)
+def frames_seconds(kind: str, pixels: float, rate_px_s: float) -> float:
+    """Seconds of the processor's work on frames.
+
+    Args:
+        kind: `enlarge`, `encode` or `join`.
+        pixels: of all frames.
+        rate_px_s: pixels that it does in a second.
+    """
+    rates = {"pixels": rate_px_s}
+    return note(SecondsTerm(kind, "cpu", {"pixels": pixels}, rates, pixels / rate_px_s))
 
 
 def gpus_of(settings: Settings) -> int:

@@ -25,7 +25,7 @@ from webui.estimator.templates import (
 )
 from webui.estimator.wan_attention import copies_bytes, relevant_attention
 from webui.estimator.wan_step_cache import kept_bytes, relevant_cache, tokens_of
-from webui.estimator.wan_steps import expert_steps
+from webui.estimator.wan_steps import expert_steps, relevant_steps, steps_of
 from webui.estimator.wan_vae import SCALE, LatentShape, WanVae
 
 DENOISE = "denoise"
@@ -54,6 +54,7 @@ def relevant(
 
     What is not on the card in a phase cannot change it, so that many settings share one answer.
     """
+    request = request.with_changes(steps=relevant_steps(phase, card, request))
     if phase not in _EXPERTS:
         request = request.with_changes(flow_shift=card.defaults.flow_shift)
     if phase == "encode":
@@ -184,7 +185,7 @@ class WanMemory:
 
     def phase(self, name: str) -> PhaseEvents:
         if name.startswith(DENOISE):
-            return self._denoise(_EXPERTS.get(name, "transformer"))
+            return self._denoise(name)
         phases = {
             "encode": self._encode,
             "image_encode": self._encode_conditions,
@@ -299,7 +300,8 @@ class WanMemory:
         """Frames of each clip that the VAE encodes."""
         return self._conditions_tape.counts(self._clip_shape)
 
-    def _denoise(self, transformer: str) -> PhaseEvents:
+    def _denoise(self, phase: str) -> PhaseEvents:
+        transformer = _EXPERTS.get(phase, "transformer")
         mode = self.offload if self.offload in ("block", "leaf") else "resident"
         given = [
             *self._always(*((transformer,) if mode == "resident" else ())),
@@ -320,7 +322,8 @@ class WanMemory:
         names = [self.way, DENOISE, mode, self.guided, *last]
         clips = self.request.batch
         name = ".".join(name for name in names if name)
-        tape = self.template("transformer").tape(name, clips)
+        steps = steps_of(phase, self.card, self.request)
+        tape = self.template("transformer").tape(name, clips).of_steps(steps)
         places = self.loop_frames * self.shape.h * self.shape.w
         shape = {"n": places, "piece": 1 / pieces}
         latents = clips * places

@@ -6,8 +6,28 @@ import numpy as np
 
 from webui.core.clip import ClipCard, ClipRequest
 
+FEW_STEPS = 3
+"""So many are traced: the later ones are like the last of them (`tracing.wan_request`)."""
+_MANY_STEPS = 200
+"""With so many, each transformer that has a step at all has more than `FEW_STEPS`."""
 _NEARLY_ONE = 1e-6
 """UniPC begins this much below 1."""
+
+
+def relevant_steps(phase: str, card: ClipCard, request: ClipRequest) -> int:
+    """A number of steps that stands for all with which a phase has the same memory."""
+    if not phase.startswith("denoise"):
+        return card.defaults.steps
+    if steps_of(phase, card, request) < FEW_STEPS:
+        return request.steps
+    return FEW_STEPS if phase == "denoise" else _MANY_STEPS
+
+
+def steps_of(phase: str, card: ClipCard, request: ClipRequest) -> int:
+    """The steps of a phase that denoises."""
+    if phase == "denoise":
+        return request.steps
+    return expert_steps(card, request, request.steps)[phase == "denoise_low"]
 
 
 def expert_steps(card: ClipCard, request: ClipRequest, steps: int) -> tuple[int, int]:

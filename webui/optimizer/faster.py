@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from webui.core.language import TextRequest
 from webui.core.model import ModelCard
 from webui.core.pages import PageRequest
@@ -44,25 +46,33 @@ def find_faster(
             continue
         fewer = {"settings": {**request.settings, "quantization": name}}
         asked, pixels = with_pixels(model, open_request.with_changes(**fewer), target)
-        asked = request.with_changes(**fewer) if pixels is None else asked
+        if pixels is None:
+            asked = request.with_changes(**fewer)
         found = find_best(model, asked, target)
         if found is None or found.seconds * MUCH_FASTER > chosen.seconds:
             continue
         fast, slow = format_seconds(found.seconds), format_seconds(chosen.seconds)
         fast_zh, slow_zh = (format_seconds(each.seconds, "zh") for each in (found, chosen))
-        shrunk, shrunk_zh = _shrunk(request, asked)
+        pixels_left = _fewer_pixels(request, asked)
+        shrunk = shrunk_zh = ""
+        if pixels_left is not None:
+            shrunk = f", with pages shrunk to {pixels_left} pixels,"
+            shrunk_zh = f"、页面缩至 {pixels_left} 像素，"
         text = Text(
             f"Quantised to {bits} bits{shrunk} it takes about {fast} instead of {slow}; the "
             "text may differ a little",
             f"量化为 {bits} 位{shrunk_zh}约需 {fast_zh}，而不是 {slow_zh}；文字可能略有不同",
         )
-        return (Alternative(text=text, changes={"settings": {"quantization": name}}),)
+        changes: dict[str, Any] = {"settings": {"quantization": name}}
+        if pixels_left is not None:
+            changes["max_pixels"] = pixels_left
+        return (Alternative(text=text, changes=changes),)
     return ()
 
 
-def _shrunk(request: Request, asked: Request) -> tuple[str, str]:
+def _fewer_pixels(request: Request, asked: Request) -> int | None:
     """How many pixels of a page are left, where they are fewer than the plan's."""
-    pixels = [each.max_pixels for each in (request, asked) if isinstance(each, PageRequest)]
-    if len(set(pixels)) < 2:
-        return "", ""
-    return f", and pages to {pixels[1]} pixels,", f"、页面缩至 {pixels[1]} 像素，"
+    if not isinstance(request, PageRequest) or not isinstance(asked, PageRequest):
+        return None
+    left, before = asked.max_pixels, request.max_pixels
+    return left if isinstance(left, int) and isinstance(before, int) and left < before else None

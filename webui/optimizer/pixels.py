@@ -10,9 +10,12 @@ from webui.estimator.target import Target
 from webui.optimizer.ladder import first_that_fits
 from webui.optimizer.search import can_fit
 
-_MOST = "the most that fits", "放得下的最大值"
 STEP = 1.05
 """Between counts that are tried: finer ones are no other page to anybody."""
+_LEAST = Text("the least that the model takes", "模型允许的最小值")
+_MOST_THAT_FITS = Text("the most that fits", "放得下的最大值")
+_MODELS_MOST = Text("the most that the model takes", "模型允许的最大值")
+_WHOLE = Text("all that the page has", "页面的全部像素")
 
 
 def with_pixels(model: ModelCard, request: Request, target: Target) -> tuple[Request, Text | None]:
@@ -41,10 +44,16 @@ def with_pixels(model: ModelCard, request: Request, target: Target) -> tuple[Req
         found = first_that_fits(resident, lambda rung: can_fit(model, rung, target))
     found = found or first_that_fits(rungs, lambda rung: can_fit(model, rung, target))
     chosen = found.max_pixels if isinstance(found, DocumentRequest) else counts[-1]
-    whole = chosen == counts[0]
-    why, why_zh = ("all that the model reads of a page", "模型可读取的全部像素") if whole else _MOST
+    assert isinstance(chosen, int), "rungs have numbers"
+    if found is None:
+        why = _LEAST
+    elif chosen < counts[0]:
+        why = _MOST_THAT_FITS
+    else:
+        why = _WHOLE if chosen == request.height * request.width else _MODELS_MOST
     return request.with_changes(max_pixels=chosen), Text(
-        f"max_pixels: auto became {chosen}, {why}.", f"max_pixels: auto 取 {chosen}，即{why_zh}。"
+        f"max_pixels: auto became {chosen}, {why.en}.",
+        f"max_pixels: auto 取 {chosen}，即{why.zh}。",
     )
 
 

@@ -24,9 +24,9 @@ from webui.core.units import SAME_TIME_S, format_bytes, signed_time
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.case import Case
 from webui.estimator.target import Target
-from webui.estimator.upscaling import gpus_of, segment_counts
 from webui.optimizer.candidates import effective_settings
 from webui.optimizer.upscaling import WORTH_SHARING_FRAMES
+from webui.optimizer.upscaling_reasons import upscaling_reasons
 
 _PLAIN: Settings = {
     "precision": "bf16",
@@ -159,12 +159,6 @@ _NOTHING_RECOMPUTED = Text(
 )
 
 
-_TRIES_MORE = Text(
-    "While it runs, more tiles at a time are tried as far as measured memory allows: it may take "
-    "more than this.",
-    "运行中会按实测空闲内存尝试同时处理更多块：占用可能高于此估算。",
-)
-
 Savings = Mapping[str, Text]
 """One sentence for each means in use, with what it saves and costs; by its setting."""
 
@@ -198,18 +192,8 @@ def explain(
                 "本机内存足够，无需任何节省手段。",
             )
         )
-    if found.disk_bytes:
-        size = format_bytes(found.disk_bytes)
-        sentences.append(
-            Text(
-                f"Frames whose tiles are yet to be joined wait on the disk: {size} while it runs.",
-                f"尚未拼合的分块画面暂存于磁盘：运行期间占用 {size}。",
-            )
-        )
-    sentences += _idle_cards(request, found)
-    one_at_a_time = isinstance(model, UpscaleCard) and model.temporal and not found.settings["tile"]
-    if request.settings.get("tile_batch") == 0 and not one_at_a_time:
-        sentences.append(_TRIES_MORE)
+    if isinstance(model, UpscaleCard) and isinstance(request, UpscaleRequest):
+        sentences += upscaling_reasons(model, request, found)
     ignored = [name for name in request.settings if name not in effective_settings(model, target)]
     if ignored:
         labels = [SETTINGS[name].label for name in ignored]
@@ -222,23 +206,6 @@ def explain(
             )
         )
     return tuple(sentences)
-
-
-def _idle_cards(request: Request, found: Estimate) -> list[Text]:
-    """That a video is too short for all cards that are asked for."""
-    if not isinstance(request, UpscaleRequest) or (cards := gpus_of(found.settings)) == 1:
-        return []
-    pieces = sum(count for _, count in segment_counts(request, found.settings))
-    if pieces >= cards:
-        return []
-    parts = f"{pieces} part{'s' if pieces > 1 else ''}"
-    return [
-        Text(
-            f"{cards} cards were asked for, and the video is shared in {parts}: {cards - pieces} "
-            "will have nothing to do.",
-            f"要求 {cards} 张卡，而视频只分为 {pieces} 段：其中 {cards - pieces} 张无事可做。",
-        )
-    ]
 
 
 def _saving(

@@ -11,8 +11,8 @@ from webui.estimator.explain_seconds import Term
 from webui.optimizer.frontier import Point
 
 _RATES = (
-    "  rates in brackets: the data sheet's, times the part of it that is reached (fitted; above 1 "
-    "where caches serve some of what is counted)"
+    "  rates in brackets: the card's, times the part of it that is reached (fitted; above 1 where "
+    "caches serve some of what is counted)"
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from webui.core.card import Card
 from webui.core.host import host_memory_bytes
+from webui.core.language import TextRequest
 from webui.core.model import ModelCard
 from webui.core.pages import PageRequest
 from webui.core.plan import Estimate
@@ -42,25 +43,22 @@ def encoder_note(model: ModelCard, found: Estimate, request: Request) -> tuple[T
     size = format_bytes(sum(sizes[name] for name in encoders))
     return (
         Text(
-            "The text encoder is not counted, estimate's default; on the card its weights are "
-            f"{size} (text_encoder: gpu).",
-            f"未计入文本编码器（estimate 的默认值）；放在显卡上时其权重为 {size}"
-            "（text_encoder: gpu）。",
+            "The text encoder is left out, as estimate's default is; with text_encoder: gpu its "
+            f"weights take {size}.",
+            f"estimate 默认不含文本编码器；使用 text_encoder: gpu 时其权重占用 {size}。",
         ),
     )
 
 
 def length_note(request: Request) -> tuple[Text, ...]:
     """How long the answers are that a time is of."""
-    if not isinstance(request, PageRequest):
+    if not isinstance(request, PageRequest | TextRequest):
         return ()
-    each, each_zh = ("each page", "每页") if request.repeats > 1 else ("the page", "该页")
     return (
         Text(
-            f"The time is for the most text that {each} may give, {request.new_tokens} tokens "
-            "(new_tokens); less text takes less.",
-            f"时间按{each_zh}最多写出 {request.new_tokens} 个词元（new_tokens）计算；"
-            "文字较少则更快。",
+            f"The time assumes the longest answer, {request.new_tokens} tokens (new_tokens); "
+            "shorter ones take less.",
+            f"时间按最长的回答 {request.new_tokens} 个词元（new_tokens）计算；较短的回答更快。",
         ),
     )
 

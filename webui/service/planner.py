@@ -134,13 +134,13 @@ class Planner:
         return self._with_notes(plan, model, target.card, left_out)
 
     def _with_notes(
-        self, plan: Plan, model: ModelCard, card: Card, first: tuple[Text, ...] = ()
+        self, plan: Plan, model: ModelCard, card: Card, more: tuple[Text, ...] = ()
     ) -> Plan:
         """The plan, with what is to be said about this machine and the templates' versions."""
         found, here = plan.estimate, detected_card()
         versions = self.check_templates(model)
         notes = (
-            *first,
+            *more,
             *length_note(plan.request),
             *stand_in_note(plan.request, card, here),
             *host_note(found, card, here),
@@ -233,14 +233,18 @@ class Planner:
                 hint,
             )
         gpus = int(request.settings.get("gpus", 1)) if request.task == "upscale" else 1
-        there_are = max(1, len(read_devices())) if card.kind == "cuda" else 0
-        if gpus > max(1, there_are):
+        there_are = max(1, len(read_devices())) if card.kind == "cuda" else 1
+        if gpus > there_are:
             raise BadInput(
                 "settings.gpus",
                 Text(
-                    f"{gpus} GPUs were asked for; this machine has {there_are or 'none'} to use.",
-                    f"要求 {gpus} 张 GPU；本机"
-                    + (f"可用 {there_are} 张。" if there_are else "没有 GPU。"),
+                    f"{gpus} GPUs were asked for; this machine has {there_are} to use.",
+                    f"要求 {gpus} 张 GPU；本机可用 {there_are} 张。",
+                )
+                if card.kind == "cuda"
+                else Text(
+                    f"{gpus} GPUs were asked for, and it would run on the processor.",
+                    f"要求 {gpus} 张 GPU，但将在处理器上运行。",
                 ),
                 Text("Use fewer, or leave gpus out.", "请减少数量，或不写 gpus。"),
             )

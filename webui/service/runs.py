@@ -100,5 +100,7 @@ class Runs:
             error=job.error,
             thumbnail=self._outputs.thumbnail(job.folder),
             outputs=tuple(self._outputs.files(job.folder)),
-            input_name=self._outputs.input_name(job.folder),
+            input_name=self._outputs.input_name(job.folder)
+            if job.request.get("task") in ("parse", "upscale")
+            else "",
         )

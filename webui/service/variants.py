@@ -41,18 +41,19 @@ def told_once(refused: Sequence[Refused]) -> list[StudioError]:
         alike[one.error.message.en, one.error.hint.en].append(one)
     told = []
     for group in alike.values():
-        error = group[0].error
-        values: dict[str, list[str]] = defaultdict(list)
-        for one in group:
-            for name, value in one.asked.items():
-                values[name].append(str(value))
-        named = ", ".join(
-            f"{name}: {', '.join(dict.fromkeys(each))}" for name, each in values.items()
-        )
+        error, named = group[0].error, "; ".join(dict.fromkeys(_named_as(one) for one in group))
         message = error.message
         text = Text(f"{named}: {message.en}", f"{named}：{message.zh}") if named else message
         told.append(StudioError(text, error.hint))
     return told
+
+
+def _named_as(refused: Refused) -> str:
+    """A variant by its settings, as YAML has them."""
+    return ", ".join(
+        f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in refused.asked.items()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

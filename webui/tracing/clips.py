@@ -1,10 +1,10 @@
 """Several clips at a time, from a few recordings of two clips.
 
 A loop over two clips does what the loop over one does, on tensors of twice the size where they are
-a clip's. Held against one clip, a recording of two says which sizes those are; the loop's other
-tapes (streamed, in fp8, by another solver) have the same tensors, known by their size as a function
-of the shape. What only several clips have, copies of a few tokens that are no longer contiguous, is
-left out: it is never at the peak.
+a clip's; the copies of convolutions' kernels stay as large. Held against one clip, a recording of
+two says which sizes those are; the other tapes of the loop (streamed, in fp8, by another solver)
+have the same tensors, known by their size as a function of the shape. What only several clips have,
+copies of a few tokens that are no longer contiguous, is left out: it is never at the peak.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ def _sizes(tape: Tape) -> list[tuple[_Size, ...]]:
 
 def of_each(tape: Tape) -> Tape:
     """A tape that was traced with `CLIPS` clips, with the sizes of one."""
-    assert tape.clips is not None
-    shares = np.where(tape.clips, CLIPS, 1)
-    return replace(tape, coefficients=tape.coefficients / shares[:, None])
+    return replace(tape, coefficients=tape.coefficients / tape.clip_factors(CLIPS))
 
 
 def scaled_events(tape: Tape, values: dict[str, float], events: list[Event]) -> np.ndarray:
@@ -110,16 +108,23 @@ def scaled_events(tape: Tape, values: dict[str, float], events: list[Event]) -> 
         NotOneTape: the events do not follow those of one clip.
     """
     run = [event for event in events if event.kind != MARK]
-    sizes = np.rint(tape.coefficients @ term_values(values, tape.products)).astype(np.int64)
-    found = np.array(_matched(tape, sizes.tolist(), run))
+    every = replace(tape, clips=np.ones(len(tape.kind), dtype=bool))
+    terms = term_values(values, tape.products)
+    sizes, larger = (
+        np.rint(coefficients @ terms).astype(np.int64)
+        for coefficients in (tape.coefficients, tape.coefficients * every.clip_factors(CLIPS))
+    )
+    found = np.array(_matched(tape, list(zip(sizes.tolist(), larger.tolist(), strict=True)), run))
     own = found != _EXTRA
     several = np.array([event.size_bytes for event in run])
     scales: np.ndarray = several[own] != sizes[found[own]]
     return scales
 
 
-def _matched(tape: Tape, base: list[int], run: list[Event]) -> list[int]:
+def _matched(tape: Tape, sizes: list[tuple[int, int]], run: list[Event]) -> list[int]:
     """For each event of several clips its place in the tape of one, or _EXTRA.
+
+    `sizes` are those that each of the tape's events may have.
 
     An event that might be the next of the tape is taken for it. Where that leads nowhere, the last
     such choice is taken back: a tensor may be as large as one that comes after it.
@@ -139,7 +144,7 @@ def _matched(tape: Tape, base: list[int], run: list[Event]) -> list[int]:
         if place == len(kinds) or kinds[place] != event.kind:
             return False
         if event.kind != RELEASE:
-            return event.size_bytes in (base[place], CLIPS * base[place])
+            return event.size_bytes in sizes[place]
         if numbers[at] < 0:
             return bool(slots[place] == numbers[at])
         of = found[born[numbers[at]]]

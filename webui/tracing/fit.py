@@ -30,6 +30,10 @@ Shape = dict[str, int]
 """Values of the variables, e.g. {'f': 3, 'h': 8, 'w': 12}."""
 
 
+STEP = "step"
+"""The name of the MARK at the end of a loop's step."""
+
+
 class NotOneTape(Exception):
     """The recordings do not follow one pattern."""
 
@@ -42,7 +46,7 @@ def grid(**values: tuple[int, int]) -> list[Shape]:
 def fit_tape(
     recordings: list[tuple[Shape, list[Event]]], variables: tuple[str, ...], terms: Terms = ()
 ) -> Tape:
-    """One tape from events at several shapes; MARK events are left out.
+    """One tape from events at several shapes; of MARK events it keeps where steps end.
 
     Args:
         recordings: the events at each shape.
@@ -72,6 +76,9 @@ def fit_tape(
     }
     if len(first_products) > 1:
         raise NotOneTape("the first matrix product differs between the shapes")
+    ends = {_step_ends(events) for _, events in recordings}
+    if len(ends) > 1:
+        raise NotOneTape("the ends of steps differ between the shapes")
     return Tape(
         variables=variables,
         kind=np.array([event.kind for event in first], dtype=np.int8),
@@ -79,7 +86,20 @@ def fit_tape(
         coefficients=coefficients,
         terms=terms,
         first_product=first_products.pop(),
+        steps=ends.pop(),
     )
+
+
+def _step_ends(events: list[Event]) -> tuple[int, ...]:
+    """How many events, without MARKs, there are before the end of each step."""
+    ends: list[int] = []
+    count = 0
+    for event in events:
+        if event.kind != MARK:
+            count += 1
+        elif event.mark == STEP:
+            ends.append(count)
+    return tuple(ends)
 
 
 def fit_costs(

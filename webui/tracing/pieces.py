@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from unittest.mock import patch
 
@@ -67,4 +68,4 @@ def with_pieces(tape: Tape, few: list[Event], many: list[Event]) -> Tape:
         column = tape.coefficients[:, index]
         coefficients[:, place[names]] += np.where(of_piece, 0.0, column)
         coefficients[:, place[(*names, PIECE)]] += np.where(of_piece, column * FEW, 0.0)
-    return Tape(variables, tape.kind, tape.slot, coefficients, first_product=tape.first_product)
+    return replace(tape, variables=variables, coefficients=coefficients)

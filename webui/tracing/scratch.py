@@ -36,25 +36,27 @@ def scratch_bytes(func: Any, args: tuple[Any, ...], result: Any, true_values: in
 
 
 def _convolution(args: tuple[Any, ...], result: torch.Tensor) -> int:
-    """cuDNN computes in channels-last: what is contiguous is copied, its result too.
+    """cuDNN computes in channels-last: what is contiguous is copied, its result and kernels too.
 
-    Measured for the 15 distinct convolutions of the Wan VAE on an H200 (torch 2.11, cuDNN
-    9.19, fp32 and bf16): scratch = input + output, within 1 %. Where an fp32 result has few
-    channels, it copies the input whatever its layout is. A clip that the kernel covers whole is a
-    product, which copies nothing (patches of Qwen2.5-VL and GLM-OCR). Kernels that are contiguous
-    are copied too (SVD's, exact to 147 bytes); they are left out: what a size has of them would
-    not follow the number of clips.
+    Records of the allocator on an H200 (torch 2.11, cuDNN 9.19): SVD's UNet and VAE, Wan's VAE and
+    its patches: input + output + weight, and 147 bytes, which are left out, as are 16 MB more in
+    the UNet's lowest layers. Where an fp32 result has few channels, it copies the input whatever
+    its layout is. A clip that the kernel covers whole is a product, which copies nothing (patches
+    of Qwen2.5-VL and GLM-OCR). That kernels are copied beside an image in channels-last is assumed:
+    the studio turns both or none.
     """
     image, weight = args[0], args[1]
     covered = image.ndim == 5 and max(result.shape[2:]) == 1
     if covered or _is_plain_depthwise(image, args[8]):
         return 0
+    alike = weight.is_contiguous(memory_format=channels_last(weight))
+    copied = 0 if alike else weight.nbytes
     if is_channels_last(image):
         few = image.dtype is torch.float32 and weight.shape[0] < _FEW_CHANNELS
-        return int(image.nbytes) if few else 0
+        return int(copied + (image.nbytes if few else 0))
     if is_channels_last(weight):
         return int(image.nbytes)
-    return int(image.nbytes + result.nbytes)
+    return int(image.nbytes + result.nbytes + copied)
 
 
 def _is_plain_depthwise(image: torch.Tensor, groups: int) -> bool:

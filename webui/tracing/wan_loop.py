@@ -18,7 +18,7 @@ from webui.core.settings import FP8, Settings
 from webui.estimator.tape import Tape
 from webui.pipelines import wan
 from webui.tracing.clips import CLIPS, ClipSizes, scaled_events
-from webui.tracing.fit import Shape, fit_tape
+from webui.tracing.fit import STEP, Shape, fit_tape
 from webui.tracing.gguf import places_of_events, restoring
 from webui.tracing.pieces import FEW, MANY, PIECE, first_pieces, with_pieces
 from webui.tracing.recorder import Event, Recorder
@@ -200,7 +200,14 @@ def _recording(
 
             def run(recorder: Recorder) -> torch.Tensor:
                 with restoring(recorder, settings):
-                    return wan.denoise(pipe, embeddings, request, chosen, conditions)
+                    return wan.denoise(
+                        pipe,
+                        embeddings,
+                        request,
+                        chosen,
+                        conditions,
+                        on_step=lambda *_: recorder.mark(STEP),
+                    )
 
             given = tensors_of(embeddings, conditions)
             return record_run(pipe.transformer, mode, run, given, wants_recorder=True).events

@@ -13,7 +13,7 @@ from webui.core.errors import BadInput, StudioError
 from webui.core.plan import Alternative
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
-from webui.estimator.upscaling import segment_counts
+from webui.estimator.upscaling import segments_of
 from webui.ui import memory_panel, plan_panel, results, upscale_form, upscale_view, work_view
 from webui.ui.form import number, plain
 from webui.ui.page import Page, Visit
@@ -117,7 +117,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             size = request.output_size
             updates[controls.size_hint] = upscale_view.render_size(*size, 1, visit.language)
             plan = self.page.studio.plan(request, visit.owner)
-            segments = sum(count for _, count in segment_counts(request, plan.settings))
+            segments = segments_of(request, plan.settings)
             updates[controls.size_hint] = upscale_view.render_size(*size, segments, visit.language)
         except StudioError as error:
             updates[controls.panel] = memory_panel.render_error(error, visit.language)

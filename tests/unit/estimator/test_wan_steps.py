@@ -8,8 +8,24 @@ import pytest
 
 from webui.catalogue import find_model
 from webui.core.parse import parse_request
-from webui.estimator.wan_steps import expert_steps
-from webui.pipelines.wan import build_scheduler
+from webui.estimator.wan_steps import FEW_STEPS, expert_steps, relevant_steps, steps_of
+from webui.pipelines.wan import build_scheduler, denoise_phases
+
+
+@pytest.mark.parametrize("model", ["wan2.1-t2v-1.3b", "wan2.2-t2v-a14b"])
+def test_memory_depends_on_the_first_steps_only(model: str) -> None:
+    """Of each transformer: what stands for a number of steps has as many of them, or enough."""
+    card = find_model(model)
+    for phase in denoise_phases(card):
+        kept = set()
+        for steps in range(1, 201):
+            request = parse_request({"model": model, "steps": steps}, find_model)
+            found = steps_of(phase, card, request)
+            stands = request.with_changes(steps=relevant_steps(phase, card, request))
+            assert min(found, FEW_STEPS) == min(steps_of(phase, card, stands), FEW_STEPS)
+            kept.add(stands.steps)
+        assert len(kept) < 12
+    assert relevant_steps("decode", card, request) == card.defaults.steps
 
 
 @pytest.mark.parametrize("model", ["wan2.2-t2v-a14b", "wan2.2-i2v-a14b"])

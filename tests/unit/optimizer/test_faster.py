@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.optimizer.test_plan import plan
 from webui.optimizer.faster import MUCH_FASTER
-from webui.service import Access, Studio
 
 PAGE: dict[str, Any] = {"task": "parse", "model": "logics-parsing-v1"}
-
-
-@pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
-    with closing(Studio(tmp_path, access=Access(loopback=True), resume=False)) as studio:
-        yield studio
 
 
 def test_the_offer_is_as_fast_as_it_says_and_fits() -> None:
@@ -30,16 +20,6 @@ def test_the_offer_is_as_fast_as_it_says_and_fits() -> None:
     fast = plan("rtx-3060-ti", **{**PAGE, **offer.changes})
     assert fast.fits and fast.estimate.seconds * MUCH_FASTER <= slow.estimate.seconds
     assert "4 bits" in offer.text.en and "4 位" in offer.text.zh
-
-
-def test_pages_whose_size_is_left_open_are_shrunk_for_it(studio: Studio) -> None:
-    data = {**PAGE, "card": "rtx-3070", "max_pixels": "auto"}
-    slow = studio.plan(studio.parse(data))
-    (offer,) = slow.alternatives
-    fast = studio.plan(studio.parse({**data, **offer.changes}))
-    assert fast.fits and fast.estimate.seconds * MUCH_FASTER <= slow.estimate.seconds
-    assert fast.request.max_pixels < slow.request.max_pixels
-    assert f"pages to {fast.request.max_pixels} pixels" in offer.text.en
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_more_would_not_fit() -> None:
 def test_no_page_is_made_larger(gib: float) -> None:
     request, why = with_pixels(MODEL, ask(height=1200, width=900), target(gib))
     assert request.max_pixels == 1_080_000
-    assert why is not None and "all that the model reads" in why.en
+    assert why is not None and "all that the page has" in why.en
 
 
 def test_a_number_stays() -> None:

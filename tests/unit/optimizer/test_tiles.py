@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.estimator.test_upscaling import FLASH, request_of, target_of
 from webui.catalogue import find_model
 from webui.core.upscale import tiles_along
+from webui.estimator.upscaling import segments_of
 from webui.optimizer import make_plan
-from webui.optimizer.upscaling import LEAST_TILE_PX, auto_overlap, auto_tiles, quality_cost
+from webui.optimizer.upscaling import (
+    LEAST_TILE_PX,
+    auto_overlap,
+    auto_tiles,
+    quality_cost,
+    shared_between,
+)
 
 
 def grid(height: int, width: int, tile: int) -> tuple[int, ...]:
@@ -40,6 +49,17 @@ def test_a_frame_just_too_large_for_the_card_takes_two_tiles() -> None:
 
 def test_a_frame_of_the_smallest_size_is_done_whole() -> None:
     assert auto_tiles(16, 64, 32) == ()
+
+
+def test_no_more_cards_are_chosen_than_there_are_segments() -> None:
+    for frames in range(100, 700, 50):
+        request = request_of(FLASH, height=216, width=384, frames=frames)
+        for gpus in (2, 4, 8):
+            chosen = shared_between(request, gpus)
+            assert chosen <= segments_of(request, {"gpus": chosen})
+    target = replace(target_of("rtx-4090"), gpus=4)
+    plan = make_plan(find_model(FLASH), request.with_changes(frames=150), target)
+    assert plan.settings["gpus"] == 2 and "nothing to do" not in str(plan.reasons)
 
 
 @pytest.mark.parametrize(("frames", "gpus", "idle"), [(61, 8, 7), (961, 8, 0), (61, 1, 0)])

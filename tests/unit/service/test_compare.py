@@ -131,10 +131,13 @@ def test_what_several_variants_share_is_told_once() -> None:
     refused = [
         Refused(asked={"precision": "fp32"}, error=gone),
         Refused(asked={"precision": "bf16"}, error=gone),
-        Refused(asked={"offload": "leaf"}, error=cold),
+        Refused(asked={"offload": "leaf", "vae_tiling": True}, error=cold),
     ]
     told = [error.message.en for error in told_once(refused)]
-    assert told == ["precision: fp32, bf16: It is gone.", "offload: leaf: It is cold."]
+    assert told == [
+        "precision: fp32; precision: bf16: It is gone.",
+        "offload: leaf, vae_tiling: true: It is cold.",
+    ]
 
 
 @pytest.mark.parametrize(

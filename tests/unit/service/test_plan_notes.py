@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from webui.core.units import GIB
+from webui.optimizer.faster import MUCH_FASTER
 from webui.service import Access, Studio
 from webui.service.account import frontier_text
 
@@ -61,16 +62,29 @@ def test_what_an_estimate_leaves_out_is_said(studio):
 
 def test_the_answers_that_a_time_is_of_are_said(studio):
     pages = {"task": "parse", "model": "logics-parsing-v2", "card": "h200", "new_tokens": 700}
-    assert "that the page may give, 700 tokens" in notes(studio, pages)
-    assert "that each page may give, 700 tokens" in notes(studio, {**pages, "pages": 3})
-    assert "may give" not in notes(studio, {"task": "parse", "model": "ocr"})
+    script = {"task": "generate", "model": "qwen3-4b", "card": "h200", "new_tokens": 900}
+    assert "the longest answer, 700 tokens" in notes(studio, pages)
+    assert "最长的回答 900 个词元" in notes(studio, script)
+    assert "longest answer" not in notes(studio, {"task": "parse", "model": "ocr"})
 
 
-def test_a_margin_that_the_cache_fills_is_not_called_wider(studio):
+def test_what_the_cache_takes_of_the_margin_is_said(studio):
     asked = {"model": "wan2.1-t2v-1.3b", "settings": {"offload": "none"}}
     wide, full = (notes(studio, {**asked, "card": card}) for card in ("l40s", "rtx-3090"))
-    assert "the margin is wider" in wide and "fills the margin" not in wide
-    assert "fills the margin" in full and "the margin is wider" not in full
+    assert "the margin is wider." in wide and "因此余量更大。" in wide
+    assert (
+        "the margin is wider; the allocator's cache takes " in full and "被分配器缓存占用" in full
+    )
+
+
+def test_pages_whose_size_is_left_open_are_shrunk_for_quantised_weights(studio):
+    data = {"task": "parse", "model": "logics-parsing-v1", "card": "rtx-3070", "max_pixels": "auto"}
+    slow = studio.plan(studio.parse(data))
+    (offer,) = slow.alternatives
+    fast = studio.plan(studio.parse({**data, **offer.changes}))
+    assert fast.fits and fast.estimate.seconds * MUCH_FASTER <= slow.estimate.seconds
+    assert fast.request.max_pixels < slow.request.max_pixels
+    assert f"pages shrunk to {fast.request.max_pixels} pixels" in offer.text.en
 
 
 def test_a_frontier_lists_what_differs(studio):

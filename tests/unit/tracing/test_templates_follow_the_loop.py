@@ -62,7 +62,11 @@ def composed_peak(card: ClipCard, request: ClipRequest, settings: Settings, phas
 
 
 def record(
-    module: Any, mode: str, run: Callable[[], Any], given: tuple[torch.Tensor, ...] = ()
+    module: Any,
+    mode: str,
+    run: Callable[[], Any],
+    given: tuple[torch.Tensor, ...] = (),
+    recorder: Recorder | None = None,
 ) -> list[Event]:
     """The events of a run; the module's weights are resident or streamed.
 
@@ -71,8 +75,9 @@ def record(
         mode: `none`, `block` or `leaf`.
         run: the run.
         given: tensors that are there before.
+        recorder: a new one.
     """
-    recorder = Recorder()
+    recorder = recorder or Recorder()
     for tensor in given:
         recorder.track(tensor)
     if mode == "none":
@@ -140,6 +145,36 @@ def test_denoise(
         )
     )
     assert composed_peak(card, request, settings, "denoise") == pytest.approx(fresh, rel=EXACT)
+
+
+@pytest.mark.parametrize("solver", ["unipc", "dpm++"])
+@pytest.mark.parametrize(("mode", "guidance"), [("none", 5.0), ("leaf", 1.0), ("block", 5.0)])
+def test_the_first_step_is_what_a_loop_of_one_does(mode: str, guidance: float, solver: str) -> None:
+    card, shape = find_model("wan2.1-t2v-1.3b"), {"f": 6, "h": 18, "w": 14}
+    settings = all_settings(card, precision="bf16", offload=mode)
+    request = request_of(card, shape, guidance=guidance, solver=solver, steps=1)
+    pipe = wan.build_meta(card, settings)
+    del pipe.transformer.blocks[BLOCKS:]
+    embeddings = wan.encode(pipe, request, settings)
+    recorder = Recorder()
+    ends: list[int] = []
+
+    def run() -> torch.Tensor:
+        events = recorder.recording.events
+        return wan.denoise(pipe, embeddings, request, on_step=lambda *_: ends.append(len(events)))
+
+    events = record(pipe.transformer, mode, run, tensors_of(embeddings, None), recorder)
+    memory = WanMemory(card, request, settings, BARE)
+    names = ["denoise", "resident" if mode == "none" else mode, memory.guided, solver]
+    tape = memory.template("transformer").tape(".".join(names))
+    sizes = tape.of_steps(1).sizes({"n": shape["f"] * shape["h"] * shape["w"]})
+    made = [0 if event.kind == RELEASE else rounded(event.size_bytes) for event in events]
+    assert len(ends) == 1 and sizes.tolist() == made[: ends[0]]
+    short, long = (
+        WanMemory(card, request.with_changes(steps=steps), settings, BARE).phase("denoise")
+        for steps in (1, 9)
+    )
+    assert 0 < short.events < long.events
 
 
 VARIANTS = [
