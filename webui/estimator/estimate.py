@@ -25,6 +25,9 @@ PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
 """A worker's resident set before any model, by kind of device: Python, PyTorch, the libraries."""
 UNCALIBRATED_RANGE = (0.6, 1.8)
 CALIBRATED_RANGE = (0.85, 1.15)
+ENOUGH_S, ENOUGH_SHARE = 10.0, 0.25
+"""Receipts of so many seconds, or of such a share of what is planned, say how fast a phase is: one
+short run of another size says less."""
 FIRST_RUN_S = {"cuda": 2.0, "cpu": 0.0}
 """What a process's first run of a model may take longer: it loads its kernels. With it 96 % of 181
 runs on an H200, most of them the first of their kind, took what the range says."""
@@ -62,9 +65,12 @@ def estimate_case(case: Case) -> Estimate:
             )
         )
     total = sum(phase.seconds for phase in phases)
-    least = sum(phase.least_seconds for phase in phases)
     calibrated = all(phase.name in target.speed for phase in phases)
-    low, high = CALIBRATED_RANGE if calibrated else UNCALIBRATED_RANGE
+    ranges = [range_of(target, phase.name, phase.seconds) for phase in phases]
+    shortest = sum(
+        phase.least_seconds * low for phase, (low, _) in zip(phases, ranges, strict=True)
+    )
+    longest = sum(phase.seconds * high for phase, (_, high) in zip(phases, ranges, strict=True))
     margin = usual = margin_bytes(target, case.rules)
     if fits:
         left = case.free_bytes - max(phase.reserved_bytes for phase in phases)
@@ -83,8 +89,8 @@ def estimate_case(case: Case) -> Estimate:
         disk_bytes=find_family(model).disk(model, case.request, settings),
         seconds=total,
         seconds_range=(
-            least * low,
-            total * high + (0.0 if calibrated else FIRST_RUN_S[case.rules.kind]),
+            shortest,
+            longest + (0.0 if calibrated else FIRST_RUN_S[case.rules.kind]),
         ),
         load_seconds=load_seconds(model, settings),
         versions=_versions(model, settings),
@@ -93,6 +99,27 @@ def estimate_case(case: Case) -> Estimate:
             *target.notes,
         ),
     )
+
+
+def range_of(target: Target, phase: str, seconds: float) -> tuple[float, float]:
+    """Between which factors of its estimate a phase's seconds lie.
+
+    Args:
+        target: knows from receipts how fast the phase is, or not.
+        phase: its name.
+        seconds: its estimate, corrected.
+    """
+    speed = target.speed.get(phase)
+    if speed is None:
+        return UNCALIBRATED_RANGE
+    needed_s = min(ENOUGH_S, ENOUGH_SHARE * seconds / speed)
+    seen_s = target.speed_seconds.get(phase, needed_s)
+    known = min(1.0, seen_s / needed_s) if needed_s else 1.0
+    low, high = (
+        wide * (near / wide) ** known
+        for wide, near in zip(UNCALIBRATED_RANGE, CALIBRATED_RANGE, strict=True)
+    )
+    return low, high
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class Target:
     """Installed libraries, as a worker reported them; empty when none has run."""
     speed_receipts: Mapping[str, int] = field(default_factory=dict)
     """From how many receipts each phase's speed comes."""
+    speed_seconds: Mapping[str, float] = field(default_factory=dict)
+    """The estimated seconds of those; without them a phase's speed is taken to be well known."""
     short_bytes: Mapping[str, int] = field(default_factory=dict)
     """What a phase has to leave free of the room, from attempts of the same job."""
     short_shares: Mapping[str, float] = field(default_factory=dict)

@@ -41,6 +41,8 @@ class Corrections:
     """Measured over estimated seconds by phase."""
     speed_receipts: Mapping[str, int] = field(default_factory=dict)
     """From how many runs each comes."""
+    speed_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Estimated seconds of those runs."""
     context_bytes: int | None = None
     """Device bytes outside the allocator; None where no run has told."""
     context_receipts: int = 0
@@ -130,7 +132,7 @@ class Calibration:
     def _read(
         self, devices: Collection[str], model: str, phases: Collection[str], torch: str
     ) -> Corrections:
-        speed, counts = {}, {}
+        speed, counts, seconds = {}, {}, {}
         for phase in phases:
             samples = [
                 sample
@@ -140,6 +142,7 @@ class Calibration:
             factor, count = speed_factor(samples)
             if count:
                 speed[phase], counts[phase] = factor, count
+                seconds[phase] = sum(sample.estimated_s for sample in believed(samples))
         receipts = [
             job.receipt
             for job in self._ledger.jobs(limit=_RECEIPTS_READ, state=JobState.DONE)
@@ -150,6 +153,7 @@ class Calibration:
         return Corrections(
             speed=speed,
             speed_receipts=counts,
+            speed_seconds=seconds,
             context_bytes=context,
             context_receipts=seen,
             torch=version.split("+")[0],
@@ -163,20 +167,25 @@ class Calibration:
         )
 
 
-def speed_factor(samples: Collection[SpeedSample]) -> tuple[float, int]:
-    """Measured over estimated seconds, and from how many runs: the median, so that outliers
-    change nothing, drawn towards 1 while the runs are few and short."""
-    believed = [
+def believed(samples: Collection[SpeedSample]) -> list[SpeedSample]:
+    """Those beside which nothing else was running, as far as their seconds tell."""
+    return [
         sample
         for sample in samples
         if _BELIEVED[0] * sample.estimated_s < sample.measured_s
         and sample.measured_s < _BELIEVED[1] * sample.estimated_s + _PRIOR_S
     ]
-    if not believed:
+
+
+def speed_factor(samples: Collection[SpeedSample]) -> tuple[float, int]:
+    """Measured over estimated seconds, and from how many runs: the median, so that outliers
+    change nothing, drawn towards 1 while the runs are few and short."""
+    kept = believed(samples)
+    if not kept:
         return 1.0, 0
-    ratio = median(sample.measured_s / sample.estimated_s for sample in believed)
-    estimated_s = sum(sample.estimated_s for sample in believed)
-    return (ratio * estimated_s + _PRIOR_S) / (estimated_s + _PRIOR_S), len(believed)
+    ratio = median(sample.measured_s / sample.estimated_s for sample in kept)
+    estimated_s = sum(sample.estimated_s for sample in kept)
+    return (ratio * estimated_s + _PRIOR_S) / (estimated_s + _PRIOR_S), len(kept)
 
 
 def context_of(receipts: Collection[Receipt], torch: str) -> tuple[int | None, int]:

@@ -195,6 +195,7 @@ class Planner:
             speed=known.speed,
             versions=self.versions,
             speed_receipts=known.speed_receipts,
+            speed_seconds=known.speed_seconds,
             short_shares=known.short_shares,
             context_receipts=known.context_receipts,
             notes=notes,

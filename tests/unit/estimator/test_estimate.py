@@ -17,7 +17,12 @@ from webui.core.parse import parse_request
 from webui.core.settings import with_defaults
 from webui.core.units import GIB, MIB
 from webui.estimator.case import Case
-from webui.estimator.estimate import estimate
+from webui.estimator.estimate import (
+    CALIBRATED_RANGE,
+    UNCALIBRATED_RANGE,
+    estimate,
+    range_of,
+)
 from webui.estimator.rules import rules_for
 from webui.estimator.target import Target, margin_bytes
 from webui.estimator.templates import find_template
@@ -181,6 +186,21 @@ def test_receipts_of_this_machine_correct_the_seconds() -> None:
     assert not any("range" in note.en for note in taught.notes)
     partly = estimate(model, request, settings, target("rtx-4090", speed={"denoise": 2.0}))
     assert partly.seconds_range[1] / partly.seconds > 1.15
+
+
+def test_receipts_of_short_runs_say_less() -> None:
+    """As much as nothing, where they are none of what is planned; all, from a quarter of it on."""
+    plain, speed = target("rtx-4090"), {"denoise": 2.0}
+    assert range_of(plain, "denoise", 100.0) == UNCALIBRATED_RANGE
+    spans = []
+    for seen in (0.0, 0.5, 2.0, 5.0, 10.0, 1000.0):
+        known = replace(plain, speed=speed, speed_seconds={"denoise": seen})
+        low, high = range_of(known, "denoise", 1000.0)
+        spans.append(high / low)
+        # Four times as much in all, and corrected by two.
+        assert range_of(known, "denoise", 8 * seen) == pytest.approx(CALIBRATED_RANGE)
+    assert spans[0] == pytest.approx(3.0) and spans == sorted(spans, reverse=True)
+    assert spans[-1] == spans[-2] == pytest.approx(1.15 / 0.85) and spans[-2] < spans[-3]
 
 
 def test_other_versions_and_unmeasured_cards_are_told() -> None:

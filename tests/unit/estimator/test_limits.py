@@ -59,7 +59,7 @@ def test_what_fits_also_runs_at_the_limit_that_the_worker_has() -> None:
     windows = {**SVD, "settings": {**SVD["settings"], "allocator": "default"}}  # type: ignore[dict-item]
     verdicts = []
     for step in range(48):
-        case = case_of(windows, 6.4 + step / 24)
+        case = case_of(windows, 5.6 + step / 24)
         fits = case.fits
         verdicts.append(fits)
         assert estimate_case(case).fits == fits
