@@ -15,6 +15,7 @@ PICKS = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
 _FEW_CHANNELS = 32
 """Of an fp32 result. Allocators' records of the last convolutions of Wan2.1 and of the demo's VAE
 (H200, torch 2.11, 2026-11-27): with 3 and with 16 it copies, with 96 not; in bf16 never."""
+_CHANNELS = 8
 _FLASH_ROWS = 128
 """Flash attention's backward pass works on whole blocks of so many rows."""
 
@@ -40,10 +41,11 @@ def _convolution(args: tuple[Any, ...], result: torch.Tensor) -> int:
 
     Records of the allocator on an H200 (torch 2.11, cuDNN 9.19): SVD's UNet and VAE, Wan's VAE and
     its patches: input + output + weight, and 147 bytes, which are left out, as are 16 MB more in
-    the UNet's lowest layers. Where an fp32 result has few channels, it copies the input whatever
-    its layout is. A clip that the kernel covers whole is a product, which copies nothing (patches
-    of Qwen2.5-VL and GLM-OCR). That kernels are copied beside an image in channels-last is assumed:
-    the studio turns both or none.
+    the UNet's lowest layers. In half precision channels are filled up to eight (the 36 of Wan's
+    clips with a picture are 40). Where an fp32 result has few channels, it copies the input
+    whatever its layout is. A clip that the kernel covers whole is a product, which copies nothing
+    (patches of Qwen2.5-VL and GLM-OCR). That kernels are copied beside an image in channels-last is
+    assumed: the studio turns both or none.
     """
     image, weight = args[0], args[1]
     covered = image.ndim == 5 and max(result.shape[2:]) == 1
@@ -56,7 +58,10 @@ def _convolution(args: tuple[Any, ...], result: torch.Tensor) -> int:
         return int(copied + (image.nbytes if few else 0))
     if is_channels_last(weight):
         return int(image.nbytes)
-    return int(image.nbytes + result.nbytes + copied)
+    filled = 1.0
+    if image.element_size() == 2:
+        filled = -(-image.shape[1] // _CHANNELS) * _CHANNELS / image.shape[1]
+    return round(filled * (image.nbytes + copied)) + result.nbytes
 
 
 def _is_plain_depthwise(image: torch.Tensor, groups: int) -> bool:

@@ -25,7 +25,7 @@ from webui.tracing.svd import record_denoise
 from webui.tracing.svd import request_of as svd_request
 from webui.tracing.wan import single_expert
 from webui.tracing.wan_conditions import GIVEN, record_conditions
-from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared, tensors_of
+from webui.tracing.wan_loop import blocks_of, kept_storage, prepared, tensors_of
 from webui.tracing.wan_request import request_of
 
 CLIPS = 3
@@ -55,7 +55,7 @@ def test_wan_denoises(
     request = request_of(card, shape, guidance=guidance, batch=CLIPS, **pictures)
     with kept_storage():
         pipe = wan.build_meta(single_expert(card), settings)
-        del pipe.transformer.blocks[BLOCKS:]
+        del pipe.transformer.blocks[blocks_of(card) :]
         pipe, embeddings, conditions = prepared(pipe, request, settings)
         given = tensors_of(embeddings, conditions)
         fresh = record_run(

@@ -31,7 +31,7 @@ from webui.tracing.recorder import MARK, Event, Recorder
 from webui.tracing.recording import record_run, weight_sizes
 from webui.tracing.wan import single_expert, step_costs
 from webui.tracing.wan_conditions import GIVEN
-from webui.tracing.wan_loop import BLOCKS, prepared, tensors_of
+from webui.tracing.wan_loop import blocks_of, prepared, tensors_of
 from webui.tracing.wan_request import request_of
 from webui.tracing.writing import TOKENS
 
@@ -80,7 +80,7 @@ def test_denoise(model, name, guidance, pieces, shape) -> None:
     pictures = dict.fromkeys(card.requires, GIVEN)
     request = request_of(card, shape, guidance=guidance, steps=5, **pictures)
     pipe = wan.build_meta(card, settings)
-    del pipe.transformer.blocks[BLOCKS:]
+    del pipe.transformer.blocks[blocks_of(card) :]
     pipe, embeddings, conditions = prepared(pipe, request, settings)
     with first_pieces():
         made = record_run(
@@ -111,7 +111,7 @@ def test_denoise_with_weights_in_blocks(model, name, offload, guidance, pieces, 
     settings = with_defaults({"text_encoder": "absent", **asked}, card.settings)
     request = request_of(card, shape, guidance=guidance)
     pipe = wan.build_meta(card, settings)
-    del pipe.transformer.blocks[BLOCKS:]
+    del pipe.transformer.blocks[blocks_of(card) :]
     pipe, embeddings, conditions = prepared(pipe, request, settings)
     with first_pieces():
         made = record_run(

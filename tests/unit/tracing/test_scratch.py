@@ -18,7 +18,7 @@ def scratch_of(
     weight: tuple[int, ...],
     dtype: torch.dtype,
     kernels_last: bool = False,
-    stride: int = 1,
+    stride: int | tuple[int, ...] = 1,
 ) -> int:
     """Of one convolution that keeps the sides of what it sees."""
     kind = torch.nn.Conv2d if len(image) == 4 else torch.nn.Conv3d
@@ -51,6 +51,12 @@ def test_what_is_contiguous_is_copied(
 ) -> None:
     """SVD's UNet; a kernel of one pixel lies the same in both layouts."""
     assert scratch_of(image, weight, torch.float16) + CUDNN_OWN == recorded
+
+
+def test_channels_are_filled_up_to_eight() -> None:
+    """Patches of Wan's clips that begin with a picture, 36 channels; other sizes stay."""
+    found = scratch_of((1, 36, 9, 60, 104), (5120, 36, 1, 2, 2), torch.bfloat16, stride=(1, 2, 2))
+    assert found + CUDNN_OWN == 149_900_947
 
 
 def test_kernels_in_channels_last_leave_the_image() -> None:

@@ -29,7 +29,7 @@ from webui.tracing.recorder import Event, Recorder
 from webui.tracing.streaming import recorded_streaming
 from webui.tracing.wan import single_expert
 from webui.tracing.wan_conditions import GIVEN, record_conditions
-from webui.tracing.wan_loop import BLOCKS, kept_storage, prepared, tensors_of
+from webui.tracing.wan_loop import blocks_of, kept_storage, prepared, tensors_of
 from webui.tracing.wan_request import request_of
 from webui.tracing.wan_vae import record_decode
 
@@ -134,7 +134,7 @@ def test_denoise(
     request = request_of(card, shape, guidance=guidance, solver=solver, steps=5)
     assert latent_shape(request, card).to_dict() == shape
     pipe = wan.build_meta(card, settings)
-    del pipe.transformer.blocks[BLOCKS:]
+    del pipe.transformer.blocks[blocks_of(card) :]
     embeddings = wan.encode(pipe, request, settings)
     fresh = live_peak(
         record(
@@ -154,7 +154,7 @@ def test_the_first_step_is_what_a_loop_of_one_does(mode: str, guidance: float, s
     settings = all_settings(card, precision="bf16", offload=mode)
     request = request_of(card, shape, guidance=guidance, solver=solver, steps=1)
     pipe = wan.build_meta(card, settings)
-    del pipe.transformer.blocks[BLOCKS:]
+    del pipe.transformer.blocks[blocks_of(card) :]
     embeddings = wan.encode(pipe, request, settings)
     recorder = Recorder()
     ends: list[int] = []
@@ -208,7 +208,7 @@ def test_denoise_in_pieces_and_in_fp8(
     request = request_of(card, shape, guidance=guidance, solver=solver, steps=5)
     with kept_storage():
         pipe = wan.build_meta(card, settings)
-        del pipe.transformer.blocks[BLOCKS:]
+        del pipe.transformer.blocks[blocks_of(card) :]
         embeddings = wan.encode(pipe, request, settings)
         fresh = live_peak(
             record(
@@ -309,7 +309,7 @@ def test_loops_with_pictures(
     settings = all_settings(card, offload=mode, **changes)
     request = request_of(card, SMALL, guidance=guidance, steps=4, **pictures)
     pipe = wan.build_meta(single_expert(card), settings)
-    del pipe.transformer.blocks[BLOCKS:]
+    del pipe.transformer.blocks[blocks_of(card) :]
     pipe, embeddings, conditions = prepared(pipe, request, settings)
     fresh = live_peak(
         record(
