@@ -109,6 +109,7 @@ def test_bad_input_is_one_clear_sentence(client: Client, short: Path, tmp_path: 
         client, input=video, settings={"tile": 32, "tile_overlap": 24}
     )
     told = refusal(client, input=video, settings={"gpus": 3})
+    assert "name a graphics card" in told
     assert "3 GPUs were asked for, and it would run on the processor" in told
     with pytest.raises(AppError, match="no run"):
         client.predict(id="nothing", api_name="/resume")

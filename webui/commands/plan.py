@@ -15,7 +15,7 @@ def plan_one(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answ
     """`plan` and `estimate`, and what is asked beside them."""
     search = given.command == "plan"
     asked = studio.questions.ask(
-        studio.documents.counted(studio.parse(data)),
+        studio.videos.counted(studio.documents.counted(studio.parse(data))),
         most=given.most if search else None,
         smallest=given.smallest if search else None,
         explain=given.explain,

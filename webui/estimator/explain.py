@@ -23,6 +23,7 @@ from webui.estimator.estimate import (
     WORKER_START_S,
     PhaseTrace,
     trace_phase,
+    workers_of,
 )
 from webui.estimator.events import Live, Part
 from webui.estimator.explain_seconds import Term, seconds_terms
@@ -110,8 +111,10 @@ def explain_estimate(
         target: the device.
     """
     highest = max(found.phases, key=lambda phase: phase.reserved_bytes)
-    beside = find_family(model).host(model, request, found.settings)
-    waiting = found.host_bytes - PROCESS_HOST_BYTES[target.card.kind] - beside
+    workers = workers_of(request, found.settings)
+    processes = workers * PROCESS_HOST_BYTES[target.card.kind]
+    beside = workers * find_family(model).host(model, request, found.settings)
+    waiting = found.host_bytes - processes - beside
     return Explanation(
         estimate=found,
         phases=tuple(
@@ -132,8 +135,10 @@ def explain_estimate(
         margin=_margin(request, found, target),
         host=(
             Term(
-                Text("the worker's process", "工作进程"),
-                PROCESS_HOST_BYTES[target.card.kind],
+                Text("the worker's process", "工作进程")
+                if workers == 1
+                else Text(f"the processes of {workers} workers", f"{workers} 个工作进程"),
+                processes,
                 Text("measured: Python, PyTorch, the libraries", "实测：Python、PyTorch 和库"),
             ),
             Term(
@@ -197,7 +202,7 @@ def _explain_phase(
         memory=tuple(term for term in memory[:-2] if term.value) + tuple(memory[-2:]),
         largest=tuple(live[:_LARGEST]),
         retries=trace.limited.retries if trace.limited else trace.replay.retries,
-        seconds=seconds_terms(trace.seconds_terms),
+        seconds=seconds_terms(trace.seconds_terms, trace.seconds_formula),
         formula=trace.seconds_formula,
         raw_seconds=trace.raw_seconds,
         speed=target.speed.get(phase.name, 1.0),

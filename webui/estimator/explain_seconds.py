@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,13 +45,19 @@ _BY_PROCESSOR = {
 """The processor's kinds of work, and where their rates come from."""
 
 
-def seconds_terms(terms: Sequence[SecondsTerm]) -> tuple[Term, ...]:
-    """The results of the time model, numbered by kind as the phase's formula names them."""
+def seconds_terms(terms: Sequence[SecondsTerm], formula: str) -> tuple[Term, ...]:
+    """The results of the time model that a formula has, numbered by kind as it names them.
+
+    It has not those of cards that are done sooner than the busiest.
+    """
+    named = set(re.findall(r"[a-z]+ \d+", formula))
     count: Counter[str] = Counter()
     told = []
     for term in terms:
         count[term.kind] += 1
-        told.append(_told(term, f"{term.kind} {count[term.kind]}: "))
+        name = f"{term.kind} {count[term.kind]}"
+        if name in named:
+            told.append(_told(term, f"{name}: "))
     return tuple(told)
 
 

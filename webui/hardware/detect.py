@@ -54,7 +54,7 @@ def find_card(name: str) -> Card:
         for listed in cards
         if wanted and (listed.startswith(wanted) or wanted.startswith(listed))
     ]
-    near = alike[:3] or get_close_matches(wanted, cards, 3, 0.5) or ["rtx-3060-12gb", "rtx-4090"]
+    near = alike[:3] or get_close_matches(wanted, cards, 4, 0.5) or ["rtx-3060-12gb", "rtx-4090"]
     raise BadInput(
         "card",
         Text(f"There is no card '{name[:60]}' in the list.", f"显卡列表中没有“{name[:60]}”。"),

@@ -13,7 +13,7 @@ from webui.optimizer.search import can_fit
 STEP = 1.05
 """Between counts that are tried: finer ones are no other page to anybody."""
 _LEAST = Text("the least that the model takes", "模型允许的最小值")
-_MOST_THAT_FITS = Text("the most that fits", "放得下的最大值")
+_MOST_THAT_FITS = Text("the most that fits, to 5 %", "放得下的最大值（精确到 5 %）")
 _MODELS_MOST = Text("the most that the model takes", "模型允许的最大值")
 _WHOLE = Text("all that the page has", "页面的全部像素")
 

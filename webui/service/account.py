@@ -12,7 +12,8 @@ from webui.optimizer.frontier import Point
 
 _RATES = (
     "  rates in brackets: the card's, times the part of it that is reached (fitted; above 1 where "
-    "caches serve some of what is counted)"
+    "caches serve some of what is counted)\n"
+    "  overlapped: the fourth root of the fourth powers of the card's time and the launches', added"
 )
 
 
@@ -25,7 +26,8 @@ def plan_text(plan: Plan) -> str:
         [
             f"{found.model} on {found.card}: {verdict}, "
             f"{format_bytes(found.peak_device_bytes)} of {format_bytes(found.limit_bytes)}, "
-            f"{format_seconds(low)} to {format_seconds(high)}",
+            f"{format_seconds(low)} to {format_seconds(high)}"
+            f" (+ {format_seconds(found.load_seconds)} to load the model)",
             *(
                 [f"  {format_bytes(found.context_bytes)} of it for CUDA, beside the phases"]
                 if found.context_bytes

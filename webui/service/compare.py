@@ -67,18 +67,15 @@ def read_variants(data: Any) -> list[Any]:
         base = {key: value for key, value in data.items() if key != "variants"}
         variants = data["variants"]
         if not isinstance(variants, list) or not all(isinstance(one, Mapping) for one in variants):
-            raise BadInput(
-                "variants",
-                Text("variants is a list of settings.", "variants 应当是设置的列表。"),
-                Text(
-                    "For example: variants: [{precision: fp32}, {precision: bf16}]",
-                    "例如：variants: [{precision: fp32}, {precision: bf16}]",
-                ),
-            )
+            raise _no_variants()
         shared = base.get("settings") or {}
         if not isinstance(shared, Mapping):
             return [base]  # the parser says what is wrong with it
-        requests = [{**base, "settings": {**shared, **one}} for one in variants]
+        # As settings, or as a request has them.
+        named = [one["settings"] if set(one) == {"settings"} else one for one in variants]
+        if not all(isinstance(one, Mapping) for one in named):
+            raise _no_variants()
+        requests = [{**base, "settings": {**shared, **one}} for one in named]
     else:
         requests = data if isinstance(data, list) else [data]
     if not 2 <= len(requests) <= MOST_RUNS:
@@ -98,6 +95,17 @@ def read_variants(data: Any) -> list[Any]:
         {**one, "seed": seed} if isinstance(one, Mapping) and one.get("seed", -1) == -1 else one
         for one in requests
     ]
+
+
+def _no_variants() -> BadInput:
+    return BadInput(
+        "variants",
+        Text("variants is a list of settings.", "variants 应当是设置的列表。"),
+        Text(
+            "For example: variants: [{precision: fp32}, {precision: bf16}]",
+            "例如：variants: [{precision: fp32}, {precision: bf16}]",
+        ),
+    )
 
 
 def vary(request: Request, name: str, values: Sequence[Any]) -> list[dict[str, Any]]:

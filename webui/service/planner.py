@@ -234,18 +234,13 @@ class Planner:
                 hint,
             )
         gpus = int(request.settings.get("gpus", 1)) if request.task == "upscale" else 1
-        there_are = max(1, len(read_devices())) if card.kind == "cuda" else 1
-        if gpus > there_are:
+        there_are = max(1, len(read_devices()))
+        if card.kind == "cuda" and gpus > there_are:
             raise BadInput(
                 "settings.gpus",
                 Text(
                     f"{gpus} GPUs were asked for; this machine has {there_are} to use.",
                     f"要求 {gpus} 张 GPU；本机可用 {there_are} 张。",
-                )
-                if card.kind == "cuda"
-                else Text(
-                    f"{gpus} GPUs were asked for, and it would run on the processor.",
-                    f"要求 {gpus} 张 GPU，但将在处理器上运行。",
                 ),
                 Text("Use fewer, or leave gpus out.", "请减少数量，或不写 gpus。"),
             )

@@ -56,6 +56,19 @@ def unsupported(request: Request, card: Card) -> BadInput | None:
             ),
             Text("Use nf4 or none.", "请用 nf4 或 none。"),
         )
+    if card.kind == "cpu" and int(request.settings.get("gpus", 1)) > 1:
+        return BadInput(
+            "settings.gpus",
+            Text(
+                f"{request.settings['gpus']} GPUs were asked for, and it would run on the "
+                "processor.",
+                f"要求 {request.settings['gpus']} 张 GPU，但将在处理器上运行。",
+            ),
+            Text(
+                "Leave gpus out, or name a graphics card to plan for.",
+                "请不写 gpus，或指定要规划的显卡。",
+            ),
+        )
     expandable = card.kind == "cuda" and request.settings.get("allocator") == "expandable"
     if expandable and request.platform == "windows":
         return BadInput(

@@ -105,7 +105,8 @@ class CompareTab:
 
     def select_inputs(self) -> set[Any]:
         """For the tab's `select`."""
-        return {self.base, self.setting, self.shown, self.generate.controls.fields["model"]}
+        model = self.generate.controls.fields["model"]
+        return {self.base, self.setting, self.values, self.shown, model}
 
     def on_select(self, data: dict[Any, Any], request: gr.Request) -> Updates:
         """The tab was opened: the visitor's runs may be more than before."""
@@ -116,6 +117,9 @@ class CompareTab:
             if run.state is JobState.DONE and results.made_by(run) and self._is_clip(run)
         ]
         updates = self._values(data, visit) | self._updates(data[self.shown], visit)
+        offered = updates[self.values]
+        known = [value for _, value in offered["choices"]]
+        offered["value"] = [value for value in _few(data[self.values]) if value in known]
         updates[self.base] = gr.update(choices=[(visit.say(words.FORM), FORM), *runs])
         updates[self.past] = gr.update(choices=runs)
         return updates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -96,6 +97,22 @@ def test_every_term_has_a_source_in_both_languages(card: str, data: dict[str, An
     terms = [term for part in found.phases for term in (*part.memory, *part.seconds)]
     for term in (*terms, *found.device, *found.margin, *found.host, *found.load):
         assert term.name.en and term.name.zh and term.source.en and term.source.zh
+
+
+def test_terms_are_those_of_the_busiest_card_and_memory_of_all_workers() -> None:
+    data = {"task": "upscale", "model": "flashvsr-v1.1", "frames": 961, "height": 216, "width": 384}
+    alone, shared = (
+        explained("rtx-4090", {**data, "settings": {"gpus": count, "tile": 0}}) for count in (1, 4)
+    )
+    for _, _, found in (alone, shared):
+        for part in found.phases:
+            for term in part.seconds:
+                assert re.search(rf"\b{term.name.en.partition(':')[0]}\b", part.formula)
+    workers = [term.name.en for term in shared[2].host]
+    assert "the processes of 4 workers" in workers
+    of_one = {term.name.en: term.value for term in alone[2].host}["the worker's process"]
+    assert shared[2].host[0].value == 4 * of_one
+    assert shared[0].estimate.host_bytes > 3 * alone[0].estimate.host_bytes
 
 
 def test_weights_name_their_component_precision_and_template() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.video.clips import clip
 from webui.__main__ import main
 
 WAN = "{model: wan2.1-t2v-1.3b, frames: 81, height: 480, width: 832"
@@ -42,6 +43,22 @@ def test_answers_keep_the_order_and_bad_input_its_place(run) -> None:
     assert [answers[i]["error"]["field"] for i in (1, 3)] == ["model", "frames"]
     assert set(answers[1]["error"]) == {"field", "message", "hint"}
     assert len(problems) == 2 and problems[0].startswith("model: ")
+
+
+def test_a_plan_is_for_the_input_that_it_names(run, tmp_path: Path) -> None:
+    video = clip(tmp_path / "clip.mp4", 8, size=(48, 64))
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video at all")
+    asked = "{{task: upscale, model: swin2sr-demo, input: '{}'{}}}"
+    code, [named], _ = run("plan", asked.format(video, ""))
+    spelt = "{task: upscale, model: swin2sr-demo, frames: 8, height: 48, width: 64}"
+    code, [same], _ = run("plan", spelt)
+    assert code == 0 and named["phases"] == same["phases"]
+    for path in (bad, tmp_path / "none.mp4"):
+        code, [answer], problems = run("estimate", asked.format(path, ""))
+        assert (code, answer["error"]["field"], len(problems)) == (2, "input", 1)
+    code, [answer], _ = run("plan", asked.format(video, ", settings: {gpus: 2}"))
+    assert (code, answer["error"]["field"]) == (2, "settings.gpus")
 
 
 def test_what_does_not_fit(run) -> None:

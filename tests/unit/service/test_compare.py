@@ -102,6 +102,10 @@ def test_variants_have_one_seed_and_keep_what_they_share() -> None:
     first, second = read_variants(data)
     assert first["settings"] == {"offload": "none", "precision": "fp32"}
     assert second["settings"] == {"offload": "none"} and "variants" not in first
+    spelt = {**data, "variants": [{"settings": {"precision": "fp32"}}, {"settings": {}}]}
+    assert [one["settings"] for one in read_variants(spelt)] == [
+        first["settings"], second["settings"],
+    ]  # fmt: skip
     assert first["seed"] == second["seed"] >= 0
     assert [one["seed"] for one in read_variants([{"seed": 5}, {"seed": 5}])] == [5, 5]
 
@@ -143,7 +147,7 @@ def test_what_several_variants_share_is_told_once() -> None:
 @pytest.mark.parametrize(
     "data",
     [ASKED, [ASKED], [ASKED] * (MOST_RUNS + 1), {"variants": "fp32"}, {"variants": [1, 2]},
-     {"variants": [{}]}],
+     {"variants": [{}]}, {"variants": [{"settings": 1}, {"settings": {}}]}],
 )  # fmt: skip
 def test_what_is_no_comparison(data: Any) -> None:
     with pytest.raises(BadInput) as caught:
