@@ -108,23 +108,16 @@ def scaled_events(tape: Tape, values: dict[str, float], events: list[Event]) -> 
         NotOneTape: the events do not follow those of one clip.
     """
     run = [event for event in events if event.kind != MARK]
-    every = replace(tape, clips=np.ones(len(tape.kind), dtype=bool))
-    terms = term_values(values, tape.products)
-    sizes, larger = (
-        np.rint(coefficients @ terms).astype(np.int64)
-        for coefficients in (tape.coefficients, tape.coefficients * every.clip_factors(CLIPS))
-    )
-    found = np.array(_matched(tape, list(zip(sizes.tolist(), larger.tolist(), strict=True)), run))
+    sizes = np.rint(tape.coefficients @ term_values(values, tape.products)).astype(np.int64)
+    found = np.array(_matched(tape, sizes.tolist(), run))
     own = found != _EXTRA
     several = np.array([event.size_bytes for event in run])
     scales: np.ndarray = several[own] != sizes[found[own]]
     return scales
 
 
-def _matched(tape: Tape, sizes: list[tuple[int, int]], run: list[Event]) -> list[int]:
+def _matched(tape: Tape, base: list[int], run: list[Event]) -> list[int]:
     """For each event of several clips its place in the tape of one, or _EXTRA.
-
-    `sizes` are those that each of the tape's events may have.
 
     An event that might be the next of the tape is taken for it. Where that leads nowhere, the last
     such choice is taken back: a tensor may be as large as one that comes after it.
@@ -143,8 +136,10 @@ def _matched(tape: Tape, sizes: list[tuple[int, int]], run: list[Event]) -> list
         event = run[at]
         if place == len(kinds) or kinds[place] != event.kind:
             return False
+        if event.kind == SCRATCH:  # the copies of a convolution's kernels are as large as before
+            return base[place] <= event.size_bytes <= CLIPS * base[place]
         if event.kind != RELEASE:
-            return event.size_bytes in sizes[place]
+            return event.size_bytes in (base[place], CLIPS * base[place])
         if numbers[at] < 0:
             return bool(slots[place] == numbers[at])
         of = found[born[numbers[at]]]

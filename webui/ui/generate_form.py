@@ -212,8 +212,9 @@ def hint_updates(
         else f"{frames} = "
         + visit.say(words.FRAMES_ARE, seconds=f"{frames / fps:.1f}", fps=f"{fps:g}")
     )
-    if number(form.get("frames"), 1) > model.max_frames:
-        length = visit.say(words.FRAMES_AT_MOST, title=model.title, most=model.max_frames) + length
+    # Also where more was typed: the slider says no more than that by itself.
+    if number(form.get("frames"), 1) >= model.max_frames > 1:
+        length += visit.say(words.MOST_FRAMES, title=model.title)
     custom = form.get("size") == CUSTOM_SIZE
     snapped = custom and (form.get("width"), form.get("height")) != (width, height)
     size = visit.say(words.SIZE_SNAPPED, multiple=model.size_multiple, width=width, height=height)

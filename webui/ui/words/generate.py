@@ -34,7 +34,7 @@ SIZE_SNAPPED = Text(
 )
 FRAMES = Text("Frames", "帧数")
 FRAMES_ARE = Text("{seconds} s at {fps} frames a second", "{seconds} 秒，每秒 {fps} 帧")
-FRAMES_AT_MOST = Text("{title} makes at most {most} frames: ", "{title} 最多生成 {most} 帧：")
+MOST_FRAMES = Text(", the most that {title} makes", "，为 {title} 的上限")
 ONE_FRAME = Text("1 frame makes a picture (PNG)", "1 帧即生成图片（PNG）")
 STEPS = Text("Steps", "步数")
 GUIDANCE = Text("Guidance", "引导强度")
