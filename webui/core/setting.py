@@ -18,6 +18,11 @@ Values = Mapping[str, tuple[SettingValue, ...]]
 """For some settings, those of their values that a model knows; the others have all of them."""
 
 
+def spelt(value: object) -> str:
+    """A value as YAML has it: booleans in lower case."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingSpec:
     """One setting: its values in order of preference, its default, and its words."""

@@ -21,7 +21,7 @@ from webui.estimator.rules import Rules
 from webui.estimator.target import Target, margin_bytes
 from webui.estimator.templates import find_template, parts_of, stored_part, weights_name, width_of
 from webui.estimator.told import SecondsTerm, how_of, noting_terms
-from webui.estimator.upscaling import gpus_of, segments_of
+from webui.estimator.upscaling import workers_of
 
 PROCESS_HOST_BYTES = {"cuda": int(1.9 * GIB), "cpu": int(0.6 * GIB)}
 """A worker's resident set before any model, by kind of device: Python, PyTorch, the libraries."""
@@ -30,7 +30,7 @@ CALIBRATED_RANGE = (0.85, 1.15)
 ENOUGH_S, ENOUGH_SHARE = 10.0, 0.25
 """Receipts of so many seconds, or of such a share of what is planned, say how fast a phase is: one
 short run of another size says less."""
-FIRST_RUN_S = {"cuda": 2.0, "cpu": 2.0}
+FIRST_RUN_S = 2.0
 """What a process's first run of a model may take longer: it loads its kernels. With it 96 % of 181
 runs on an H200, most of them the first of their kind, took what the range says. On a processor (two
 cores) a small picture's OCR took 1.0 s and a small video's upscaling 2.9, of 0.03 and 0.7."""
@@ -87,7 +87,7 @@ def estimate_case(case: Case) -> Estimate:
         context_bytes=target.card.context_bytes,
         margin_bytes=margin,
         limit_bytes=target.limit_bytes,
-        host_bytes=workers_of(case.request, settings)
+        host_bytes=processes_of(case.request, settings)
         * (
             host_bytes(model, settings, case.rules)
             + find_family(model).host(model, case.request, settings)
@@ -96,7 +96,7 @@ def estimate_case(case: Case) -> Estimate:
         seconds=total,
         seconds_range=(
             shortest,
-            longest + (0.0 if calibrated else FIRST_RUN_S[case.rules.kind]),
+            longest + (0.0 if calibrated else FIRST_RUN_S),
         ),
         load_seconds=load_seconds(model, settings),
         versions=_versions(model, settings),
@@ -188,11 +188,9 @@ def host_bytes(model: ModelCard, settings: Settings, rules: Rules) -> int:
     return PROCESS_HOST_BYTES[rules.kind] + sum(sizes.values())
 
 
-def workers_of(request: Request, settings: Settings) -> int:
-    """How many workers this computer runs for a request: one for each card that shares a video."""
-    if not isinstance(request, UpscaleRequest):
-        return 1
-    return min(gpus_of(settings), segments_of(request, settings))
+def processes_of(request: Request, settings: Settings) -> int:
+    """How many workers this computer runs for a request: several only share a video."""
+    return workers_of(request, settings) if isinstance(request, UpscaleRequest) else 1
 
 
 def load_seconds(model: ModelCard, settings: Settings) -> float:

@@ -22,8 +22,8 @@ from webui.estimator.estimate import (
     PROCESS_HOST_BYTES,
     WORKER_START_S,
     PhaseTrace,
+    processes_of,
     trace_phase,
-    workers_of,
 )
 from webui.estimator.events import Live, Part
 from webui.estimator.explain_seconds import Term, seconds_terms
@@ -111,7 +111,7 @@ def explain_estimate(
         target: the device.
     """
     highest = max(found.phases, key=lambda phase: phase.reserved_bytes)
-    workers = workers_of(request, found.settings)
+    workers = processes_of(request, found.settings)
     processes = workers * PROCESS_HOST_BYTES[target.card.kind]
     beside = workers * find_family(model).host(model, request, found.settings)
     waiting = found.host_bytes - processes - beside

@@ -20,11 +20,11 @@ from webui.estimator.rules import WORKSPACE, Rules
 from webui.estimator.templates import ChainedCall, Template, find_template, width_of
 from webui.estimator.upscaling import (
     Tiles,
-    gpus_of,
     normal_request,
     normal_settings,
     segment_counts,
     waiting_bytes,
+    workers_of,
 )
 from webui.video.segments import AHEAD_BYTES, LEAST_AHEAD, MOST_AHEAD
 
@@ -380,9 +380,8 @@ def disk_bytes(model: UpscaleCard, request: UpscaleRequest, settings: Settings) 
     if FlashVsrMemory(model, request, settings, _ON_CARD).tiles == 1:
         return 0
     height, width = request.output_size
-    counts = segment_counts(request, settings)
-    workers = min(gpus_of(settings), sum(count for _, count in counts))
-    return workers * counts[0][0] * JOINING_BYTES * height * width
+    frames = segment_counts(request, settings)[0][0]
+    return workers_of(request, settings) * frames * JOINING_BYTES * height * width
 
 
 _ON_CARD = Rules("cuda", (), has_scratch=True, expandable=True, measured=True)

@@ -77,6 +77,11 @@ def gpus_of(settings: Settings) -> int:
     return max(1, int(settings.get("gpus", 1)))
 
 
+def workers_of(request: UpscaleRequest, settings: Settings) -> int:
+    """How many of the cards have a segment to work on."""
+    return min(gpus_of(settings), segments_of(request, settings))
+
+
 def longest_share(seconds: Sequence[tuple[float, int]], workers: int) -> float:
     """What the busiest worker does, where each takes the next piece when it is free.
 

@@ -54,9 +54,9 @@ def relevant(
 
     What is not on the card in a phase cannot change it, so that many settings share one answer.
     """
-    request = request.with_changes(steps=relevant_steps(phase, card, request))
-    if phase not in _EXPERTS:
-        request = request.with_changes(flow_shift=card.defaults.flow_shift)
+    shift = request.flow_shift if phase in _EXPERTS else card.defaults.flow_shift
+    steps = relevant_steps(phase, card, request)
+    request = request.with_changes(steps=steps, flow_shift=shift)
     if phase == "encode":
         side = card.min_side
         request = request.with_changes(

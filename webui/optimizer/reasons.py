@@ -24,7 +24,7 @@ from webui.core.units import SAME_TIME_S, format_bytes, signed_time
 from webui.core.upscale import UpscaleCard, UpscaleRequest
 from webui.estimator.case import Case
 from webui.estimator.target import Target
-from webui.estimator.upscaling import segments_of
+from webui.estimator.upscaling import workers_of
 from webui.optimizer.candidates import effective_settings
 from webui.optimizer.upscaling import WORTH_SHARING_FRAMES
 from webui.optimizer.upscaling_reasons import upscaling_reasons
@@ -134,7 +134,7 @@ def _means(name: str, value: SettingValue, model: ModelCard, request: Request) -
     if name == "tile_batch":
         return Text(f"{value} tiles at a time", f"每批 {value} 个分块")
     if name == "gpus" and isinstance(request, UpscaleRequest):
-        working = min(int(value), segments_of(request, {"gpus": value}))
+        working = workers_of(request, {"gpus": value})
         if working == 1:
             return None
         return Text(f"frames shared between {working} cards", f"帧由 {working} 张卡分担")

@@ -15,7 +15,7 @@ from webui.core.upscale import (
     tiles_of,
 )
 from webui.estimator.target import Target
-from webui.estimator.upscaling import segments_of
+from webui.estimator.upscaling import workers_of
 
 LEAST_TILE_PX = 64
 """Smaller tiles are not tried: they are little more than what neighbours share."""
@@ -100,7 +100,7 @@ def shared_between(request: UpscaleRequest, gpus: int) -> int:
     if request.frames < WORTH_SHARING_FRAMES:
         return 1
     most = max(1, min(gpus, request.frames // (WORTH_SHARING_FRAMES // 2)))
-    return min(most, segments_of(request, {"gpus": most}))
+    return workers_of(request, {"gpus": most})
 
 
 def is_sensible(model: UpscaleCard, request: UpscaleRequest, settings: Settings) -> bool:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from webui.core.model import ModelCard
 from webui.core.plan import Alternative, Choice, Plan
 from webui.core.request import Request
+from webui.core.setting import spelt
 from webui.core.settings import SETTINGS, with_defaults
 from webui.core.text import Text
 from webui.core.units import GIB
@@ -114,7 +115,7 @@ def offer_of(searched: Plan, ruled: Ruled) -> Alternative | None:
     }
     if not changes:
         return None
-    listed = ", ".join(f"{name}: {_shown(value)}" for name, value in changes.items())
+    listed = ", ".join(f"{name}: {spelt(value)}" for name, value in changes.items())
     return Alternative(
         text=Text(f"Fits with {listed}", f"改用 {listed} 即可放下"), changes={"settings": changes}
     )
@@ -159,7 +160,3 @@ def _halved(
         for name, value in _halves(model, request, target).items()
         if request.settings.get(name) == "fp32"
     }
-
-
-def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,6 +10,7 @@ from typing import Any
 from webui.core.errors import StudioError
 from webui.core.plan import Plan
 from webui.core.request import Request
+from webui.core.setting import spelt
 from webui.core.settings import SETTINGS, Settings
 from webui.core.text import EMPTY, Text
 from webui.optimizer.candidates import quality_cost
@@ -50,10 +51,7 @@ def told_once(refused: Sequence[Refused]) -> list[StudioError]:
 
 def _named_as(refused: Refused) -> str:
     """A variant by its settings, as YAML has them."""
-    return ", ".join(
-        f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in refused.asked.items()
-    )
+    return ", ".join(f"{name}: {spelt(value)}" for name, value in refused.asked.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ _FEW_CHANNELS = 32
 """Of an fp32 result. Allocators' records of the last convolutions of Wan2.1 and of the demo's VAE
 (H200, torch 2.11, 2026-11-27): with 3 and with 16 it copies, with 96 not; in bf16 never."""
 _CHANNELS = 8
+"""Tensor cores take multiples of so many in half precision."""
 _FLASH_ROWS = 128
 """Flash attention's backward pass works on whole blocks of so many rows."""
 
@@ -58,10 +59,10 @@ def _convolution(args: tuple[Any, ...], result: torch.Tensor) -> int:
         return int(copied + (image.nbytes if few else 0))
     if is_channels_last(weight):
         return int(image.nbytes)
-    filled = 1.0
+    channels = filled = image.shape[1]
     if image.element_size() == 2:
-        filled = -(-image.shape[1] // _CHANNELS) * _CHANNELS / image.shape[1]
-    return round(filled * (image.nbytes + copied)) + result.nbytes
+        filled = -(-channels // _CHANNELS) * _CHANNELS
+    return int((image.nbytes + copied) * filled // channels + result.nbytes)
 
 
 def _is_plain_depthwise(image: torch.Tensor, groups: int) -> bool:

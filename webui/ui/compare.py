@@ -264,7 +264,7 @@ class CompareTab:
             if (spec := SETTINGS.get(name)) and value != spec.default and spec.matters(settings)
         ]
         parts = (
-            run.created[5:16].replace("T", " "),
+            results.minute_of(run.created)[5:],
             str(request.get("model")),
             size,
             *changed,

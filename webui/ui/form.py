@@ -12,6 +12,7 @@ from webui.core.clip import MAX_CLIPS, OPTIONAL_KEYS, SOLVERS, ClipCard
 from webui.core.errors import BadInput
 from webui.core.model import ModelCard
 from webui.core.request import DETECTED, MAX_SEED
+from webui.core.setting import spelt
 from webui.core.settings import SETTINGS, SettingSpec, SettingValue
 from webui.ui.words import common as words
 
@@ -37,7 +38,7 @@ OFFERED: dict[str, tuple[int, ...]] = {
 
 def encode_setting(value: SettingValue) -> str:
     """A setting's value as a choice of a dropdown (booleans and numbers become words)."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return spelt(value)
 
 
 def decode_setting(spec: SettingSpec, choice: Any) -> SettingValue:

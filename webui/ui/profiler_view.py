@@ -16,7 +16,7 @@ from webui.service.profile.report import peak_bytes
 from webui.ui.language import say
 from webui.ui.memory_panel import render_error
 from webui.ui.phase_bars import format_error
-from webui.ui.results import button
+from webui.ui.results import button, minute_of
 from webui.ui.tables import frame_rows, render_table
 from webui.ui.web import profile_address
 from webui.ui.words import common
@@ -77,7 +77,7 @@ def render_profile(summary: Data, language: str) -> str:
     head = say(
         words.AROUND,
         language,
-        created=str(summary["created"])[:16].replace("T", " "),
+        created=minute_of(str(summary["created"])),
         card=around["card"],
         processes=listed or words.NOBODY_ELSE.in_language(language),
     )

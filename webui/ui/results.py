@@ -254,15 +254,15 @@ def render_card(run: RunSummary, language: str) -> str:
         f'<button type="button" class="vs-thumb" data-action="show" data-run="{escape(run.id)}" '
         f'aria-label="{say(words.OPEN, language)}">{_thumbnail(run, language)}{badge}</button>'
         f'<p class="vs-prompt">{_title(run, language)}</p>'
-        f'<p class="vs-fine">{describe(run, language)} · {_when(run)}</p>'
+        f'<p class="vs-fine">{describe(run, language)} · {escape(minute_of(run.created))} UTC</p>'
         f'<p class="vs-fine">{memory_text(run, language)}</p>{error}'
         f'<div class="vs-actions">{_actions(run, language)}</div></article>'
     )
 
 
-def _when(run: RunSummary) -> str:
-    """The minute in which it was asked for."""
-    return f"{escape(run.created[:16].replace('T', ' '))} UTC"
+def minute_of(created: str) -> str:
+    """Of a time (ISO 8601) the day and the minute."""
+    return created[:16].replace("T", " ")
 
 
 def memory_text(run: RunSummary, language: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from webui.catalogue.claims import Range
+from webui.core.setting import spelt
 from webui.core.settings import Settings
 from webui.core.text import Text
 from webui.core.units import format_bytes, format_seconds
@@ -230,7 +231,7 @@ def _seconds(seconds: float, language: str = "en") -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "x".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return spelt(value)
 
 
 def _same(text: str) -> Text:
