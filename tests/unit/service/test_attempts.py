@@ -118,7 +118,7 @@ def test_without_auto_optimize_the_defaults_that_failed_are_stepped_down_from(
 
 def test_a_second_attempt_can_be_cancelled(capped: Studio) -> None:
     # Enough steps that it is heard while they run, also on a busy machine.
-    ended = follow(capped, cancel_at=2, steps=20)[-1]
+    ended = follow(capped, cancel_at=2, steps=40)[-1]
     assert ended.state is JobState.CANCELLED
     assert ended.receipt is not None and len(ended.receipt.attempts) == 1
 
