@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,8 +25,13 @@ class Footage(Protocol):
         """Of a colour in the frames that are read: 8 (uint8) or more (uint16 from 0 to 65535)."""
 
     @property
-    def segments(self) -> Sequence[Any]:
-        """What is to be done, piece by piece: frames that follow one another, `count` of them."""
+    def segments(self) -> Iterable[Any]:
+        """What is to be done, piece by piece: frames that follow one another, `count` of them.
+        Gone through once: the next may be decided on when it is asked for."""
+
+    @property
+    def total(self) -> int:
+        """Frames of all segments, at most."""
 
     def read(self, segment: Any) -> Iterator[Frames]:
         """The frames of a segment (H W 3); in tiles, a segment may be read more than once."""
@@ -36,4 +41,7 @@ class Footage(Protocol):
         segment."""
 
     def finish(self, segment: Any) -> None:
-        """All frames of a segment were written."""
+        """All frames of a segment were handed over."""
+
+    def wait(self) -> None:
+        """Until all that was handed over is written; called once, at the end."""

@@ -20,7 +20,7 @@ from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
 from webui.service.inputs import check_disk
 from webui.service.page_work import PagePieces
-from webui.service.piece_work import Pieces, PieceWork
+from webui.service.piece_work import Pieces, PieceWork, Worker
 from webui.service.planner import Planner, does_not_fit
 from webui.service.segment_work import SegmentPieces, segments_left
 from webui.service.unexpected import as_studio_error
@@ -32,8 +32,8 @@ EMBEDDINGS = "embeddings"
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 
-class Worker(Protocol):
-    """What the flow needs of a worker process."""
+class Runs(Protocol):
+    """A worker, or what shares a job out to several."""
 
     def run(self, job: Mapping[str, Any], on_event: OnEvent | None = None) -> Mapping[str, Any]: ...
 
@@ -217,7 +217,7 @@ def _runner(
     worker: Callable[[], Worker],
     others: Callable[[], Sequence[Callable[[], Worker]]],
     may_retry: bool,
-) -> Worker:
+) -> Runs:
     """Who runs the job: a worker, or what hands its pieces to several."""
     filmed = isinstance(request, UpscaleRequest) and request.input
     if weights.get("kind") == "random" and not filmed:

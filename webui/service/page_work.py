@@ -26,6 +26,7 @@ class PagePieces:
     """
 
     key, event, unit = "pages", "page", "pages"
+    claims = False
 
     def __init__(self, request: DocumentRequest, folder: Path) -> None:
         self._folder = folder

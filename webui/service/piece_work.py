@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
@@ -33,6 +34,9 @@ class Worker(Protocol):
 
     def run(self, job: Mapping[str, Any], on_event: OnEvent | None = None) -> Mapping[str, Any]: ...
 
+    def send(self, command: Mapping[str, Any]) -> None:
+        """Tells it something during a run; only one that `claims` is told anything."""
+
 
 class Pieces(Protocol):
     """What the pieces of one job are. A piece is known by its number."""
@@ -43,6 +47,9 @@ class Pieces(Protocol):
     """What a worker tells of its progress with them; such an event may have a `count`."""
     unit: str
     """What progress counts: `frames` or `pages`."""
+    claims: bool
+    """Whether a worker that comes to the end of its pieces asks for more during its turn, by the
+    event `claim`."""
 
     @property
     def numbers(self) -> Sequence[int]:
@@ -72,7 +79,7 @@ class Pieces(Protocol):
 
 
 class PieceWork:
-    """Runs a job over pieces, as a worker would (`webui.service.flow.Worker`).
+    """Runs a job over pieces, as a worker would (`webui.service.flow.Runs`).
 
     Args:
         pieces: of the job.
@@ -110,7 +117,8 @@ class PieceWork:
         """
         told = _Told(on_event, self._pieces, self._log, str(job["id"]))
         ends: list[list[_End]] = [[] for _ in self._workers]
-        shared = {**job, "cores": max(1, int(usable_cores() / len(self._workers)))}
+        cores = max(1, int(usable_cores() / len(self._workers)))
+        shared = {**job, "cores": cores, "claims": self._pieces.claims}
         threads = [
             threading.Thread(target=self._serve, args=(number, shared, told, own), daemon=True)
             for number, own in enumerate(ends)
@@ -133,7 +141,7 @@ class PieceWork:
         while numbers := self._take(job):
             goes_on, stop = False, True
             try:
-                own = {**job, self._pieces.key: numbers}
+                own = {**job, self._pieces.key: list(numbers)}
                 goes_on, stop = self._turn(number, numbers, own, told, ends)
             except Exception as error:  # what is kept could not be read, say
                 ends.append(as_studio_error(error))
@@ -156,7 +164,7 @@ class PieceWork:
         try:
             worker = self._workers[number]()
             turn = told.turn(numbers, number)
-            end = worker.run(job, turn)
+            end = worker.run(job, partial(self._hear, worker, turn, job))
         except Exception as error:
             raised = as_studio_error(error)
             # One that never started has lost nothing.
@@ -176,6 +184,17 @@ class PieceWork:
             told.over(turn)
         return not failed, failed
 
+    def _hear(
+        self, worker: Worker, turn: _Turn, job: Mapping[str, Any], event: Mapping[str, Any]
+    ) -> None:
+        """A worker tells something during its turn."""
+        if event["event"] != "claim":
+            turn(event)
+            return
+        more = self._more(job)
+        turn.claimed(more)
+        worker.send({"op": "claimed", "claim": event["claim"], "pieces": more})
+
     def _note(
         self, worker: int, numbers: Sequence[int], end: Mapping[str, Any] | None, lost: bool
     ) -> None:
@@ -192,13 +211,22 @@ class PieceWork:
         with self._changed:
             while not self._waiting and self._at_work and not self._stopped:
                 self._changed.wait()
-            if self._stopped or not self._waiting:
-                return []
-            settings = job.get("settings", {})
-            count = self._pieces.most(len(self._waiting), len(self._workers), settings)
-            taken, self._waiting = self._waiting[:count], self._waiting[count:]
-            self._at_work += 1
+            taken = self._next(job)
+            self._at_work += bool(taken)
             return taken
+
+    def _more(self, job: Mapping[str, Any]) -> list[int]:
+        """The next pieces for a worker during its turn, without waiting for any."""
+        with self._changed:
+            return self._next(job)
+
+    def _next(self, job: Mapping[str, Any]) -> list[int]:
+        if self._stopped or not self._waiting:
+            return []
+        settings = job.get("settings", {})
+        count = self._pieces.most(len(self._waiting), len(self._workers), settings)
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
 
     def _over(self, numbers: Sequence[int], stop: bool, ends: list[_End]) -> None:
         """A turn is over: pieces that were given out and are not there are to be done again.
@@ -316,13 +344,22 @@ def _measured(end: _End) -> Measurement:
 
 
 class _Turn:
-    """Hears what a worker tells during one turn."""
+    """Hears what a worker tells during one turn.
 
-    def __init__(self, told: _Told, numbers: Sequence[int], worker: int) -> None:
+    Args:
+        told: passes it on.
+        numbers: of the turn's pieces; those that are claimed later are added.
+        worker: whose.
+    """
+
+    def __init__(self, told: _Told, numbers: list[int], worker: int) -> None:
         self._told = told
         self.worker = worker
-        self.numbers = frozenset(numbers)
+        self.numbers = numbers
         self.units = 0
+
+    def claimed(self, numbers: Sequence[int]) -> None:
+        self._told.claimed(self, numbers)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         self._told.hear(self, event)
@@ -339,13 +376,18 @@ class _Told:
         self._kept = 0
         self._count_kept()
 
-    def turn(self, numbers: Sequence[int], worker: int) -> _Turn:
+    def turn(self, numbers: list[int], worker: int) -> _Turn:
         """What hears a worker's turn on these pieces."""
         turn = _Turn(self, numbers, worker)
         with self._lock:
             self._turns.append(turn)
             self._count_kept()
         return turn
+
+    def claimed(self, turn: _Turn, numbers: Sequence[int]) -> None:
+        """A worker has taken more pieces in its turn."""
+        with self._lock:
+            turn.numbers += numbers
 
     def over(self, turn: _Turn) -> None:
         """A turn has ended: of it counts what is kept."""

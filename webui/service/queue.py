@@ -370,3 +370,6 @@ class _Cancellable:
         if self._job.cancelled:
             raise Cancelled()
         return self._worker.run(job, on_event)
+
+    def send(self, command: Mapping[str, Any]) -> None:
+        self._worker.send(command)

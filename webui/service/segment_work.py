@@ -43,6 +43,7 @@ class SegmentPieces:
     """
 
     key, event, unit = "segments", "frames", "frames"
+    claims = True
 
     def __init__(
         self,
@@ -74,9 +75,8 @@ class SegmentPieces:
         return self._parts.done() | set(self._given_up)
 
     def most(self, waiting: int, workers: int, settings: Mapping[str, Any]) -> int:
-        """All for a single worker; of several each takes half of its share of what waits, so that
-        unequal cards end together. Not one at a time: at a turn's end it waits for its encoder."""
-        return waiting if workers == 1 else max(1, waiting // (2 * workers))
+        """One after the other: unequal cards end together."""
+        return 1
 
     def give_up(self, number: int, lost: WorkerLost) -> None:
         self._given_up[number] = lost

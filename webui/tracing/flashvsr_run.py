@@ -129,7 +129,7 @@ def record_segments(
         with _marked(pipe, recorder, outputs, decodes):
             for _ in range(segments):
                 recorder.mark("begin")
-                with Reader(_frames(tile, count), tiles, SCALE) as reader:
+                with Reader([_frames(tile, count)], tiles, SCALE) as reader:
                     segment = SimpleNamespace(count=count)
                     for _ in blocks.restore(reader, segment, tiles, colour):
                         """All is recorded by now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -30,15 +30,16 @@ class Footage:
 
     Args:
         project: of the video.
-        segments: those to do; more can be claimed later, since each is named in every call.
+        segments: those to do, one after the other.
         bits: of the frames that are read, 8 or 10.
         threads: of the encoder; 0 for as many as are sensible.
     """
 
     def __init__(
-        self, project: Project, segments: Sequence[Segment], *, bits: int = 8, threads: int = 0
+        self, project: Project, segments: Iterable[Segment], *, bits: int = 8, threads: int = 0
     ) -> None:
-        self.project, self.segments = project, tuple(segments)
+        self.project, self.segments = project, segments
+        self.total = sum(segment.count for segment in project.segments)
         self.bits, self._threads = bits, threads
         self._parts = Parts(project)
         self._reader = Reader(project.source, project.timeline)
@@ -100,15 +101,22 @@ class Footage:
 
     def finish(self, segment: Segment) -> None:
         """All frames of a segment were handed over: when they are written, its part is made, and
-        never again. Only the last segment is waited for; the next one may be begun before.
+        never again. The next one may be begun before.
+
+        Raises:
+            ValueError: frames of one before are missing.
+            OSError: the disk is full.
+        """
+        self._encoder.do(self._finish, segment)
+
+    def wait(self) -> None:
+        """Until all that was handed over is written.
 
         Raises:
             ValueError: frames are missing.
             OSError: the disk is full.
         """
-        self._encoder.do(self._finish, segment)
-        if segment == self.segments[-1]:
-            self._encoder.wait()
+        self._encoder.wait()
 
     def _finish(self, segment: Segment) -> None:
         self._writers[segment.index].finish()

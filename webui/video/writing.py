@@ -24,6 +24,8 @@ from webui.video.encoders import (
 from webui.video.reading import Pixels
 
 _INTERPOLATION = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
+_CONVERTING = 4
+"""Threads at most that change a frame's colours: they wait for one another at each."""
 _KEY_EVERY_S = 2
 """So that a player's slider finds a frame soon."""
 
@@ -110,6 +112,7 @@ class Writer:
         self._container: Any = av.open(str(path), "w", format="mp4", options=options)
         threads = encoder_threads(encoding.stored_height, encoding.stored_width, threads)
         rate = encoding.rate.limit_denominator(100_000)
+        self._threads = min(threads, _CONVERTING)
         stream = self._stream = self._container.add_stream(encoding.encoder, rate=rate)
         stream.width, stream.height = encoding.stored_width, encoding.stored_height
         stream.pix_fmt = encoding.pixel_format
@@ -152,7 +155,7 @@ class Writer:
         encoding = self._encoding
         pixels = _even(pixels)
         kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=kind)
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format=kind)
         made = self._reformatter.reformat(
             frame,
             format=encoding.pixel_format,
@@ -160,7 +163,7 @@ class Writer:
             dst_color_range=LIMITED,
             dst_colorspace=encoding.colours.matrix,
             interpolation=_INTERPOLATION,
-            threads=1,
+            threads=self._threads,
         )
         made.pts, made.time_base = time, encoding.time_base
         made.color_primaries = encoding.colours.primaries

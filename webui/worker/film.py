@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,25 @@ class JobFootage(Footage):
     """The segments that a job names, of the project in its run's folder.
 
     Args:
-        job: its `segments` are the indexes of those that are left, and `cores` says how many of the
-            processor it may use.
+        job: its `segments` are indexes; where it `claims`, it asks for more when it comes to the
+            end of these. `cores` says how many of the processor it may use.
         folder: the run's; holds the project.
         report: hears of each frame.
     """
 
     def __init__(self, job: Mapping[str, Any], folder: Path, report: JobReport) -> None:
         project = Project.load(folder / FOLDER)
-        segments = [project.segments[index] for index in job["segments"]]
         self.cores = int(job.get("cores") or usable_threads())
-        super().__init__(project, segments, bits=project.facts.bits, threads=self.cores)
+        super().__init__(project, self._taken(job), bits=project.facts.bits, threads=self.cores)
         self._report = report
         self._untold = self._repeated_told = 0
         self._picture_of = 0.0
+
+    def _taken(self, job: Mapping[str, Any]) -> Iterator[Segment]:
+        numbers = list(job["segments"])
+        while numbers:
+            yield from (self.project.segments[number] for number in numbers)
+            numbers = self._report.claim() if job.get("claims") else []
 
     @property
     def folder(self) -> Path:

@@ -19,6 +19,7 @@ class BlankFootage:
 
     def __init__(self, request: UpscaleRequest) -> None:
         self.segments = split(request.frames, request.segment_frames, request.overlap)
+        self.total = sum(segment.count for segment in self.segments)
         self.cores, self.bits = usable_threads(), 8
         self._size = (request.height, request.width, 3)
 
@@ -40,3 +41,6 @@ class BlankFootage:
 
     def finish(self, segment: Segment) -> None:
         """Nothing is kept."""
+
+    def wait(self) -> None:
+        """Nothing is written."""

@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, BinaryIO
 
 from webui.core.errors import Cancelled
 
+_LOOK_S = 0.1
+"""How often one that waits for an answer looks whether its job is cancelled."""
 GRACE_S = 5.0
 """How long a run may take to notice that the app is gone, before the process ends itself."""
 
@@ -29,6 +32,8 @@ class Channel:
         self._write_lock = threading.Lock()
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._cancelled: set[str] = set()
+        self._claims = count()
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._stopping = threading.Event()
         self._parent = os.getppid()
 
@@ -55,7 +60,8 @@ class Channel:
             os._exit(0)
 
     def commands(self) -> Iterator[dict[str, Any]]:
-        """Commands in order, without `cancel`; ends with `exit` or the end of the input."""
+        """Commands in order, without those to the running job; ends with `exit` or the end of
+        the input."""
         while (command := self._queue.get()) is not None:
             yield command
 
@@ -63,6 +69,24 @@ class Channel:
         """Raises Cancelled when the job, or the worker, is to stop."""
         if job_id in self._cancelled or self._stopping.is_set():
             raise Cancelled()
+
+    def claim(self, job_id: str) -> list[int]:
+        """Asks for more pieces of the job, and waits for the answer: their numbers, none where
+        none are left. For one thread at a time.
+
+        Raises:
+            Cancelled: the job, or the worker, is to stop.
+        """
+        claim = next(self._claims)
+        self.emit("claim", id=job_id, claim=claim)
+        while True:
+            self.check_cancel(job_id)
+            try:
+                answer = self._answers.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
+            if answer.get("claim") == claim:  # else to one that was cancelled meanwhile
+                return [int(number) for number in answer["pieces"]]
 
     def forget(self, job_id: str) -> None:
         """The job is over; a late cancel of it means nothing."""
@@ -78,6 +102,8 @@ class Channel:
                 continue
             if op == "cancel":
                 self._cancelled.add(str(command.get("id")))
+            elif op == "claimed":
+                self._answers.put(command)
             elif op == "exit":
                 break
             else:

@@ -90,6 +90,10 @@ class JobReport:
     def check(self) -> None:
         self._channel.check_cancel(self.id)
 
+    def claim(self) -> list[int]:
+        """The numbers of more pieces for this job; none where none are left."""
+        return self._channel.claim(self.id)
+
     def step(self, done: int, total: int) -> None:
         if done == total or time.monotonic() - self._told >= PROGRESS_EVERY_S:
             self._told = time.monotonic()

@@ -107,13 +107,14 @@ class Memory:
     folder, cores, bits = None, 2, 8
 
     def __init__(self, frames: np.ndarray, counts: list[int]) -> None:
-        self.frames = frames
+        self.frames, self.total = frames, sum(counts)
         self.segments = [
             SimpleNamespace(count=count, start=sum(counts[:at]), at=at)
             for at, count in enumerate(counts)
         ]
         self.written: dict[tuple[int, int], np.ndarray] = {}
         self.finished: list[int] = []
+        self.all_written = False
         self.told: list[Any] = []
 
     def read(self, segment: Any) -> Any:
@@ -125,6 +126,9 @@ class Memory:
 
     def finish(self, segment: Any) -> None:
         self.finished.append(segment.at)
+
+    def wait(self) -> None:
+        self.all_written = True
 
     def begin(self, phase: str, continues: bool = False) -> None:
         self.told.append(phase)

@@ -17,7 +17,7 @@ import torch
 from tests.unit.video.clips import clip
 from webui.pipelines import swin2sr
 from webui.pipelines.flashvsr.frames import Reader
-from webui.pipelines.flashvsr.run import _tiled
+from webui.pipelines.flashvsr.run import _tiled, _whole
 from webui.pipelines.tile_batch import HostMeter, TileBatch
 from webui.pipelines.tiles import ClipBlend, Tile, TileGrid
 from webui.video.beside import Ahead, Beside
@@ -39,7 +39,7 @@ class Film:
     """Frames whose reading and writing a test holds up."""
 
     def __init__(self, reading: Hold = int, writing: Hold = int) -> None:
-        self.segments = [SimpleNamespace(count=FRAMES)]
+        self.segments, self.total = [SimpleNamespace(count=FRAMES)], FRAMES
         self.cores, self.folder, self.bits = 2, None, 8
         self.written: list[int] = []
         self.ended_in: list[threading.Thread] = []
@@ -58,6 +58,9 @@ class Film:
         self.written.append(int(frame[0, 0, 0]))
 
     def finish(self, segment: Any) -> None:
+        pass
+
+    def wait(self) -> None:
         pass
 
 
@@ -133,9 +136,54 @@ def test_what_the_model_waited_for_is_told(slow: str) -> None:
 def test_flashvsr_reads_and_enlarges_beside_the_model() -> None:
     begun = threading.Event()
     film = Film(reading=lambda number: begun.set() if number == 10 else None)
-    with Reader(film.read(film.segments[0]), (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
+    with Reader([film.read(film.segments[0])], (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
         reader.take(range(1))
         assert begun.wait(WITHIN_S)  # nobody has asked for it yet
+
+
+def test_the_next_video_is_read_while_the_one_before_is_made() -> None:
+    begun = threading.Event()
+
+    def videos() -> Iterator[Iterator[np.ndarray]]:
+        yield (np.full((8, 8, 3), number, np.uint8) for number in range(3))
+        begun.set()
+        yield (np.full((8, 8, 3), number, np.uint8) for number in (7, 8))
+
+    with Reader(videos(), (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
+        assert shades(reader.take(range(3))) == [0, 1, 2]
+        assert begun.wait(WITHIN_S)  # nobody has gone on to it yet
+        assert shades(reader.take(range(2, 5))) == [2, 2, 2], "the last frame stands for more"
+        reader.go_on()
+        assert shades(reader.take(range(3))) == [7, 8, 8]
+
+
+def test_a_video_that_is_left_early_is_let_go() -> None:
+    videos = (iter(np.full((5, 8, 8, 3), shade, np.uint8)) for shade in (1, 2))
+    with Reader(videos, (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
+        assert shades(reader.take(range(2))) == [1, 1]
+        reader.go_on()
+        assert shades(reader.take(range(1))) == [2]
+
+
+def shades(frames: list[list[np.ndarray]]) -> list[int]:
+    return [int(parts[0][0, 0, 0]) for parts in frames]
+
+
+def test_flashvsr_reads_while_it_compiles() -> None:
+    begun = threading.Event()
+    film = Film(reading=lambda number: begun.set())
+
+    class Compiles(SimpleNamespace):
+        def warm_up(self, parts: Any) -> None:
+            assert begun.wait(WITHIN_S)
+
+        def restore(self, reader: Reader, segment: Any, *_: Any) -> Iterator[Any]:
+            frames = reader.take(range(segment.count))
+            yield 0, np.stack([parts[0] for parts in frames])[None]
+
+    film.segments *= 2
+    _whole(Compiles(scale=4, report=Told()), (Tile(0, 0, 8, 8),), "adain", film)
+    assert film.written == [*range(FRAMES)] * 2
 
 
 def test_the_film_ends_in_the_thread_that_reads_it() -> None:
@@ -143,7 +191,7 @@ def test_the_film_ends_in_the_thread_that_reads_it() -> None:
     film = Film()
     film.segments[0].count = 1000
     frames = film.read(film.segments[0])
-    with Reader(frames, (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
+    with Reader([frames], (Tile(0, 0, 8, 8),), 4, cores=1) as reader:
         reader.take(range(1))
     assert [thread.name for thread in film.ended_in] == ["ahead"]
     del frames
@@ -197,6 +245,7 @@ def test_the_encoder_goes_on_beside_the_next_segment(
                     begun.set()
                 footage.write(segment, index, pixels)
             footage.finish(segment)
+        footage.wait()
         assert footage._parts.done() == {0, 1}
 
 

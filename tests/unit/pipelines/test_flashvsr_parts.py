@@ -96,7 +96,7 @@ def test_colours_in_bands_are_those_of_the_whole_frame(kind: str, rows: int) -> 
     frame = (down + generator.integers(0, 100, (height, width, 3))).astype(np.uint8)
     reference = (120 - down + generator.integers(0, 130, (height, width, 3))).astype(np.uint8)
     cpu = torch.device("cpu")
-    pixels, colours = (to_pixels(one[None, None], cpu)[:, :, 0] for one in (frame, reference))
+    pixels, colours = (to_pixels([[one]], cpu)[:, :, 0] for one in (frame, reference))
     whole = fix_colour(pixels, colours, kind)
     wanted = to_levels(whole)[0].numpy().astype(int)
     found = fix_in_bands(frame, reference, kind, cpu, rows * width)

@@ -83,8 +83,8 @@ def test_result_is_that_of_the_authors(pipe: Any) -> None:
         128, 128, CPU, sparse_ratio=about["sparse_ratio"], local_range=about["local_range"]
     )
     stream, made, shown = Stream(pipe, rule, TextKeys()), [], {}
-    with Reader(iter(small), middle, about["scale"]) as reader:
-        last = torch.from_numpy(reader.take(range(29, 30)))[0, 0]
+    with Reader([iter(small)], middle, about["scale"]) as reader:
+        last = torch.from_numpy(reader.take(range(29, 30))[0][0])
         assert torch.equal(last, tensors["aux.lq_video_u8.29"])
         for chunk in (Chunk(0), Chunk(1)):
             found = [stream.project(to_pixels(reader.take(n), CPU)) for n in chunk.clips]
@@ -111,7 +111,7 @@ def test_blocks_give_what_one_block_gives(pipe: Any, frames: np.ndarray) -> None
         blocks = Blocks(pipe, request_of(), SETTINGS, footage, 29, block_frames)
         whole = (Tile(0, 0, 32, 32),)
         segment = footage.segments[0]
-        with Reader(footage.read(segment), whole, 4) as reader:
+        with Reader([footage.read(segment)], whole, 4) as reader:
             clips = [clip[0] for _, clip in blocks.restore(reader, segment, whole, "adain")]
         found.append(np.concatenate(clips))
         phases = [item for item in footage.told if isinstance(item, str)]
@@ -141,7 +141,7 @@ def test_nothing_is_compiled_after_the_warm_up(
     blocks.warm_up(whole)
     assert len(traced) == 2, "the first chunk, and every later one"
     segment = footage.segments[0]
-    with Reader(footage.read(segment), whole, 4) as reader:
+    with Reader([footage.read(segment)], whole, 4) as reader:
         assert sum(1 for _ in blocks.restore(reader, segment, whole, "adain")) == 8
     assert len(traced) == 2
     kernels.warm_up.cache_clear()
@@ -152,7 +152,7 @@ def test_every_frame_comes_back(pipe: Any, frames: np.ndarray) -> None:
     footage = run(pipe, Memory(frames[:, :19, :30], [1, 3]), scale=2, height=19, width=30)
     assert sorted(footage.written) == [(0, 0), *((1, index) for index in range(3))]
     assert {frame.shape for frame in footage.written.values()} == {(38, 60, 3)}
-    assert footage.finished == [0, 1]
+    assert footage.finished == [0, 1] and footage.all_written
     assert footage.told[-1] == (4, 4)
     # The colours of each frame are the input's.
     large = np.asarray(Image.fromarray(frames[0, :19, :30]).resize((60, 38), Image.BICUBIC))

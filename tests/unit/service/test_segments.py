@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -29,6 +29,7 @@ from webui.video.reading import Reader
 
 FRAMES = 80
 TALL, WIDE = 48, 96
+WITHIN_S = 20.0
 
 
 def event_set() -> Event:
@@ -49,11 +50,27 @@ class Hands:
     def __init__(self, folder: Path, lost_on: dict[int, int], stops_after: int = FRAMES) -> None:
         self.folder, self.lost_on, self.stops_after = folder, lost_on, stops_after
         self.turns: list[list[int]] = []
+        self._answers: list[Mapping[str, Any]] = []
+
+    def send(self, command: Mapping[str, Any]) -> None:
+        self._answers.append(command)
+
+    def _claimed(self, job: Mapping[str, Any], on_event: Any) -> Iterator[int]:
+        """The numbers of a turn, and those that are given when it asks for more."""
+        assert job["claims"]
+        numbers = job["segments"]
+        self.turns.append([])
+        while numbers:
+            self.turns[-1] += numbers
+            yield from numbers
+            on_event({"event": "claim", "id": "job", "claim": len(self._answers)})
+            assert self._answers[-1]["claim"] == len(self._answers) - 1
+            numbers = self._answers[-1]["pieces"]
 
     def run(self, job: Mapping[str, Any], on_event: Any = None) -> Mapping[str, Any]:
-        self.turns.append(list(job["segments"]))
         project = Project.load(self.folder / FOLDER)
-        with Footage(project, [project.segments[index] for index in job["segments"]]) as footage:
+        claimed = (project.segments[index] for index in self._claimed(job, on_event))
+        with Footage(project, claimed) as footage:
             for segment in footage.segments:
                 if self.lost_on.get(segment.index, 0):
                     self.lost_on[segment.index] -= 1
@@ -65,6 +82,7 @@ class Hands:
                     footage.write(segment, index, pixels.repeat(2, 0).repeat(2, 1))
                     on_event({"event": "frames", "id": "job", "count": 1})
                 footage.finish(segment)
+            footage.wait()
         return {"event": "result", "id": "job", "measurement": None}
 
 
@@ -96,14 +114,14 @@ def test_segments_are_shared_and_a_lost_one_is_done_again(video: Path, tmp_path:
     done, told = work(asked(video, overlap=4), tmp_path, workers)
     assert done["event"] == "result" and done["outputs"] == [RESULT]
     assert frames_of(tmp_path / RESULT) == list(range(FRAMES))
-    assert all(len(turn) == 1 for hands in workers for turn in hands.turns)
-    assert [turn for hands in workers for turn in hands.turns].count([1]) == 2
+    taken = [number for hands in workers for turn in hands.turns for number in turn]
+    assert sorted(taken) == [0, 1, 1, 2]
     assert told[-1] == (FRAMES, FRAMES) and examine(tmp_path / RESULT)[0].audio == 1
     record = WorkRecord.from_json(done["work"])
     assert record.shared and [worker.lost for worker in record.workers].count(1) == 1
     assert record.units == FRAMES and sum(worker.pieces for worker in record.workers) == 3
     kept = [
-        len(hands.turns) - worker.lost
+        sum(map(len, hands.turns)) - worker.lost
         for hands, worker in zip(workers, record.workers, strict=True)
     ]
     assert [worker.pieces for worker in record.workers] == kept
@@ -150,19 +168,33 @@ def test_a_card_that_cannot_be_had_leaves_its_segments_to_the_others(
     assert [worker["lost"] for worker in done["work"]["workers"]] == [0, 0]
 
 
-def test_turns_become_shorter_so_that_workers_end_together(video: Path, tmp_path: Path) -> None:
-    pieces = SegmentPieces(asked(video), tmp_path, 2)
-    waiting, turns = 20, []
-    while waiting:
-        turns.append(pieces.most(waiting, 2, {}))
-        waiting -= turns[-1]
-    assert turns == [5, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]
-    assert pieces.most(20, 1, {}) == 20
+class Paced(Hands):
+    """Waits at its first segment for another worker."""
+
+    def __init__(self, folder: Path, waits_for: Callable[[], Event]) -> None:
+        super().__init__(folder, {})
+        self._waits_for = waits_for
+        self.begun, self.ended = Event(), Event()
+
+    def run(self, job: Mapping[str, Any], on_event: Any = None) -> Mapping[str, Any]:
+        self.begun.set()
+        assert self._waits_for().wait(WITHIN_S)
+        end = super().run(job, on_event)
+        self.ended.set()
+        return end
+
+
+def test_who_is_faster_takes_more_in_its_turn(video: Path, tmp_path: Path) -> None:
+    fast = Paced(tmp_path, lambda: slow.begun)
+    slow = Paced(tmp_path, lambda: fast.ended)
+    done, told = work(asked(video), tmp_path, [fast, slow])
+    assert done["event"] == "result" and frames_of(tmp_path / RESULT) == list(range(FRAMES))
+    assert [[len(turn) for turn in hands.turns] for hands in (fast, slow)] == [[2], [1]]
+    assert told == sorted(told) and told[-1] == (FRAMES, FRAMES)
 
 
 def test_what_is_not_made_is_no_success(video: Path, tmp_path: Path) -> None:
-    made = Hands(tmp_path, {})
-    given = iter([made])  # after its first turn it cannot be had again
+    given = iter([Hands(tmp_path, {1: 1})])  # once it is lost it cannot be had again
 
     def once() -> Hands:
         hands = next(given, None)

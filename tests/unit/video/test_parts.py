@@ -287,4 +287,5 @@ def test_frames_have_to_come_in_order_and_size(tmp_path: Path) -> None:
             footage.write(first, place, pixels)
             with pytest.raises(ValueError, match=why):
                 footage.finish(first)
+                footage.wait()
     assert Parts(project).done() == set() and not list(project.folder.glob(".*"))

@@ -21,6 +21,7 @@ from webui.pipelines.flashvsr.colour import fix_colour
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
 from webui.pipelines.flashvsr.frames import (
     Chunk,
+    Parts,
     Reader,
     count_chunks,
     frames_of_latent,
@@ -169,11 +170,11 @@ class _Video:
         count = len(range(frames.start, min(frames.stop, self._count)))
         self._blocks.progress.add(phase, count * self._share)
 
-    def _taken(self, numbers: range) -> Frames:
-        """Frames by their numbers (B T H W 3), waited for if need be."""
+    def _taken(self, numbers: range) -> list[Parts]:
+        """Frames by their numbers, waited for if need be."""
         with waiting(self._blocks.report, READING):
             frames = self._reader.take(numbers)
-        self._deep = is_deep(frames)
+        self._deep = is_deep(frames[0][0])
         return frames
 
     def project(self, block: Sequence[Chunk]) -> Tokens:

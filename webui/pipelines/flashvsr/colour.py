@@ -99,7 +99,7 @@ def bands_of(height: int, width: int, band_px: int) -> list[slice]:
 
 def _on_device(picture: Frames, device: torch.device) -> torch.Tensor:
     """Rows of a frame as pixels (1 3 H W, float32)."""
-    return to_pixels(picture[None, None], device)[:, :, 0]
+    return to_pixels([[picture]], device)[:, :, 0]
 
 
 def _adain(frames: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ count as one of the model's tensors.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +21,8 @@ from webui.video.beside import Ahead, ended
 from webui.video.segments import AHEAD_BYTES, LEAST_AHEAD, MOST_AHEAD
 
 Frame = Frames
+Parts = list[Frame]
+"""Of one frame: the pixels (H W 3) of each, enlarged."""
 SIDE_MULTIPLE = WINDOW_TOKENS
 """Sides of the enlarged frames are multiples of this many pixels: 8 tokens of 16."""
 FIRST_LATENTS, CHUNK_LATENTS = 6, 2
@@ -112,13 +114,14 @@ def count_ahead(height: int, width: int, parts: int) -> int:
 
 
 class Reader:
-    """The enlarged frames of a video in order, some ahead of who takes them.
+    """The enlarged frames of videos in order, some ahead of who takes them.
 
-    After the last frame it goes on with that frame. What was read stays until it is let go:
+    After the last frame of a video it goes on with that frame, until it is told to go on with the
+    next video, whose first frames it reads meanwhile. What was read stays until it is let go:
     frames are first projected and, when their latents are there, looked at again.
 
     Args:
-        frames: of the input.
+        videos: the frames of each input; one is asked for when all of the one before is read.
         parts: of each frame, which are stacked.
         scale: how many times larger each side becomes.
         cores: of the processor, for enlarging.
@@ -128,16 +131,22 @@ class Reader:
     """
 
     def __init__(
-        self, frames: Iterator[Frame], parts: Sequence[Tile], scale: int, cores: int = 4
+        self,
+        videos: Iterable[Iterator[Frame]],
+        parts: Sequence[Tile],
+        scale: int,
+        cores: int = 4,
     ) -> None:
-        self._frames = frames
+        self._videos = videos
         self._parts = tuple(parts)
         self._scale = scale
         self._threads = ThreadPoolExecutor(max(1, min(MOST_THREADS, cores)))
         size = padded_size(parts[0].height * scale, parts[0].width * scale)
         self._coming = Ahead(self._enlarged(), count_ahead(*size, len(self._parts)))
-        self._kept: deque[Frame] = deque()
+        self._kept: deque[Parts] = deque()
         self._first = 0
+        self._at: list[Future[Frame]] | None = None
+        self._looked = self._begun = False
 
     def __enter__(self) -> Reader:
         return self
@@ -146,12 +155,13 @@ class Reader:
         self._coming.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def take(self, numbers: range) -> Frame:
-        """Frames by their numbers (B T H W 3); none that was let go."""
+    def take(self, numbers: range) -> list[Parts]:
+        """Frames by their numbers in the video, at first the first; none that was let go."""
+        if not self._begun:
+            self.go_on()
         while self._first + len(self._kept) < numbers.stop:
             self._kept.append(self._next())
-        chosen = [self._kept[number - self._first] for number in numbers]
-        return np.stack(chosen, 1)
+        return [self._kept[number - self._first] for number in numbers]
 
     def let_go(self, number: int) -> None:
         """Frames before this one are not asked for again."""
@@ -159,19 +169,43 @@ class Reader:
             self._kept.popleft()
             self._first += 1
 
-    def _enlarged(self) -> Iterator[list[Future[Frame]]]:
-        """The parts of each frame, which are being enlarged."""
-        with ended(self._frames) as frames:
-            for frame in frames:
-                yield [
-                    self._threads.submit(enlarge, frame, part, self._scale) for part in self._parts
-                ]
+    def go_on(self) -> bool:
+        """Begins with the first video, or lets go of the present one and begins with the next;
+        whether there is one."""
+        self._begun = True
+        self._kept.clear()
+        self._first = 0
+        while self._look():  # what is left of the present one
+            self._looked = False
+        if self._at is None:
+            return False
+        self._looked = False
+        return True
 
-    def _next(self) -> Frame:
-        """The next frame's parts (B H W 3)."""
-        following = next(self._coming, None)
-        if following is not None:
-            return np.stack([part.result() for part in following])
+    def _look(self) -> list[Future[Frame]] | None:
+        """What comes next: parts of a frame; none of them, where a video begins; None at the end
+        of all."""
+        if not self._looked:
+            self._at = next(self._coming, None)
+            self._looked = True
+        return self._at
+
+    def _enlarged(self) -> Iterator[list[Future[Frame]]]:
+        """The parts of each frame, which are being enlarged; before each video none of them."""
+        for video in self._videos:
+            yield []
+            with ended(video) as frames:
+                for frame in frames:
+                    yield [
+                        self._threads.submit(enlarge, frame, part, self._scale)
+                        for part in self._parts
+                    ]
+
+    def _next(self) -> Parts:
+        """The next frame's."""
+        if following := self._look():
+            self._looked = False
+            return [part.result() for part in following]
         if not self._kept:
             raise ValueError("a video without frames")
         return self._kept[-1]

@@ -5,6 +5,7 @@ Shapes: B batch (tiles), T frames, H height, W width in pixels.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,18 +55,19 @@ def run(
         RunFailed: the numbers overflowed.
     """
     grid = make_grid(request, settings)
-    total = sum(segment.count for segment in footage.segments)
-    blocks = Blocks(pipe, request, settings, report, total)
+    blocks = Blocks(pipe, request, settings, report, footage.total)
     tell = getattr(report, "tell", lambda _: None)
     batches = new_tile_batch(settings, pipe.run_device, tell, follows_memory(request))
-    blocks.warm_up(grid.tiles[: batches.size])
-    for segment in footage.segments:
-        if len(grid) == 1:
-            _whole(blocks, grid.tiles, request.colour, footage, segment)
-        else:
+    if len(grid) == 1:
+        _whole(blocks, grid.tiles, request.colour, footage)
+    else:
+        blocks.warm_up(grid.tiles[: batches.size])
+        for segment in footage.segments:
             _tiled(blocks, grid, batches, request.colour, footage, segment)
-        with waiting(report, WRITING):
-            footage.finish(segment)
+            with waiting(report, WRITING):
+                footage.finish(segment)
+    with waiting(report, WRITING):
+        footage.wait()
 
 
 def make_grid(request: Any, settings: Mapping[str, Any]) -> TileGrid:
@@ -83,14 +85,25 @@ def make_grid(request: Any, settings: Mapping[str, Any]) -> TileGrid:
     )
 
 
-def _whole(
-    blocks: Blocks, whole: Sequence[Tile], colour: str, footage: Footage, segment: Any
-) -> None:
-    with Reader(footage.read(segment), whole, blocks.scale, footage.cores) as reader:
-        for first, clip in blocks.restore(reader, segment, whole, colour):
+def _whole(blocks: Blocks, whole: Sequence[Tile], colour: str, footage: Footage) -> None:
+    """Frames uncut. A segment is read while the one before is made, the first in the warm-up."""
+    begun: deque[Any] = deque()
+
+    def videos() -> Iterator[Iterator[Pixels]]:
+        for segment in footage.segments:
+            begun.append(segment)
+            yield footage.read(segment)
+
+    with Reader(videos(), whole, blocks.scale, footage.cores) as reader:
+        blocks.warm_up(whole)
+        while reader.go_on():
+            segment = begun.popleft()
+            for first, clip in blocks.restore(reader, segment, whole, colour):
+                with waiting(blocks.report, WRITING):
+                    for index, frame in enumerate(clip[0], first):
+                        footage.write(segment, index, frame)
             with waiting(blocks.report, WRITING):
-                for index, frame in enumerate(clip[0], first):
-                    footage.write(segment, index, frame)
+                footage.finish(segment)
 
 
 def _tiled(
@@ -118,7 +131,7 @@ def _tiled(
         tiles = [grid.tiles[number] for number in numbers]
         share = len(tiles) / len(grid)
         try:
-            with Reader(footage.read(segment), tiles, blocks.scale, footage.cores) as reader:
+            with Reader([footage.read(segment)], tiles, blocks.scale, footage.cores) as reader:
                 for first, clip in blocks.restore(reader, segment, tiles, None, share):
                     with waiting(blocks.report, WRITING):
                         joiner.do(join, numbers, first, clip)
@@ -165,11 +178,11 @@ def _fix(
 ) -> None:
     """Brings back the colours of joined frames."""
     device, scale = blocks.pipe.run_device, blocks.scale
-    with Reader(footage.read(segment), (whole,), scale, footage.cores) as reader:
+    with Reader([footage.read(segment)], (whole,), scale, footage.cores) as reader:
         for index, frame in enumerate(joined):
             blocks.report.check()
             with waiting(blocks.report, READING):
-                reference = reader.take(range(index, index + 1))[0, 0]
+                reference = reader.take(range(index, index + 1))[0][0]
             reader.let_go(index + 1)
             reference = reference[: frame.shape[0], : frame.shape[1]]
             fixed = fix_in_bands(frame, reference, colour, device)

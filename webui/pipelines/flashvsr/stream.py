@@ -9,7 +9,7 @@ w = W / 8, N tokens of a latent frame, D width of a token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -156,9 +156,11 @@ class Noise:
         return torch.stack(parts)[:, :, None]
 
 
-def to_pixels(frames: Frames, device: torch.device) -> torch.Tensor:
-    """Frames (B T H W 3) to pixels in -1..1 on the device (B 3 T H W, float32)."""
-    return shares(on_device(frames, device).permute(0, 4, 1, 2, 3)).mul_(2).sub_(1)
+def to_pixels(clip: Sequence[Sequence[Frames]], device: torch.device) -> torch.Tensor:
+    """The B parts (H W 3) of each of T frames to pixels in -1..1 (B 3 T H W, float32)."""
+    parts = [frame[part] for part in range(len(clip[0])) for frame in clip]
+    levels = on_device(parts, device).unflatten(0, (-1, len(clip)))
+    return shares(levels.permute(0, 4, 1, 2, 3)).mul_(2).sub_(1)
 
 
 def to_levels(pixels: torch.Tensor, rounded: bool = False, deep: bool = False) -> torch.Tensor:

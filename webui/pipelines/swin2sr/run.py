@@ -12,7 +12,6 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-import numpy as np
 import torch
 
 from webui.core.text import Text
@@ -74,8 +73,7 @@ def run(
     grid = new_grid(pipe, request, settings)
     report.begin(PHASE)
     batch = new_tile_batch(settings, pipe.run_device, _teller(report), follows_memory(request))
-    total = sum(segment.count for segment in footage.segments)
-    done = 0
+    done, total = 0, footage.total
 
     def jobs(frames: Iterator[Pixels]) -> Iterator[_Job]:
         for index in count():
@@ -88,7 +86,7 @@ def run(
                 yield _Job(frame, tile.cut(pixels))
 
     def compute(taken: Sequence[_Job]) -> Pixels:
-        clip = on_device(np.stack([job.pixels for job in taken]), pipe.run_device)
+        clip = on_device([job.pixels for job in taken], pipe.run_device)
         return in_host(upscale(pipe, clip, request.scale).cpu().numpy())
 
     def join(segment: Any, taken: Sequence[_Job], made: Pixels) -> None:
@@ -116,6 +114,8 @@ def run(
                 joiner.wait()
         with waiting(report, WRITING):
             footage.finish(segment)
+    with waiting(report, WRITING):
+        footage.wait()
 
 
 def _count_ahead(request: Any) -> int:

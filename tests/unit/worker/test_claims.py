@@ -1,0 +1,60 @@
+"""A worker asks for more pieces of its job in the middle of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pytest
+
+from webui.core.errors import Cancelled
+from webui.worker.protocol import Channel
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[Channel, BinaryIO, BinaryIO]]:
+    """The channel, where its commands are written to, and where its events are read."""
+    (their_end, commands), (events, its_end) = os.pipe(), os.pipe()
+    with (
+        os.fdopen(their_end, "rb") as heard,
+        os.fdopen(its_end, "wb", buffering=0) as told,
+        os.fdopen(events, "rb") as read,
+    ):
+        channel = Channel(heard, told)
+        # Not `start`: the end of the input ends the process.
+        thread = threading.Thread(target=_ended_quietly, args=(channel,))
+        thread.start()
+        with os.fdopen(commands, "wb", buffering=0) as written:
+            yield channel, written, read
+        thread.join()
+
+
+def _ended_quietly(channel: Channel) -> None:
+    channel._stop = lambda: None  # type: ignore[method-assign]
+    channel._read()
+
+
+def tell(commands: BinaryIO, **command: Any) -> None:
+    commands.write(json.dumps(command).encode() + b"\n")
+
+
+def test_the_answer_is_to_the_claim_that_was_made(
+    line: tuple[Channel, BinaryIO, BinaryIO],
+) -> None:
+    channel, commands, events = line
+    tell(commands, op="cancel", id="first")
+    with pytest.raises(Cancelled):
+        channel.claim("first")
+    asked = json.loads(events.readline())
+    tell(commands, op="claimed", claim=asked["claim"], pieces=[1])  # too late
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.extend(channel.claim("second")))
+    thread.start()
+    asked = json.loads(events.readline())
+    assert (asked["event"], asked["id"]) == ("claim", "second")
+    tell(commands, op="claimed", claim=asked["claim"], pieces=[2, 3])
+    thread.join()
+    assert found == [2, 3]
