@@ -18,7 +18,7 @@ from webui.core.request import Request
 from webui.core.text import Text
 from webui.core.units import MIB, format_bytes
 from webui.core.upscale import UpscaleRequest
-from webui.estimator.upscaling import gpus_of
+from webui.estimator.upscaling import workers_of
 from webui.storage import Outputs, read_picture, store_picture
 from webui.storage.files import check_free, write_error
 from webui.storage.pictures import INPUT_PREFIX
@@ -153,10 +153,10 @@ def check_disk(
     """
     waiting_bytes = plan.estimate.disk_bytes
     frames = None
-    if left is not None:
+    if left is not None and isinstance(request, UpscaleRequest):
         segments, frames = left
         # Each worker has the frames of one segment there.
-        workers = gpus_of(plan.estimate.settings)
+        workers = workers_of(request, plan.estimate.settings)
         waiting_bytes = waiting_bytes * min(segments, workers) // workers
     try:
         outputs.check_space(output_bytes(request, frames) + waiting_bytes)

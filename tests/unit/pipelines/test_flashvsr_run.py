@@ -28,6 +28,7 @@ from webui.pipelines.flashvsr.colour import fix_colour
 from webui.pipelines.flashvsr.frames import (
     Chunk,
     Reader,
+    count_ahead,
     count_chunks,
     enlarge,
     frames_of_latent,
@@ -84,7 +85,7 @@ def test_result_is_that_of_the_authors(pipe: Any) -> None:
     )
     stream, made, shown = Stream(pipe, rule, TextKeys()), [], {}
     with Reader([iter(small)], middle, about["scale"]) as reader:
-        last = torch.from_numpy(reader.take(range(29, 30))[0][0])
+        last = torch.tensor(reader.take(range(29, 30))[0][0])
         assert torch.equal(last, tensors["aux.lq_video_u8.29"])
         for chunk in (Chunk(0), Chunk(1)):
             found = [stream.project(to_pixels(reader.take(n), CPU)) for n in chunk.clips]
@@ -166,6 +167,11 @@ def test_chunks_leave_no_frame_out() -> None:
         given = Chunk(chunks - 1).frames.stop
         assert count <= given
         assert chunks == 1 or Chunk(chunks - 2).frames.stop < count
+
+
+def test_frames_that_are_read_ahead_take_no_more_memory_where_they_are_deeper() -> None:
+    taken = {bits: count_ahead(2176, 3840, 1, bits) for bits in (8, 10)}
+    assert 1 < taken[10] < taken[8] and 2 * taken[10] in (taken[8] - 1, taken[8])
 
 
 def test_tiles_cover_the_frame_and_do_not_depend_on_their_batch(

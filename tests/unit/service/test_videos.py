@@ -163,6 +163,10 @@ def test_a_video_that_goes_on_needs_the_disk_for_what_is_left(
             write_whole(Parts(project).marker(index), "{}")
         check_disk(local._outputs, request, plan, segments_left(tmp_path))
     assert segments_left(tmp_path) == (0, 0)
+    crowd = asked(local, Path("a.mp4"), **size, segment_frames=32, settings=tiles | {"gpus": 8})
+    plan = local.estimate(crowd.with_changes(card="rtx-4090"))
+    check_disk(local._outputs, crowd, plan, (1, 16))  # three segments, so three of the eight work
+    assert asks.pop() == output_bytes(crowd, 16) + plan.estimate.disk_bytes // 3
     outputs = [output_bytes(request, frames) for frames in (80, 48, 16, 0)]
     assert asks == [
         outputs[0] + blend_bytes,

@@ -101,15 +101,16 @@ def _resized(frame: Frame, size: tuple[int, int], box: tuple[float, float, float
     return np.rint(np.stack(channels, -1)).clip(0, 65535).astype(np.uint16)
 
 
-def count_ahead(height: int, width: int, parts: int) -> int:
+def count_ahead(height: int, width: int, parts: int, bits: int = 8) -> int:
     """How many enlarged frames are ready before they are asked for.
 
     Args:
         height: of an enlarged part, padded.
         width: likewise.
         parts: of each frame.
+        bits: of a colour in them.
     """
-    most = AHEAD_BYTES // (3 * height * width * parts)
+    most = AHEAD_BYTES // (3 * height * width * parts * (1 if bits <= 8 else 2))
     return max(LEAST_AHEAD, min(MOST_AHEAD, most))
 
 
@@ -125,6 +126,7 @@ class Reader:
         parts: of each frame, which are stacked.
         scale: how many times larger each side becomes.
         cores: of the processor, for enlarging.
+        bits: of a colour in the frames.
 
     Raises:
         ValueError: there are no frames (when the first is asked for).
@@ -136,13 +138,14 @@ class Reader:
         parts: Sequence[Tile],
         scale: int,
         cores: int = 4,
+        bits: int = 8,
     ) -> None:
         self._videos = videos
         self._parts = tuple(parts)
         self._scale = scale
         self._threads = ThreadPoolExecutor(max(1, min(MOST_THREADS, cores)))
         size = padded_size(parts[0].height * scale, parts[0].width * scale)
-        self._coming = Ahead(self._enlarged(), count_ahead(*size, len(self._parts)))
+        self._coming = Ahead(self._enlarged(), count_ahead(*size, len(self._parts), bits))
         self._kept: deque[Parts] = deque()
         self._first = 0
         self._at: list[Future[Frame]] | None = None

@@ -94,7 +94,7 @@ def _whole(blocks: Blocks, whole: Sequence[Tile], colour: str, footage: Footage)
             begun.append(segment)
             yield footage.read(segment)
 
-    with Reader(videos(), whole, blocks.scale, footage.cores) as reader:
+    with Reader(videos(), whole, blocks.scale, footage.cores, footage.bits) as reader:
         blocks.warm_up(whole)
         while reader.go_on():
             segment = begun.popleft()
@@ -131,7 +131,9 @@ def _tiled(
         tiles = [grid.tiles[number] for number in numbers]
         share = len(tiles) / len(grid)
         try:
-            with Reader([footage.read(segment)], tiles, blocks.scale, footage.cores) as reader:
+            with Reader(
+                [footage.read(segment)], tiles, blocks.scale, footage.cores, footage.bits
+            ) as reader:
                 for first, clip in blocks.restore(reader, segment, tiles, None, share):
                     with waiting(blocks.report, WRITING):
                         joiner.do(join, numbers, first, clip)
@@ -178,7 +180,7 @@ def _fix(
 ) -> None:
     """Brings back the colours of joined frames."""
     device, scale = blocks.pipe.run_device, blocks.scale
-    with Reader([footage.read(segment)], (whole,), scale, footage.cores) as reader:
+    with Reader([footage.read(segment)], (whole,), scale, footage.cores, footage.bits) as reader:
         for index, frame in enumerate(joined):
             blocks.report.check()
             with waiting(blocks.report, READING):
