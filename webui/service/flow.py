@@ -20,7 +20,8 @@ from webui.service.attempts import attempt_of, nothing_left, plan_again
 from webui.service.calibration import was_shared
 from webui.service.inputs import check_disk
 from webui.service.page_work import PagePieces
-from webui.service.piece_work import Pieces, PieceWork, Worker
+from webui.service.piece_work import PieceWork
+from webui.service.pieces import OnEvent, Pieces, Worker
 from webui.service.planner import Planner, does_not_fit
 from webui.service.segment_work import SegmentPieces, segments_left
 from webui.service.unexpected import as_studio_error
@@ -28,8 +29,6 @@ from webui.storage import JobRecord, Ledger, Outputs
 
 EMBEDDINGS = "embeddings"
 """Folder beside the runs with prompts that were encoded before."""
-
-OnEvent = Callable[[Mapping[str, Any]], None]
 
 
 class Runs(Protocol):

@@ -18,7 +18,7 @@ from webui.storage.outputs import THUMBNAIL, write_thumbnail
 
 
 class PagePieces:
-    """Pages (`webui.service.piece_work.Pieces`).
+    """Pages (`webui.service.pieces.Pieces`).
 
     Args:
         request: with the numbers of its pages.

@@ -11,71 +11,23 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from webui.core.errors import Cancelled, RunFailed, StudioError, WorkerLost
 from webui.core.host import usable_cores
 from webui.core.receipt import Measurement
 from webui.core.text import Text
 from webui.service.measurements import one_after_the_other, side_by_side
+from webui.service.pieces import OnEvent, Pieces, Worker
+from webui.service.turns import Told, Turn
 from webui.service.unexpected import as_studio_error
 from webui.service.work_log import WorkLog
 
 MOST_LOSSES = 2
 """A piece during which a worker was lost so often is taken to be the cause, and left out."""
 
-OnEvent = Callable[[Mapping[str, Any]], None]
 _End = Mapping[str, Any] | StudioError
 """How a worker's turn ended: its last event, or what was raised."""
-
-
-class Worker(Protocol):
-    """What is needed of a worker process."""
-
-    def run(self, job: Mapping[str, Any], on_event: OnEvent | None = None) -> Mapping[str, Any]: ...
-
-    def send(self, command: Mapping[str, Any]) -> None:
-        """Tells it something during a run; only one that `claims` is told anything."""
-
-
-class Pieces(Protocol):
-    """What the pieces of one job are. A piece is known by its number."""
-
-    key: str
-    """Under which a worker's job names its pieces."""
-    event: str
-    """What a worker tells of its progress with them; such an event may have a `count`."""
-    unit: str
-    """What progress counts: `frames` or `pages`."""
-    claims: bool
-    """Whether a worker that comes to the end of its pieces asks for more during its turn, by the
-    event `claim`."""
-
-    @property
-    def numbers(self) -> Sequence[int]:
-        """All of the job's, in order."""
-
-    @property
-    def units(self) -> int:
-        """How many of them the whole job has."""
-
-    def units_of(self, number: int) -> int:
-        """The same, of one piece."""
-
-    def done(self) -> set[int]:
-        """Those that are kept."""
-
-    def most(self, waiting: int, workers: int, settings: Mapping[str, Any]) -> int:
-        """How many of those that wait a worker takes at a time."""
-
-    def give_up(self, number: int, lost: WorkerLost) -> None:
-        """A piece cost several workers: it counts as done, and as failed."""
-
-    def put_together(self) -> list[str]:
-        """The job's files, of the pieces that are there: their names in the run's folder."""
-
-    def failed(self) -> StudioError | None:
-        """Why the whole counts as failed, though no worker said so."""
 
 
 class PieceWork:
@@ -115,7 +67,7 @@ class PieceWork:
             StudioError: pieces are left, and no worker said why: none could be had any more, or
                 the job was cancelled.
         """
-        told = _Told(on_event, self._pieces, self._log, str(job["id"]))
+        told = Told(on_event, self._pieces, self._log, str(job["id"]))
         ends: list[list[_End]] = [[] for _ in self._workers]
         cores = max(1, int(usable_cores() / len(self._workers)))
         shared = {**job, "cores": cores, "claims": self._pieces.claims}
@@ -134,7 +86,7 @@ class PieceWork:
         self,
         number: int,
         job: Mapping[str, Any],
-        told: _Told,
+        told: Told,
         ends: list[_End],
     ) -> None:
         """One worker's turn after turn, until no piece is left or no worker is to be had."""
@@ -155,7 +107,7 @@ class PieceWork:
         number: int,
         numbers: list[int],
         job: Mapping[str, Any],
-        told: _Told,
+        told: Told,
         ends: list[_End],
     ) -> tuple[bool, bool]:
         """One turn: whether the worker is to have another, and whether it is the end of all."""
@@ -185,7 +137,7 @@ class PieceWork:
         return not failed, failed
 
     def _hear(
-        self, worker: Worker, turn: _Turn, job: Mapping[str, Any], event: Mapping[str, Any]
+        self, worker: Worker, turn: Turn, job: Mapping[str, Any], event: Mapping[str, Any]
     ) -> None:
         """A worker tells something during its turn."""
         if event["event"] != "claim":
@@ -341,81 +293,3 @@ def _has_measurement(end: _End) -> bool:
 def _measured(end: _End) -> Measurement:
     assert isinstance(end, Mapping)
     return Measurement.from_json(end["measurement"])
-
-
-class _Turn:
-    """Hears what a worker tells during one turn.
-
-    Args:
-        told: passes it on.
-        numbers: of the turn's pieces; those that are claimed later are added.
-        worker: whose.
-    """
-
-    def __init__(self, told: _Told, numbers: list[int], worker: int) -> None:
-        self._told = told
-        self.worker = worker
-        self.numbers = numbers
-        self.units = 0
-
-    def claimed(self, numbers: Sequence[int]) -> None:
-        self._told.claimed(self, numbers)
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        self._told.hear(self, event)
-
-
-class _Told:
-    """Passes the workers' events on, with how much of the whole is done, and who did it."""
-
-    def __init__(self, on_event: OnEvent | None, pieces: Pieces, log: WorkLog, job: str) -> None:
-        self._on_event, self._pieces = on_event, pieces
-        self._log, self._job = log, job
-        self._lock = threading.Lock()
-        self._turns: list[_Turn] = []
-        self._kept = 0
-        self._count_kept()
-
-    def turn(self, numbers: list[int], worker: int) -> _Turn:
-        """What hears a worker's turn on these pieces."""
-        turn = _Turn(self, numbers, worker)
-        with self._lock:
-            self._turns.append(turn)
-            self._count_kept()
-        return turn
-
-    def claimed(self, turn: _Turn, numbers: Sequence[int]) -> None:
-        """A worker has taken more pieces in its turn."""
-        with self._lock:
-            turn.numbers += numbers
-
-    def over(self, turn: _Turn) -> None:
-        """A turn has ended: of it counts what is kept."""
-        with self._lock:
-            self._turns.remove(turn)
-            self._count_kept()
-
-    def hear(self, turn: _Turn, event: Mapping[str, Any]) -> None:
-        if event["event"] in ("result", "failed"):
-            return
-        counts = event["event"] == self._pieces.event
-        units = int(event.get("count", 1)) if counts else 0
-        self._log.hear(turn.worker, event, units)
-        if self._on_event is None:
-            return
-        with self._lock:
-            if counts:
-                turn.units += units
-                done = self._kept + sum(each.units for each in self._turns)
-                whole = self._pieces.units
-                event = {**event, "done": min(done, whole), "of": whole}
-            self._on_event(event)
-            if counts or event["event"] == "phase":
-                work = self._log.record().to_json()
-                self._on_event({"event": "work", "id": self._job, "work": work})
-
-    def _count_kept(self) -> None:
-        """Pieces that are there, without those that a worker is at."""
-        at_work = {number for turn in self._turns for number in turn.numbers}
-        kept = self._pieces.done() - at_work
-        self._kept = sum(self._pieces.units_of(number) for number in kept)

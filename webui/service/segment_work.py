@@ -28,7 +28,7 @@ JOIN_S = 3600.0
 
 
 class SegmentPieces:
-    """Segments (`webui.service.piece_work.Pieces`).
+    """Segments (`webui.service.pieces.Pieces`).
 
     Args:
         request: of the run.
