@@ -43,8 +43,11 @@ def test_a_document_comes_page_by_page(client: Client, studio: RunningStudio, sc
     picture = f"{studio.address}/studio/pages/{result['id']}/2"
     with urllib.request.urlopen(picture) as answer, Image.open(answer) as page:
         assert page.format == "JPEG" and page.size == (420, 160)
+    files = f"{studio.address}/studio/files/{result['id']}"
     with pytest.raises(urllib.error.HTTPError):
-        urllib.request.urlopen(f"{studio.address}/studio/files/{result['id']}/document.html")
+        urllib.request.urlopen(f"{files}/document.html")
+    with urllib.request.urlopen(f"{files}/document.zip?download=1") as answer:
+        assert f'filename="{scan.stem}-document.zip"' in answer.headers["Content-Disposition"]
 
 
 @pytest.mark.parametrize("given", ["/etc/passwd", {"path": "/etc/passwd"}])

@@ -170,6 +170,15 @@ def test_the_page_tells_what_an_input_is_and_shows_its_frames(
     visitor.values["upscale-input"] = None
     assert visitor.trigger("upscale-input", "change")["upscale-width"]["interactive"] is True
 
+    # No plan for another size stands beside a file that is no video.
+    told = visitor.upload("upscale-input", b"<html>", "page.mp4", event="change")
+    assert "video" in told["upscale-message"]
+    planned = visitor.trigger("upscale-revision", "change")["upscale-panel"]
+    assert "vs-fits" not in planned and "video" in planned
+    visitor.values["upscale-input"] = None
+    visitor.trigger("upscale-input", "change")
+    assert "vs-fits" in visitor.trigger("upscale-revision", "change")["upscale-panel"]
+
 
 def test_frames_and_runs_are_only_for_their_visitor(
     public_studio: RunningStudio, connect: Callable[[RunningStudio], Client], short: Path

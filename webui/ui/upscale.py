@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from webui.core.errors import BadInput, StudioError
+from webui.core.errors import BadInput, StudioError, error_from_json
 from webui.core.plan import Alternative
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
@@ -88,10 +88,11 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         return updates
 
     def _state(self, data: Mapping[Any, Any]) -> State:
-        controls = self.controls
+        controls, source = self.controls, data[self.controls.source] or {}
         return {
             "file": data[controls.file],
-            "facts": (data[controls.source] or {}).get("facts") or {},
+            "facts": source.get("facts") or {},
+            "refused": source.get("refused"),
             "following": data[controls.following],
             "shown": data[controls.shown],
             "seen": data[controls.seen],
@@ -110,6 +111,8 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             **{self._fields[key]: gr.update(value=facts[key]) for key in wrong},
         }
         try:
+            if state.get("refused"):  # a plan would be for a size that nobody asked about
+                raise error_from_json(state["refused"])
             request = self.page.studio.parse(
                 upscale_form.request_data(form, self._model(form), facts)
             )
@@ -154,18 +157,21 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         """Another input, or none: what it is fills the form, and the plan is for it."""
         controls = self.controls
         facts: dict[str, Any] = {}
+        source: dict[str, Any] = {}
         message = ""
         try:
             path = received_file(state["file"], "input")
             if path:
                 look = self.page.studio.videos.look
                 facts = look(Path(path), visit.owner, visit.visitor)
+                source = {"facts": facts}
         except StudioError as error:
+            source = {"refused": error.to_json()}
             message = memory_panel.render_error(error, visit.language)
         # Planned by the revision alone, so that an older plan cannot come in later.
         return {
             **input_updates(controls, facts),
-            controls.source: {"facts": facts} if facts else {},
+            controls.source: source,
             controls.input_hint: ""
             if message
             else upscale_view.render_facts(facts, visit.language),

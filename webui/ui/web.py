@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.core.errors import NotAllowed, StudioError
 from webui.core.text import LANGUAGES
+from webui.service.runs import RunSummary
 from webui.ui import identity, language
 from webui.ui.page import Page
 from webui.ui.uploading import UploadBounds
@@ -90,11 +92,16 @@ def build_file_route(page: Page) -> Route:
         return FileResponse(
             path,
             media_type=_MEDIA.get(path.suffix, "application/octet-stream"),
-            filename=f"{run_id}{path.suffix}" if download else None,
+            filename=_saved_as(run, path) if download else None,
             headers={"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"},
         )
 
     return Route("/studio/files/{run_id}/{name}", on_file)
+
+
+def _saved_as(run: RunSummary, path: Path) -> str:
+    """What a visitor's browser calls a file of a run: after its input, where that has a name."""
+    return f"{Path(run.input_name).stem or run.id}-{path.name}"
 
 
 def page_address(run_id: str, number: int) -> str:
