@@ -88,8 +88,10 @@ class Frames:
             SimpleNamespace(number=number, count=len(part))
             for number, part in enumerate(self._parts)
         ]
+        self.total = len(frames)
         self.made: dict[tuple[int, int], NDArray[np.uint8]] = {}
         self.finished: list[int] = []
+        self.all_written = False
 
     def read(self, segment: Any) -> Iterator[NDArray[np.uint8]]:
         yield from self._parts[segment.number]
@@ -99,6 +101,9 @@ class Frames:
 
     def finish(self, segment: Any) -> None:
         self.finished.append(segment.number)
+
+    def wait(self) -> None:
+        self.all_written = True
 
 
 class Silent:

@@ -188,7 +188,11 @@ class WorkerProcess:
                 if event.get("id") != job["id"]:
                     continue
                 if on_event is not None:
-                    on_event(event)
+                    try:
+                        on_event(event)
+                    except BaseException:  # nobody hears of the job any more
+                        self.cancel(str(job["id"]))
+                        raise
                 if event.get("ends"):  # or the next job might still find it alive
                     self._wait_or_kill(ENDS_WITHIN_S)
                 if event["event"] in ("result", "failed"):

@@ -89,7 +89,8 @@ class PieceWork:
         told: Told,
         ends: list[_End],
     ) -> None:
-        """One worker's turn after turn, until no piece is left or no worker is to be had."""
+        """One worker's turn after turn, until no piece is left or no worker is to be had. A turn's
+        pieces are one list, to which it adds what is claimed."""
         while numbers := self._take(job):
             goes_on, stop = False, True
             try:
@@ -143,7 +144,7 @@ class PieceWork:
         if event["event"] != "claim":
             turn(event)
             return
-        more = self._more(job)
+        more = self._more(job, turn.numbers)
         turn.claimed(more)
         worker.send({"op": "claimed", "claim": event["claim"], "pieces": more})
 
@@ -167,9 +168,15 @@ class PieceWork:
             self._at_work += bool(taken)
             return taken
 
-    def _more(self, job: Mapping[str, Any]) -> list[int]:
-        """The next pieces for a worker during its turn, without waiting for any."""
+    def _more(self, job: Mapping[str, Any], taken: Sequence[int]) -> list[int]:
+        """The next pieces for a worker that has taken some in this turn, without waiting for any.
+
+        A piece during which a worker was lost has a turn of its own: the next one is begun before
+        one is made, and it may be the next one that did it.
+        """
         with self._changed:
+            if any(self._losses[number] for number in (*taken, *self._waiting[:1])):
+                return []
             return self._next(job)
 
     def _next(self, job: Mapping[str, Any]) -> list[int]:

@@ -33,17 +33,20 @@ class _Tally:
     """When its first phase after loading began."""
     made: int = 0
     """Units of it so far."""
+    finished: int = 0
+    """Pieces of it so far, where a worker tells of each."""
 
     def record(self, now: float) -> WorkerRecord:
         """As it stands; what a running turn has made counts, though it may yet be lost."""
-        names = ("device", "pieces", "lost", "lost_s", "lost_units", "reading_s", "writing_s")
+        names = ("device", "lost", "lost_s", "lost_units", "reading_s", "writing_s")
         loading = working = 0.0
         if self.began is not None:
             loaded = now if self.loaded is None else self.loaded
             loading, working = loaded - self.began, now - loaded
         return WorkerRecord(
             **{name: getattr(self, name) for name in names},
-            units=self.units + (self.made if self.began is not None else 0),
+            pieces=self.pieces + self.finished,
+            units=self.units + self.made,
             work_s=self.work_s + working,
             load_s=self.load_s + loading,
         )
@@ -70,7 +73,7 @@ class WorkLog:
         """A worker is asked for its next pieces; it may have to be started first."""
         with self._lock:
             tally = self._tallies[worker]
-            tally.began, tally.loaded, tally.made = self._clock(), None, 0
+            tally.began, tally.loaded = self._clock(), None
 
     def hear(self, worker: int, event: Mapping[str, Any], units: int) -> None:
         """A worker tells something; `units` more are made."""
@@ -80,6 +83,7 @@ class WorkLog:
             if tally.loaded is None and (starts or units):
                 tally.loaded = self._clock()
             tally.made += units
+            tally.finished += event["event"] == "piece"
 
     def over(
         self, worker: int, pieces: int, units: int, end: Mapping[str, Any] | None, lost: bool
@@ -119,7 +123,8 @@ class WorkLog:
             tally.load_s += loading
             tally.pieces += pieces
             tally.units += units
-            tally.began, tally.loaded, tally.made = None, None, 0
+            tally.began = tally.loaded = None
+            tally.made = tally.finished = 0
 
     def free(self) -> None:
         """The last worker is free: from here on the pieces are put together."""

@@ -122,7 +122,7 @@ class Footage:
         self._writers[segment.index].finish()
         del self._writers[segment.index]
         for number in list(self._small):
-            if number < segment.stop:  # else the next segment's, which is being read
+            if segment.start <= number < segment.stop:  # not those of another, which is being read
                 self._small.pop(number, None)
 
     def close(self) -> None:

@@ -26,6 +26,8 @@ from webui.video.reading import Pixels
 _INTERPOLATION = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
 _CONVERTING = 4
 """Threads at most that change a frame's colours: they wait for one another at each."""
+_TAKEN_PX = 16
+"""Of a row that libswscale converts at a time; at 8 bits less was seen to be enough."""
 _KEY_EVERY_S = 2
 """So that a player's slider finds a frame soon."""
 
@@ -153,22 +155,23 @@ class Writer:
             OSError: the disk is full.
         """
         encoding = self._encoding
-        pixels = _even(pixels)
-        kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
-        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format=kind)
-        made = self._reformatter.reformat(
-            frame,
-            format=encoding.pixel_format,
-            src_color_range=FULL,
-            dst_color_range=LIMITED,
-            dst_colorspace=encoding.colours.matrix,
-            interpolation=_INTERPOLATION,
-            threads=self._threads,
-        )
+        made = self._converted(pixels)
         made.pts, made.time_base = time, encoding.time_base
         made.color_primaries = encoding.colours.primaries
         made.color_trc = encoding.colours.transfer
         self._container.mux(self._stream.encode(made))
+
+    def _converted(self, pixels: Pixels) -> av.VideoFrame:
+        """A frame in the encoder's colours."""
+        return self._reformatter.reformat(
+            _frame(_even(pixels)),
+            format=self._encoding.pixel_format,
+            src_color_range=FULL,
+            dst_color_range=LIMITED,
+            dst_colorspace=self._encoding.colours.matrix,
+            interpolation=_INTERPOLATION,
+            threads=self._threads,
+        )
 
     def close(self) -> None:
         """Writes what the encoder still holds, and the index.
@@ -181,6 +184,16 @@ class Writer:
             return
         with container:
             container.mux(self._stream.encode())
+
+
+def _frame(pixels: Pixels) -> av.VideoFrame:
+    """Without a copy, unless the conversion would read beyond the pixels: it takes several of a row
+    at a time, and of other widths also what lies behind the last row."""
+    whole: Any = np.ascontiguousarray(pixels)
+    kind = "rgb24" if whole.dtype == np.uint8 else "rgb48le"
+    if whole.shape[1] % _TAKEN_PX:
+        return av.VideoFrame.from_ndarray(whole, format=kind)
+    return av.VideoFrame.from_numpy_buffer(whole, format=kind)
 
 
 def _even(pixels: Pixels) -> Pixels:

@@ -58,6 +58,7 @@ class JobFootage(Footage):
         super().finish(segment)
         self._tell()
         self._tell_repeated()
+        self._report.piece()
 
     def _tell_repeated(self) -> None:
         """Tells of damaged frames, where there are more than was told."""

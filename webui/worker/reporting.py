@@ -109,6 +109,10 @@ class JobReport:
         if count:
             self._channel.emit("frames", id=self.id, count=count)
 
+    def piece(self) -> None:
+        """A segment is made."""
+        self._channel.emit("piece", id=self.id)
+
     def waited(self, what: str, seconds: float) -> None:
         """The model waited for frames to come, or to be taken."""
         self.waits[what] = self.waits.get(what, 0.0) + seconds

@@ -27,6 +27,7 @@ from webui.core.receipt import Measurement
 from webui.core.settings import with_defaults
 
 SMALL = {"frames": 5, "height": 32, "width": 32, "steps": 2}
+WITHIN_S = 40.0
 LONG = {"frames": 17, "height": 96, "width": 96, "steps": 200}
 
 
@@ -239,3 +240,17 @@ def test_death_and_a_new_start(tmp_path: Path) -> None:
     thread.join(20)
     assert not process.alive and not thread.is_alive()
     assert ended[0]["error"]["type"] == "Cancelled"
+
+
+def test_a_job_that_nobody_listens_to_any_more_is_cancelled(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    def fails(event: Any) -> None:
+        if event["event"] == "phase":
+            raise RuntimeError("a fault of the studio")
+
+    with pytest.raises(RuntimeError, match="fault"):
+        worker.run(make_job(tmp_path / "long", workload=LONG), fails)
+    began = time.monotonic()
+    assert worker.run(make_job(tmp_path))["event"] == "result"
+    assert time.monotonic() - began < WITHIN_S, "it did not wait for the long one"

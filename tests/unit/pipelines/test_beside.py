@@ -16,6 +16,7 @@ import torch
 
 from tests.unit.video.clips import clip
 from webui.pipelines import swin2sr
+from webui.pipelines.flashvsr.blocks import BLOCK_FRAMES
 from webui.pipelines.flashvsr.frames import Reader
 from webui.pipelines.flashvsr.run import _tiled, _whole
 from webui.pipelines.tile_batch import HostMeter, TileBatch
@@ -184,6 +185,52 @@ def test_flashvsr_reads_while_it_compiles() -> None:
     film.segments *= 2
     _whole(Compiles(scale=4, report=Told()), (Tile(0, 0, 8, 8),), "adain", film)
     assert film.written == [*range(FRAMES)] * 2
+
+
+def test_the_next_segment_is_asked_for_when_the_last_frames_come() -> None:
+    """Not when the present one is read: another worker may be free for it before."""
+    asked = threading.Event()
+    film = Film()
+    long = SimpleNamespace(count=2 * BLOCK_FRAMES)
+
+    def segments() -> Iterator[Any]:
+        yield long
+        asked.set()
+
+    class Makes(SimpleNamespace):
+        def restore(self, reader: Reader, segment: Any, *_: Any) -> Iterator[Any]:
+            reader.take(range(segment.count + 8))  # all is read, and the last frame repeated
+            for first in (0, BLOCK_FRAMES):
+                assert not asked.wait(HELD_S)
+                yield first, np.zeros((1, BLOCK_FRAMES, 8, 8, 3), np.uint8)
+            assert asked.wait(WITHIN_S)
+
+    film.segments = segments()
+    made = Makes(scale=4, report=Told(), warm_up=lambda _: None)
+    _whole(made, (Tile(0, 0, 8, 8),), "adain", film)
+    assert len(film.written) == long.count and asked.is_set()
+
+
+def test_a_run_that_fails_asks_for_nothing_more() -> None:
+    asked = threading.Event()
+    film = Film()
+
+    def segments() -> Iterator[Any]:
+        yield SimpleNamespace(count=1)
+        asked.set()
+
+    def fails(*_: Any) -> Any:
+        raise ValueError("out of memory, say")
+
+    film.segments = segments()
+    with pytest.raises(ValueError, match="out of memory"):
+        _whole(
+            SimpleNamespace(scale=4, report=Told(), warm_up=fails),
+            (Tile(0, 0, 8, 8),),
+            "adain",
+            film,
+        )
+    assert not asked.is_set()
 
 
 def test_the_film_ends_in_the_thread_that_reads_it() -> None:

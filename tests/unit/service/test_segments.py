@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -145,10 +145,24 @@ def test_what_was_made_before_a_cancel_is_kept_and_the_rest_follows(
     assert not again.turns and done["outputs"] == [RESULT]
 
 
+class ReadsAhead(Hands):
+    """Begins with a segment before the one that it is at is made."""
+
+    def _claimed(self, job: Mapping[str, Any], on_event: Any) -> Iterator[int]:
+        numbers = super()._claimed(job, on_event)
+        present = next(numbers)
+        for following in chain(numbers, [-1]):
+            if self.lost_on.get(following, 0):
+                raise WorkerLost(Text("lost", "丢失"))
+            yield present
+            present = following
+
+
+@pytest.mark.parametrize("kind", [Hands, ReadsAhead])
 def test_a_segment_that_ends_every_worker_fails_the_run_and_keeps_the_others(
-    video: Path, tmp_path: Path
+    kind: type[Hands], video: Path, tmp_path: Path
 ) -> None:
-    done, _ = work(asked(video), tmp_path, [Hands(tmp_path, {1: 9})])
+    done, _ = work(asked(video), tmp_path, [kind(tmp_path, {1: 9})])
     assert done["event"] == "failed" and done["error"]["type"] == "WorkerLost"
     assert frames_of(tmp_path / RESULT) == list(range(32))
 
@@ -166,6 +180,25 @@ def test_a_card_that_cannot_be_had_leaves_its_segments_to_the_others(
     assert done["event"] == "result" and frames_of(tmp_path / RESULT) == list(range(FRAMES))
     # One that never started is not told of as lost: no frame was made again.
     assert [worker["lost"] for worker in done["work"]["workers"]] == [0, 0]
+
+
+class Deaf(Hands):
+    """Is lost when it is to hear what it asked for, once."""
+
+    lost = False
+
+    def send(self, command: Mapping[str, Any]) -> None:
+        if not self.lost:
+            self.lost = True
+            raise WorkerLost(Text("lost", "丢失"))
+        super().send(command)
+
+
+def test_what_was_claimed_by_one_that_is_lost_is_done_again(video: Path, tmp_path: Path) -> None:
+    deaf = Deaf(tmp_path, {})
+    done, told = work(asked(video), tmp_path, [deaf])
+    assert done["event"] == "result" and frames_of(tmp_path / RESULT) == list(range(FRAMES))
+    assert deaf.turns == [[0], [1], [2]] and told[-1] == (FRAMES, FRAMES)
 
 
 class Paced(Hands):

@@ -31,8 +31,10 @@ def test_loading_is_told_apart_and_a_lost_turn_counts_for_nothing() -> None:
     for worker in (0, 1):
         log.hear(worker, PHASE, 0)
     log.hear(1, {"event": "frames"}, 40)
+    log.hear(0, {"event": "piece"}, 0)
     clock.now = 30.0
     running = log.record()
+    assert [worker.pieces for worker in running.workers] == [1, 0]
     assert [worker.work_s for worker in running.workers] == [20.0, 20.0]
     assert running.workers[1].units == 40 and running.elapsed_s == 30.0
     log.over(1, 0, 0, None, lost=True)
@@ -44,6 +46,7 @@ def test_loading_is_told_apart_and_a_lost_turn_counts_for_nothing() -> None:
     log.joined()
     one, other = log.record().workers
     # What the phases do not count is loading too: compiling, say.
+    assert one.pieces == 2
     assert (one.device, one.work_s, one.load_s, one.rate) == ("card", 18.0, 12.0, 200 / 18)
     assert (other.lost, other.lost_s, other.lost_units) == (1, 20.0, 40)
     assert (other.units, other.work_s, other.load_s, other.rate) == (0, 0.0, 10.0, None)

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.unit.video.clips import clip, number_of, numbered, numbers_of, sound_of
 from webui.core.errors import NotEnoughDisk, RunFailed, error_from_json
@@ -289,3 +290,21 @@ def test_frames_have_to_come_in_order_and_size(tmp_path: Path) -> None:
                 footage.finish(first)
                 footage.wait()
     assert Parts(project).done() == set() and not list(project.folder.glob(".*"))
+
+
+def test_pictures_of_a_segment_that_is_being_read_outlast_a_later_one(tmp_path: Path) -> None:
+    """The first was lost: it is read again while the second is made."""
+    project = start(tmp_path, clip(tmp_path / "a.mp4", 32), overlap=0)
+    again, present = project.segments
+    with Footage(project, project.segments, threads=1) as footage:
+        frames = list(footage.read(again))
+        for place, pixels in enumerate(footage.read(present)):
+            footage.write(present, place, larger(pixels))
+        footage.finish(present)
+        footage.wait()
+        for place, pixels in enumerate(frames):
+            footage.write(again, place, larger(pixels))
+        footage.finish(again)
+        footage.wait()
+    with Image.open(project.folder / BEFORE) as shown:
+        assert number_of(np.array(shown)) == 12

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 from tests.unit.video.clips import HEIGHT, WIDTH, numbered, numbers_of
 from webui.core.errors import MissingDependency
 from webui.core.upscale import QUALITIES
-from webui.video import encoders
-from webui.video.colours import BT2020, Colours
+from webui.video import encoders, writing
+from webui.video.colours import BT2020, FULL, LIMITED, Colours
 from webui.video.facts import examine
 from webui.video.reading import Reader
 from webui.video.writing import Encoding, Writer
@@ -103,3 +106,53 @@ def test_without_an_encoder_it_says_so(monkeypatch) -> None:
     monkeypatch.setattr(encoders, "TEN_BIT", ("nothing265",))
     with pytest.raises(MissingDependency, match="AV1"):
         encoding(bits=10)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("width", [64, 60, 66, 33])
+def test_threads_and_what_is_not_copied_change_no_colour(
+    width: int, depth: type, tmp_path: Path
+) -> None:
+    most = np.iinfo(depth).max
+    pixels = np.random.default_rng(0).integers(0, most, (33, width, 3), depth, endpoint=True)
+    how = encoding(height=33, width=width, bits=8 if depth is np.uint8 else 10)
+    whole = np.pad(pixels, ((0, 1), (0, width % 2), (0, 0)), mode="edge")
+    expected = VideoReformatter().reformat(
+        av.VideoFrame.from_ndarray(whole, format="rgb24" if depth is np.uint8 else "rgb48le"),
+        format=how.pixel_format, src_color_range=FULL, dst_color_range=LIMITED,
+        dst_colorspace=how.colours.matrix, interpolation=writing._INTERPOLATION, threads=1,
+    )  # fmt: skip
+    with Writer(tmp_path / "a.mp4", how, threads=4) as writer:
+        made = writer._converted(pixels)
+        writer.write(pixels, 0)
+    assert np.array_equal(made.to_ndarray(), expected.to_ndarray())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="guards memory by Linux's own means")
+@pytest.mark.parametrize("width", [60, 66, 64])
+def test_nothing_is_read_beyond_a_frame(width: int) -> None:
+    """In a process of its own: the page behind the frame cannot be read."""
+    code = f"""
+import ctypes, mmap
+from fractions import Fraction
+import numpy as np
+from webui.video.writing import Encoding, Writer
+pages, page = 8, mmap.PAGESIZE
+memory = mmap.mmap(-1, (pages + 1) * page)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + pages * page), page, 0) == 0
+for depth, bits in ((np.uint8, 8), (np.uint16, 10)):
+    count = 48 * {width} * 3
+    at = pages * page - count * np.dtype(depth).itemsize
+    pixels = np.frombuffer(memory, depth, count, at).reshape(48, {width}, 3)
+    rate = Fraction(30)
+    how = Encoding(height=48, width={width}, rate=rate, time_base=1 / rate, bits=bits)
+    with Writer("/dev/null", how, faststart=False) as writer:
+        writer._converted(pixels)
+        writer.write(np.zeros((48, {width}, 3), depth), 0)
+print("ended", flush=True)
+import os
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr

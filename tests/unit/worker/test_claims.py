@@ -6,12 +6,15 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
 import pytest
 
 from webui.core.errors import Cancelled
 from webui.worker.protocol import Channel
+
+WITHIN_S = 20.0
 
 
 @pytest.fixture
@@ -25,11 +28,11 @@ def line() -> Iterator[tuple[Channel, BinaryIO, BinaryIO]]:
     ):
         channel = Channel(heard, told)
         # Not `start`: the end of the input ends the process.
-        thread = threading.Thread(target=_ended_quietly, args=(channel,))
+        thread = threading.Thread(target=_ended_quietly, args=(channel,), daemon=True)
         thread.start()
         with os.fdopen(commands, "wb", buffering=0) as written:
             yield channel, written, read
-        thread.join()
+        thread.join(WITHIN_S)
 
 
 def _ended_quietly(channel: Channel) -> None:
@@ -51,10 +54,11 @@ def test_the_answer_is_to_the_claim_that_was_made(
     asked = json.loads(events.readline())
     tell(commands, op="claimed", claim=asked["claim"], pieces=[1])  # too late
     found: list[int] = []
-    thread = threading.Thread(target=lambda: found.extend(channel.claim("second")))
+    claiming = partial(channel.claim, "second")
+    thread = threading.Thread(target=lambda: found.extend(claiming()), daemon=True)
     thread.start()
     asked = json.loads(events.readline())
     assert (asked["event"], asked["id"]) == ("claim", "second")
     tell(commands, op="claimed", claim=asked["claim"], pieces=[2, 3])
-    thread.join()
+    thread.join(WITHIN_S)
     assert found == [2, 3]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.unit.video.clips import clip
 from webui.video.facts import examine
@@ -35,3 +38,18 @@ def test_damaged_frames_are_counted_once_and_told(tmp_path: Path) -> None:
     told = [json.loads(line) for line in events.getvalue().splitlines()]
     texts = [event["text"]["en"] for event in told if event["event"] == "told"]
     assert texts == ["Frames that could not be decoded: 2. The one before stands for each."]
+
+
+def test_a_job_takes_segments_until_none_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clip(tmp_path / "a.mp4", 40)
+    Project.start(tmp_path / FOLDER, path, *examine(path), scale=1, segment_frames=12, overlap=0)
+    report = JobReport("job", Channel(io.BytesIO(), io.BytesIO()), Device(), preview=False)
+    given: Iterator[list[int]] = iter([[3, 0], []])
+    monkeypatch.setattr(report, "claim", lambda: next(given))
+    with JobFootage({"segments": [1], "claims": True}, tmp_path, report) as footage:
+        assert [segment.index for segment in footage.segments] == [1, 3, 0]
+    assert next(given, None) is None, "it asked until there was nothing more"
+    with JobFootage({"segments": [1, 2]}, tmp_path, report) as footage:
+        assert [segment.index for segment in footage.segments] == [1, 2]

@@ -123,7 +123,7 @@ class Reader:
 
     Args:
         videos: the frames of each input; one is asked for when all of the one before is read.
-        parts: of each frame, which are stacked.
+        parts: of each frame; all of one size.
         scale: how many times larger each side becomes.
         cores: of the processor, for enlarging.
         bits: of a colour in the frames.
@@ -173,20 +173,19 @@ class Reader:
             self._first += 1
 
     def go_on(self) -> bool:
-        """Begins with the first video, or lets go of the present one and begins with the next;
-        whether there is one."""
+        """Begins with the first video, or lets go of the present one and begins with the next,
+        whose first frame it waits for; whether there is one."""
+        if self._begun:
+            while self._look():  # what is left of the present one
+                self._looked = False
+            self._looked = self._at is None
         self._begun = True
         self._kept.clear()
         self._first = 0
-        while self._look():  # what is left of the present one
-            self._looked = False
-        if self._at is None:
-            return False
-        self._looked = False
-        return True
+        return self._look() is not None
 
     def _look(self) -> list[Future[Frame]] | None:
-        """What comes next: parts of a frame; none of them, where a video begins; None at the end
+        """What comes next: parts of a frame; none of them, where a video is over; None at the end
         of all."""
         if not self._looked:
             self._at = next(self._coming, None)
@@ -194,15 +193,15 @@ class Reader:
         return self._at
 
     def _enlarged(self) -> Iterator[list[Future[Frame]]]:
-        """The parts of each frame, which are being enlarged; before each video none of them."""
+        """The parts of each frame, which are being enlarged; after each video none of them."""
         for video in self._videos:
-            yield []
             with ended(video) as frames:
                 for frame in frames:
                     yield [
                         self._threads.submit(enlarge, frame, part, self._scale)
                         for part in self._parts
                     ]
+            yield []
 
     def _next(self) -> Parts:
         """The next frame's."""

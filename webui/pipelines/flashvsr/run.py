@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
-from webui.pipelines.flashvsr.blocks import Blocks
+from webui.pipelines.flashvsr.blocks import BLOCK_FRAMES, Blocks
 from webui.pipelines.flashvsr.colour import fix_in_bands
 from webui.pipelines.flashvsr.components import FlashVsrPipeline
 from webui.pipelines.flashvsr.frames import SIDE_MULTIPLE, Reader
@@ -86,24 +87,41 @@ def make_grid(request: Any, settings: Mapping[str, Any]) -> TileGrid:
 
 
 def _whole(blocks: Blocks, whole: Sequence[Tile], colour: str, footage: Footage) -> None:
-    """Frames uncut. A segment is read while the one before is made, the first in the warm-up."""
+    """Frames uncut. The first segment is read in the warm-up; each other one is asked for, and
+    read, while the last frames of the one before are made: not sooner, since another worker may be
+    free for it before."""
     begun: deque[Any] = deque()
+    wanted: SimpleQueue[bool] = SimpleQueue()
 
     def videos() -> Iterator[Iterator[Pixels]]:
         for segment in footage.segments:
             begun.append(segment)
             yield footage.read(segment)
+            if not wanted.get():
+                return
 
     with Reader(videos(), whole, blocks.scale, footage.cores, footage.bits) as reader:
-        blocks.warm_up(whole)
-        while reader.go_on():
-            segment = begun.popleft()
-            for first, clip in blocks.restore(reader, segment, whole, colour):
+        try:
+            blocks.warm_up(whole)
+            while _goes_on(blocks, reader):
+                segment, asked = begun.popleft(), False
+                for first, clip in blocks.restore(reader, segment, whole, colour):
+                    if not asked and first >= segment.count - BLOCK_FRAMES:
+                        asked = True
+                        wanted.put(True)
+                    with waiting(blocks.report, WRITING):
+                        for index, frame in enumerate(clip[0], first):
+                            footage.write(segment, index, frame)
                 with waiting(blocks.report, WRITING):
-                    for index, frame in enumerate(clip[0], first):
-                        footage.write(segment, index, frame)
-            with waiting(blocks.report, WRITING):
-                footage.finish(segment)
+                    footage.finish(segment)
+        finally:
+            wanted.put(False)
+
+
+def _goes_on(blocks: Blocks, reader: Reader) -> bool:
+    """Whether there is another segment, which is waited for if need be."""
+    with waiting(blocks.report, READING):
+        return reader.go_on()
 
 
 def _tiled(
