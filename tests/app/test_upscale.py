@@ -159,7 +159,7 @@ def test_the_page_tells_what_an_input_is_and_shows_its_frames(
     shown = visitor.trigger("upscale-recent", "click", action="show", run=run)
     assert "<video" in shown["upscale-result"] and shown["upscale-frame"]["maximum"] == FRAMES
     visitor.values["upscale-frame"] = 5
-    chosen = visitor.trigger("upscale-frame", "release")["upscale-pair"]
+    chosen = visitor.trigger("upscale-frame", "input")["upscale-pair"]
     assert "Frame 5" in chosen["label"]
     before, after = (picture_at(studio, side["url"]) for side in chosen["value"])
     assert before.size == after.size == (2 * WIDTH, 2 * HEIGHT)

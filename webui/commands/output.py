@@ -81,7 +81,7 @@ def print_receipt(receipt: Receipt) -> None:
 
 
 def print_work(work: WorkRecord) -> None:
-    """Who did what, where several workers did it, and what they waited for."""
+    """Who did what, where several workers did it; what they waited for, and what is to be known."""
     for number, worker in enumerate(work.workers, 1):
         if not work.shared:
             break
@@ -93,5 +93,5 @@ def print_work(work: WorkRecord) -> None:
             f"{rate}; {format_seconds(worker.work_s)} of work, {format_seconds(worker.load_s)} of "
             f"loading{again}"
         )
-    for text in work.waits:
+    for text in (*work.notes, *work.waits):
         print(f"  {text.en}")

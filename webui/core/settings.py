@@ -48,13 +48,32 @@ _AS_ATTENTION = Text(
     "It is a value of another setting: attention: xformers.",
     "它是另一个设置的值：attention: xformers。",
 )
+_BESIDE = Text("It stands beside settings, not in them.", "它应与 settings 并列，而不在其中。")
 _KNOWN_ELSEWHERE = {
+    **dict.fromkeys(
+        (
+            "colour",
+            "dpi",
+            "frames",
+            "guidance",
+            "height",
+            "overlap",
+            "pages",
+            "quality",
+            "scale",
+            "seed",
+            "segment_frames",
+            "steps",
+            "width",
+        ),
+        _BESIDE,
+    ),
     "attention_slicing": _NO_SLICING,
     "enable_attention_slicing": _NO_SLICING,
     "xformers": _AS_ATTENTION,
     "enable_xformers_memory_efficient_attention": _AS_ATTENTION,
 }
-"""What people know from other programs, and what it is here."""
+"""What people know from other programs, or from requests, and what it is here."""
 
 
 def check_settings(

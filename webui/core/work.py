@@ -61,6 +61,8 @@ class WorkRecord:
     joining_s: float
     """Putting the pieces together after that."""
     workers: tuple[WorkerRecord, ...]
+    notes: tuple[Text, ...] = ()
+    """What the user should know of what was worked on."""
 
     @property
     def units(self) -> int:
@@ -95,6 +97,7 @@ class WorkRecord:
             "elapsed_s": self.elapsed_s,
             "joining_s": self.joining_s,
             "workers": [worker.to_json() for worker in self.workers],
+            "notes": [note.to_json() for note in self.notes],
         }
 
     @classmethod
@@ -104,6 +107,7 @@ class WorkRecord:
             elapsed_s=float(data["elapsed_s"]),
             joining_s=float(data["joining_s"]),
             workers=tuple(map(WorkerRecord.from_json, data["workers"])),
+            notes=tuple(map(Text.from_json, data.get("notes", ()))),
         )
 
 

@@ -27,6 +27,7 @@ class PagePieces:
 
     key, event, unit = "pages", "page", "pages"
     claims = False
+    notes: tuple[Text, ...] = ()
 
     def __init__(self, request: DocumentRequest, folder: Path) -> None:
         self._folder = folder

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from webui.core.errors import StudioError, WorkerLost
+from webui.core.text import Text
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 
@@ -32,6 +33,10 @@ class Pieces(Protocol):
     claims: bool
     """Whether a worker that comes to the end of its pieces asks for more during its turn, by the
     event `claim`."""
+
+    @property
+    def notes(self) -> Sequence[Text]:
+        """What the user should know of what is worked on."""
 
     @property
     def numbers(self) -> Sequence[int]:

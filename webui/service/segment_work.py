@@ -60,6 +60,11 @@ class SegmentPieces:
         self._complete = self._parts.done() == set(self.numbers)
 
     @property
+    def notes(self) -> Sequence[Text]:
+        warning = self._project.facts.warning
+        return (warning,) if warning else ()
+
+    @property
     def numbers(self) -> Sequence[int]:
         return [segment.index for segment in self._project.segments]
 

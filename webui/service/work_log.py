@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from webui.core.text import Text
 from webui.core.work import WorkerRecord, WorkRecord
 
 Clock = Callable[[], float]
@@ -59,10 +60,17 @@ class WorkLog:
         unit: what pieces are counted in, `frames` or `pages`.
         workers: how many there are.
         clock: tells the seconds.
+        notes: what the user should know of what is worked on.
     """
 
-    def __init__(self, unit: str, workers: int, clock: Clock = time.monotonic) -> None:
-        self._unit, self._clock = unit, clock
+    def __init__(
+        self,
+        unit: str,
+        workers: int,
+        clock: Clock = time.monotonic,
+        notes: Sequence[Text] = (),
+    ) -> None:
+        self._unit, self._clock, self._notes = unit, clock, tuple(notes)
         self._tallies = [_Tally() for _ in range(workers)]
         self._lock = threading.Lock()
         self._began = clock()
@@ -146,4 +154,5 @@ class WorkLog:
                 elapsed_s=elapsed,
                 joining_s=self._joining_s,
                 workers=tuple(tally.record(now) for tally in self._tallies),
+                notes=self._notes,
             )

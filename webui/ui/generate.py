@@ -52,6 +52,14 @@ class GenerateTab(TaskTab[ClipCard]):
             controls.memory,
         ]  # fmt: skip
 
+    @property
+    def polled(self) -> list[Any]:
+        controls = self.controls
+        return [
+            controls.weights, controls.jobs, controls.result, controls.recent, controls.timer,
+            controls.following, controls.shown, controls.revision,
+        ]  # fmt: skip
+
     def models(self) -> Mapping[str, ClipCard]:
         return self.page.models()
 
@@ -60,7 +68,8 @@ class GenerateTab(TaskTab[ClipCard]):
     def _wire(self) -> None:
         fields, controls = self._fields, self.controls
         pictures = controls.pictures.values()
-        quiet = self._quiet({*fields.values(), *pictures, controls.shown, controls.following})
+        inputs = {*fields.values(), *pictures, controls.shown, controls.following}
+        quiet = self._quiet(inputs)
         texts = ("prompt", "negative_prompt")
         edits = [part.input for name, part in fields.items() if name not in ("model", *texts)]
         # One listener for all: two would answer out of order, and the older plan would stay.
@@ -76,7 +85,7 @@ class GenerateTab(TaskTab[ClipCard]):
             gr.on([fields[name].blur, fields[name].submit], self._event(self._on_snap), **quiet)
         fields["frames"].release(self._event(self._on_snap), **quiet)
         controls.run.click(self._event(self._on_generate), trigger_mode="multiple", **quiet)
-        controls.timer.tick(self._event(self._poll), **quiet)
+        controls.timer.tick(self._event(self._poll), **self._quiet(inputs, self.polled))
         for clickable in (controls.examples, controls.weights, controls.panel, controls.jobs,
                           controls.result, controls.recent):  # fmt: skip
             clickable.click(self._action_event(), **quiet)

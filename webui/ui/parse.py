@@ -49,6 +49,16 @@ class ParseTab(TaskTab[DocumentCard]):
             controls.shown, controls.known, controls.revision, controls.memory,
         ]  # fmt: skip
 
+    @property
+    def polled(self) -> list[Any]:
+        controls = self.controls
+        return [
+            controls.weights, controls.jobs, controls.document, controls.ways, controls.search,
+            controls.found, controls.pager, controls.reader, controls.recent, controls.timer,
+            controls.following, controls.shown, controls.known, controls.revision,
+            controls.memory,
+        ]  # fmt: skip
+
     def models(self) -> Mapping[str, DocumentCard]:
         return self.page.readers()
 
@@ -56,10 +66,11 @@ class ParseTab(TaskTab[DocumentCard]):
 
     def _wire(self) -> None:
         fields, controls = self._fields, self.controls
-        quiet = self._quiet({
+        inputs = {
             *fields.values(), controls.files, controls.search, controls.counted, controls.shown,
             controls.known, controls.following,
-        })  # fmt: skip
+        }  # fmt: skip
+        quiet = self._quiet(inputs)
         edits = [part.input for name, part in fields.items() if name not in ("model", *_OF_INPUT)]
         gr.on(
             [*edits, controls.revision.change], self._event(self.plan_updates),
@@ -73,7 +84,7 @@ class ParseTab(TaskTab[DocumentCard]):
         )  # fmt: skip
         fields["model"].input(self._event(self._on_model), **quiet)
         controls.run.click(self._event(self._on_run), trigger_mode="multiple", **quiet)
-        controls.timer.tick(self._event(self._poll), **quiet)
+        controls.timer.tick(self._event(self._poll), **self._quiet(inputs, self.polled))
         controls.search.submit(self._event(self._on_search), **quiet)
         clickables = (
             controls.weights, controls.panel, controls.jobs, controls.document, controls.found,

@@ -21,7 +21,7 @@ from webui.ui.page import Page, Visit
 from webui.ui.results import CLICKS
 from webui.ui.words import generate as words
 
-POLL_S = 0.6
+POLL_S = 1.0
 """How often a page asks for its jobs while one is under way."""
 
 

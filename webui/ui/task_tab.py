@@ -69,6 +69,12 @@ class TaskTab(ABC, Generic[CardT]):
     def outputs(self) -> list[Any]:
         """Everything that an event of this tab may change."""
 
+    @property
+    @abstractmethod
+    def polled(self) -> list[Any]:
+        """What `_poll` may change: the page's timer asks all the time, and the browser draws each
+        of an event's outputs again, changed or not."""
+
     @abstractmethod
     def models(self) -> Mapping[str, CardT]:
         """Models that the tab offers, by name; what is chosen at first is the first."""
@@ -106,14 +112,14 @@ class TaskTab(ABC, Generic[CardT]):
 
     # Events
 
-    def _quiet(self, inputs: set[Any]) -> dict[str, Any]:
+    def _quiet(self, inputs: set[Any], outputs: list[Any] | None = None) -> dict[str, Any]:
         """How events are bound: without a queue, and without gradio's own checks.
 
         Between a model's change and the browser's next event those would refuse a size of the
         model before; `Studio.parse` checks everything.
         """
         return {
-            "inputs": inputs, "outputs": self.outputs, "queue": False,
+            "inputs": inputs, "outputs": outputs or self.outputs, "queue": False,
             "show_progress": "hidden", "api_visibility": "private", "preprocess": False,
         }  # fmt: skip
 

@@ -51,6 +51,15 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             controls.seen, controls.revision, controls.memory,
         ]  # fmt: skip
 
+    @property
+    def polled(self) -> list[Any]:
+        controls = self.controls
+        return [
+            controls.weights, controls.jobs, controls.result, controls.pair, controls.frame,
+            controls.recent, controls.timer, controls.following, controls.shown, controls.seen,
+            controls.revision,
+        ]  # fmt: skip
+
     def models(self) -> Mapping[str, UpscaleCard]:
         return self.page.upscalers()
 
@@ -58,10 +67,11 @@ class UpscaleTab(TaskTab[UpscaleCard]):
 
     def _wire(self) -> None:
         fields, controls = self._fields, self.controls
-        quiet = self._quiet({
+        inputs = {
             *fields.values(), controls.file, controls.source, controls.following, controls.shown,
             controls.seen, controls.frame,
-        })  # fmt: skip
+        }  # fmt: skip
+        quiet = self._quiet(inputs)
         edits = [part.input for name, part in fields.items() if name != "model"]
         # One listener for all: two would answer out of order, and the older plan would stay.
         gr.on(
@@ -71,8 +81,9 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         fields["model"].input(self._event(self._on_model), **quiet)
         controls.file.change(self._event(self._on_input), trigger_mode="always_last", **quiet)
         controls.run.click(self._event(self._on_run), trigger_mode="multiple", **quiet)
-        controls.frame.release(self._event(self._on_frame), **quiet)
-        controls.timer.tick(self._event(self._poll), **quiet)
+        # Not `release`: that is of the mouse alone.
+        controls.frame.input(self._event(self._on_frame), trigger_mode="always_last", **quiet)
+        controls.timer.tick(self._event(self._poll), **self._quiet(inputs, self.polled))
         for clickable in (controls.weights, controls.panel, controls.jobs, controls.result,
                           controls.recent):  # fmt: skip
             clickable.click(self._action_event(), **quiet)

@@ -1,4 +1,5 @@
-"""Who did what of a run that several GPUs share, as HTML; and what the models waited for."""
+"""Who did what of a run that several GPUs share, as HTML; what the models waited for, and what
+the user should know of the input."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def render_work(work: WorkRecord | None, language: str) -> str:
         table = f'<h4 class="vs-title">{say(words.WORK, language)}</h4>' + render_table(
             heads, rows, language
         )
-    return table + "".join(f'<p class="vs-fine">{say(text, language)}</p>' for text in work.waits)
+    told = (*work.notes, *work.waits)
+    return table + "".join(f'<p class="vs-fine">{say(text, language)}</p>' for text in told)
 
 
 def render_work_of(jobs: Sequence[JobView], language: str) -> str:

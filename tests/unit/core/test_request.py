@@ -105,6 +105,13 @@ def test_unknown_keys_come_with_the_nearest(key: Any, near: str) -> None:
     assert near in error.hint.zh or near == "Keys"
 
 
+def test_what_is_no_setting_is_told_where_it_belongs() -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_request({"model": "demo", "prompt": "a", "settings": {"steps": 3}}, find_model)
+    assert caught.value.field == "settings.steps"
+    assert caught.value.hint.en == "It stands beside settings, not in them."
+
+
 def test_a_setting_beside_the_settings_is_told_where_it_belongs() -> None:
     error = refused({"gpus": 2})
     assert error.field == "gpus" and "settings: {gpus: ...}" in error.hint.en

@@ -19,7 +19,7 @@ class Pages:
     """Two pieces on a disk that is read until it breaks."""
 
     key, event, unit = "pages", "page", "pages"
-    numbers, units, claims = (0, 1), 2, False
+    numbers, units, claims, notes = (0, 1), 2, False, ()
 
     def __init__(self, fails: int) -> None:
         self.fails, self.broken = fails, threading.Event()

@@ -22,6 +22,7 @@ from webui.core.work import WorkRecord
 from webui.demo.upscaler import checkpoint
 from webui.service.piece_work import PieceWork
 from webui.service.segment_work import RESULT, SegmentPieces
+from webui.ui.work_view import render_work
 from webui.video.facts import examine
 from webui.video.footage import Footage
 from webui.video.project import FOLDER, Project
@@ -301,3 +302,16 @@ def test_two_real_workers_share_a_video_and_one_may_be_lost(
     # Which of them is the slower depends on how soon the lost one is back.
     slower_s = max(one.work_s, other.work_s)
     assert slower_s == pytest.approx(done["measurement"]["seconds"]) and slower_s > 0
+
+
+def test_that_only_a_part_of_a_file_was_there_is_told_with_the_result(tmp_path: Path) -> None:
+    whole = clip(tmp_path / "whole.mkv", FRAMES).read_bytes()
+    path = tmp_path / "input.mkv"
+    path.write_bytes(whole[: len(whole) * 7 // 10])
+    frames = examine(path)[0].frames
+    done, _ = work(asked(path, frames=frames), tmp_path, [Hands(tmp_path, {})])
+    assert done["event"] == "result" and len(frames_of(tmp_path / RESULT)) == frames < FRAMES
+    (note,) = WorkRecord.from_json(done["work"]).notes
+    assert note.en.startswith("The file is cut off") and note.zh
+    told = render_work(WorkRecord.from_json(done["work"]), "zh")
+    assert note.zh in told
