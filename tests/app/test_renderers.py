@@ -24,7 +24,7 @@ from webui.ui.compare import CompareTab
 from webui.ui.compare_view import render_comparison
 from webui.ui.device_panels import _process
 from webui.ui.phase_bars import seconds_text
-from webui.ui.results import render_result
+from webui.ui.results import describe, render_result
 from webui.ui.work_view import render_work
 
 SETTINGS = {"precision": "bf16", "offload": "leaf", "quantization": "none", "vae_tiling": False}
@@ -72,6 +72,33 @@ def test_a_run_is_named_by_the_file_that_it_was_given() -> None:
     video.input_name, document.input_name = "a<b>.mp4", "letter.pdf"
     assert "a&lt;b&gt;.mp4 · 96 x 64 px → 192 x 128 px" in render_result(video, "en")
     assert '<p class="vs-prompt">letter.pdf</p>' in render_result(document, "zh")
+
+
+@pytest.mark.parametrize(
+    ("units", "en", "zh"),
+    [
+        (
+            57,
+            "57 of 100 frames in 40 s, estimated for all 1 min 00 s",
+            "100 帧中的 57 帧用时 40 秒",
+        ),
+        (100, "40 s, estimated 1 min 00 s", "用时 40 秒，预计 1 分 00 秒"),
+    ],
+)
+def test_a_run_that_made_a_part_says_which(units: int, en: str, zh: str) -> None:
+    """A worker was lost: what it did took time too."""
+    worker = WorkerRecord(
+        device="card", pieces=1, units=units, work_s=30.0, load_s=1.0, lost=1, lost_s=10.0
+    )
+    run = _run(task="upscale", scale=2)
+    run.receipt = SimpleNamespace(
+        plan={"seconds": 60.0}, attempts=(), outputs=(),
+        measurement=SimpleNamespace(seconds=20.0),
+        work=WorkRecord(
+            unit="frames", elapsed_s=45.0, joining_s=0.0, workers=(worker,), whole=100
+        ),
+    )  # fmt: skip
+    assert en in describe(run, "en") and zh in describe(run, "zh")
 
 
 def test_durations_are_in_the_language_of_the_page() -> None:

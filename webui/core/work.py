@@ -63,11 +63,24 @@ class WorkRecord:
     workers: tuple[WorkerRecord, ...]
     notes: tuple[Text, ...] = ()
     """What the user should know of what was worked on."""
+    whole: int = 0
+    """Frames or pages of the whole job; 0 where nobody wrote it down."""
 
     @property
     def units(self) -> int:
         """What all of them made and kept; without what an earlier run had made."""
         return sum(worker.units for worker in self.workers)
+
+    @property
+    def in_part(self) -> bool:
+        """Whether an earlier run made some of the job, or this one ended early: its time is not
+        that of the whole."""
+        return self.units < self.whole
+
+    @property
+    def busiest_s(self) -> float:
+        """Of work, lost work included, of the worker that had most."""
+        return max((worker.work_s + worker.lost_s for worker in self.workers), default=0.0)
 
     @property
     def shared(self) -> bool:
@@ -98,6 +111,7 @@ class WorkRecord:
             "joining_s": self.joining_s,
             "workers": [worker.to_json() for worker in self.workers],
             "notes": [note.to_json() for note in self.notes],
+            "whole": self.whole,
         }
 
     @classmethod
@@ -108,6 +122,7 @@ class WorkRecord:
             joining_s=float(data["joining_s"]),
             workers=tuple(map(WorkerRecord.from_json, data["workers"])),
             notes=tuple(map(Text.from_json, data.get("notes", ()))),
+            whole=int(data.get("whole", 0)),
         )
 
 

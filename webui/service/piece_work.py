@@ -51,7 +51,7 @@ class PieceWork:
         self._workers = workers
         self._closing = closing or threading.Event()
         self._again_after_shortage = again_after_shortage
-        self._log = WorkLog(pieces.unit, len(workers), notes=pieces.notes)
+        self._log = WorkLog(pieces.unit, len(workers), notes=pieces.notes, whole=pieces.units)
         self._changed = threading.Condition()
         done = pieces.done()
         self._waiting = [number for number in pieces.numbers if number not in done]

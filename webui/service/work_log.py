@@ -61,6 +61,7 @@ class WorkLog:
         workers: how many there are.
         clock: tells the seconds.
         notes: what the user should know of what is worked on.
+        whole: units of the whole job.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class WorkLog:
         workers: int,
         clock: Clock = time.monotonic,
         notes: Sequence[Text] = (),
+        whole: int = 0,
     ) -> None:
-        self._unit, self._clock, self._notes = unit, clock, tuple(notes)
+        self._unit, self._clock = unit, clock
+        self._notes, self._whole = tuple(notes), whole
         self._tallies = [_Tally() for _ in range(workers)]
         self._lock = threading.Lock()
         self._began = clock()
@@ -155,4 +158,5 @@ class WorkLog:
                 joining_s=self._joining_s,
                 workers=tuple(tally.record(now) for tally in self._tallies),
                 notes=self._notes,
+                whole=self._whole,
             )

@@ -38,7 +38,7 @@ def plan_panel(
 def receipt_for(
     page: Page, plan: Plan, visit: Visit, run_id: Any, same_work: tuple[str, ...]
 ) -> Receipt | None:
-    """The receipt of a shown run, when it measured what is planned now.
+    """The receipt of a shown run, when it measured all of what is planned now.
 
     Args:
         page: the studio.
@@ -55,7 +55,8 @@ def receipt_for(
         return None
     now = plan.request.to_json()
     same = all(run.request.get(key) == now.get(key) for key in same_work)
-    return run.receipt if same else None
+    work = run.receipt.work if run.receipt else None
+    return run.receipt if same and not (work and work.in_part) else None
 
 
 def as_it_is(offer: Alternative) -> Alternative:

@@ -226,9 +226,13 @@ def _took(run: RunSummary, language: str) -> list[str]:
     if not measured or not run.receipt:
         return []
     estimated = seconds_text(float(run.receipt.plan.get("seconds", 0)), language)
-    return [
-        say(words.TOOK, language, time=seconds_text(measured.seconds, language), estimate=estimated)
-    ]
+    work = run.receipt.work
+    # What a lost worker did is in no measurement.
+    time = seconds_text(max(measured.seconds, work.busiest_s if work else 0.0), language)
+    if work is None or not work.in_part:
+        return [say(words.TOOK, language, time=time, estimate=estimated)]
+    told, made = words.TOOK_IN_PART[work.unit], work.units
+    return [say(told, language, made=made, whole=work.whole, time=time, estimate=estimated)]
 
 
 def render_strip(runs: Iterable[RunSummary], language: str, title: Text) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from webui.video.encoders import (
     encoder_threads,
     find_encoder,
 )
+from webui.video.priority import usual_priority
 from webui.video.reading import Pixels
 
 _INTERPOLATION = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
@@ -110,6 +112,7 @@ class Writer:
     ) -> None:
         self._encoding = encoding
         self._reformatter = VideoReformatter()
+        self._begun = False
         options = {"movflags": "+faststart"} if faststart else {}
         self._container: Any = av.open(str(path), "w", format="mp4", options=options)
         threads = encoder_threads(encoding.stored_height, encoding.stored_width, threads)
@@ -159,7 +162,10 @@ class Writer:
         made.pts, made.time_base = time, encoding.time_base
         made.color_primaries = encoding.colours.primaries
         made.color_trc = encoding.colours.transfer
-        self._container.mux(self._stream.encode(made))
+        with nullcontext() if self._begun else usual_priority():
+            packets = self._stream.encode(made)
+        self._begun = True
+        self._container.mux(packets)
 
     def _converted(self, pixels: Pixels) -> av.VideoFrame:
         """A frame in the encoder's colours."""

@@ -53,6 +53,9 @@ class Hands:
     def __init__(self, pages: Pages, lost: bool) -> None:
         self.pages, self.lost = pages, lost
 
+    def send(self, command: Mapping[str, Any]) -> None:
+        raise AssertionError("nothing was claimed")
+
     def run(self, job: Mapping[str, Any], on_event: Any = None) -> Mapping[str, Any]:
         self.pages.kept.add(job["pages"][0])
         self.pages.broken.set()

@@ -118,6 +118,9 @@ class Answers:
         self.event = event
         self.job: Any = None
 
+    def send(self, command: Any) -> None:
+        raise AssertionError("nothing was claimed")
+
     def run(self, job: Any, on_event: Any = None) -> Any:
         self.job = job
         if isinstance(self.event, Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -156,3 +157,15 @@ os._exit(0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux's scheduling")
+def test_no_thread_is_left_with_a_priority_over_all_others(tmp_path: Path) -> None:
+    """SVT-AV1 takes real-time priority where it may, for the caller's thread too."""
+    how = encoding(bits=10)
+    with Writer(tmp_path / "a.mp4", how) as writer:
+        for number in range(3):
+            writer.write(numbered(number).astype(np.uint16) * 257, number)
+            threads = [int(name) for name in os.listdir("/proc/self/task")]
+            assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_OTHER}
+    assert how.encoder == "libsvtav1" and len(threads) > 3

@@ -61,6 +61,16 @@ FRAMES = Text("{count} frames, {seconds} s", "{count} 帧，{seconds} 秒")
 PICTURE = Text("picture", "图片")
 CLIPS = Text("{count} clips", "{count} 段视频")
 TOOK = Text("{time}, estimated {estimate}", "用时 {time}，预计 {estimate}")
+TOOK_IN_PART = {
+    "frames": Text(
+        "{made} of {whole} frames in {time}, estimated for all {estimate}",
+        "{whole} 帧中的 {made} 帧用时 {time}，全部预计 {estimate}",
+    ),
+    "pages": Text(
+        "{made} of {whole} pages in {time}, estimated for all {estimate}",
+        "{whole} 页中的 {made} 页用时 {time}，全部预计 {estimate}",
+    ),
+}
 DOWNLOAD = Text("Download", "下载")
 DOWNLOAD_ONE = Text("Download {number}", "下载第 {number} 个")
 USE_AGAIN = Text("Use these settings again", "再次使用这些设置")
