@@ -162,10 +162,7 @@ class Writer:
         made.pts, made.time_base = time, encoding.time_base
         made.color_primaries = encoding.colours.primaries
         made.color_trc = encoding.colours.transfer
-        with nullcontext() if self._begun else usual_priority():
-            packets = self._stream.encode(made)
-        self._begun = True
-        self._container.mux(packets)
+        self._container.mux(self._encoded(made))
 
     def _converted(self, pixels: Pixels) -> av.VideoFrame:
         """A frame in the encoder's colours."""
@@ -189,7 +186,14 @@ class Writer:
         if container is None:
             return
         with container:
-            container.mux(self._stream.encode())
+            container.mux(self._encoded(None))
+
+    def _encoded(self, frame: av.VideoFrame | None) -> Any:
+        """Packets that are ready; the encoder starts with the first frame, or the end."""
+        with nullcontext() if self._begun else usual_priority():
+            packets = self._stream.encode(frame)
+        self._begun = True
+        return packets
 
 
 def _frame(pixels: Pixels) -> av.VideoFrame:

@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from webui.video.priority import usual_priority
+
 HEIGHT, WIDTH = 48, 96
 GROUND = (200, 60, 90)
 _SIDE, _BITS = 8, 11
@@ -35,6 +37,7 @@ def numbers_of(frames: Iterable[np.ndarray], scale: int = 1) -> list[int]:
     return [number_of(pixels, scale) for pixels in frames]
 
 
+@usual_priority()
 def clip(
     path: Path,
     frames: int = 50,
