@@ -49,25 +49,12 @@ _AS_ATTENTION = Text(
     "它是另一个设置的值：attention: xformers。",
 )
 _BESIDE = Text("It stands beside settings, not in them.", "它应与 settings 并列，而不在其中。")
+_REQUEST_KEYS = (
+    "colour", "dpi", "frames", "guidance", "height", "overlap", "pages", "quality", "scale",
+    "seed", "segment_frames", "steps", "width",
+)  # fmt: skip
 _KNOWN_ELSEWHERE = {
-    **dict.fromkeys(
-        (
-            "colour",
-            "dpi",
-            "frames",
-            "guidance",
-            "height",
-            "overlap",
-            "pages",
-            "quality",
-            "scale",
-            "seed",
-            "segment_frames",
-            "steps",
-            "width",
-        ),
-        _BESIDE,
-    ),
+    **dict.fromkeys(_REQUEST_KEYS, _BESIDE),
     "attention_slicing": _NO_SLICING,
     "enable_attention_slicing": _NO_SLICING,
     "xformers": _AS_ATTENTION,

@@ -46,10 +46,8 @@ class GenerateTab(TaskTab[ClipCard]):
         return [
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
             controls.prompts, *controls.pictures.values(), controls.custom_size,
-            controls.frames_hint, controls.size_hint, controls.weights, controls.examples,
-            controls.message, controls.panel, controls.jobs, controls.result, controls.recent,
-            controls.timer, controls.following, controls.shown, controls.revision,
-            controls.memory,
+            controls.frames_hint, controls.size_hint, controls.examples, controls.message,
+            controls.panel, controls.memory, *self.polled,
         ]  # fmt: skip
 
     @property

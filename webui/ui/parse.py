@@ -43,10 +43,7 @@ class ParseTab(TaskTab[DocumentCard]):
         return [
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
             controls.folder, controls.input_hint, controls.size_hint, controls.memory_settings,
-            controls.weights, controls.message, controls.panel, controls.jobs, controls.document,
-            controls.ways, controls.search, controls.found, controls.pager, controls.reader,
-            controls.recent, controls.timer, controls.following, controls.counted,
-            controls.shown, controls.known, controls.revision, controls.memory,
+            controls.message, controls.panel, controls.counted, *self.polled,
         ]  # fmt: skip
 
     @property

@@ -45,10 +45,8 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         controls = self.controls
         return [
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
-            controls.input_hint, controls.size_hint, controls.weights, controls.message,
-            controls.panel, controls.jobs, controls.result, controls.pair, controls.frame,
-            controls.recent, controls.timer, controls.source, controls.following, controls.shown,
-            controls.seen, controls.revision, controls.memory,
+            controls.input_hint, controls.size_hint, controls.message, controls.panel,
+            controls.source, controls.memory, *self.polled,
         ]  # fmt: skip
 
     @property
