@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -92,6 +93,30 @@ class _Report:
         """There is nothing to show."""
 
 
+class _Black:
+    """Footage of one segment of black frames."""
+
+    folder: Path | None = None
+    cores, bits = 1, 8
+
+    def __init__(self, tile: Tile, count: int) -> None:
+        self.segments = (SimpleNamespace(count=count),)
+        self.total = count
+        self._tile = tile
+
+    def read(self, segment: Any) -> Iterator[np.ndarray]:
+        return _frames(self._tile, segment.count)
+
+    def write(self, segment: Any, index: int, frame: np.ndarray) -> None:
+        """Nothing is kept."""
+
+    def finish(self, segment: Any) -> None:
+        """Nothing is kept."""
+
+    def wait(self) -> None:
+        """Nothing is written."""
+
+
 def record_segments(
     card: UpscaleCard,
     settings: Settings,
@@ -153,7 +178,7 @@ def record_decode(card: UpscaleCard, settings: Settings, shape: Shape, way: str)
         report = _Report(recorder)
         blocks = Blocks(pipe, _request_of(tile), settings, report, FIRST_FRAMES)
         recorder.mark("begin")
-        with Reader(_frames(tile, FIRST_FRAMES), tiles, SCALE) as reader:
+        with Reader([_frames(tile, FIRST_FRAMES)], tiles, SCALE) as reader:
             segment = SimpleNamespace(count=FIRST_FRAMES)
             video = _Video(blocks, reader, segment, tiles, 1.0)
             report.begin("decode")
@@ -173,16 +198,13 @@ def record_join(card: UpscaleCard, settings: Settings, shape: Shape, colour: str
     count = 2
     size = (tile.height * SCALE, tile.width * SCALE, 3)
     blend: Any = SimpleNamespace(frame=lambda index: np.zeros(size, np.uint8))
-    footage: Any = SimpleNamespace(
-        read=lambda segment: _frames(tile, count), write=lambda *frame: None, cores=1
-    )
+    footage = _Black(tile, count)
 
     def run(recorder: Recorder) -> Any:
         report = _Report(recorder)
         blocks = Blocks(pipe, _request_of(tile), settings, report, count)
         report.begin("decode")
-        segment = SimpleNamespace(count=count)
-        _join(blocks, blend, (tile.height, tile.width), colour, footage, segment)
+        _join(blocks, blend, (tile.height, tile.width), colour, footage, footage.segments[0])
         recorder.mark(END)
         recorder.mark(END)
 

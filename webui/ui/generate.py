@@ -168,10 +168,12 @@ class GenerateTab(TaskTab[ClipCard]):
         snapped: dict[str, Any] = {"frames": model.snap_frames(forms.number(form["frames"], 1))}
         if form["size"] == forms.CUSTOM_SIZE:
             snapped |= {"width": width, "height": height}
-        updates = hint_updates(self.controls, {**form, **snapped}, model, visit)
-        return updates | {
-            self._fields[name]: value for name, value in snapped.items() if form[name] != value
-        }
+        changed = {name: value for name, value in snapped.items() if form[name] != value}
+        updates: Updates = {self._fields[name]: value for name, value in changed.items()}
+        # Nothing else: the plan says the rest, and may have been made anew before this arrives.
+        if changed.keys() & {"width", "height"}:
+            updates[self.controls.size_hint] = ""
+        return updates
 
     def _on_generate(self, form: Form, visit: Visit, state: State) -> Updates:
         studio, controls = self.page.studio, self.controls
