@@ -1,5 +1,6 @@
-"""The command line: `python -m webui plan|estimate|run|compare|profile|verify|soak FILE [--json]`,
-and `accuracy FILE...` and `claims`, which look back at what was measured.
+"""The command line: `python -m webui plan|estimate|run|compare|profile|verify|soak FILE [--json]`;
+`generate PROMPT`, `upscale FILE` and `parse FILE`, which need no YAML; `resume RUN`; and
+`accuracy FILE...` and `claims`, which look back at what was measured.
 
 `plan` also answers backwards (`--most frames|size`, `--smallest card`), takes its figures apart
 (`--explain`), and lists what else there was to choose (`--frontier`).
@@ -29,7 +30,8 @@ from webui.commands.output import (
 )
 from webui.commands.parser import build_parser
 from webui.commands.plan import plan_one
-from webui.commands.run import run_one
+from webui.commands.run import resume_one, run_one
+from webui.commands.short import COMMANDS, requests_of
 from webui.core.errors import StudioError
 from webui.core.receipt import Receipt
 from webui.service import Studio
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         return profile(given)
     try:
-        requests = read_requests(given.file)
+        requests = _asked(given)
         studio = open_studio(given)
     except StudioError as error:
         complain(error)
@@ -68,6 +70,17 @@ def main(arguments: list[str] | None = None) -> int:
         studio.close()
 
 
+def _asked(given: argparse.Namespace) -> list[Any]:
+    """What a command is to answer: requests, or the run to go on with.
+
+    Raises:
+        BadInput: they cannot be read.
+    """
+    if given.command in COMMANDS:
+        return list(requests_of(given))
+    return [given.run] if given.command == "resume" else read_requests(given.file)
+
+
 def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) -> int:
     if getattr(given, "trials", None):
         from webui.commands.series import try_all
@@ -80,6 +93,8 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
     answer_one: Callable[[Studio, Any, argparse.Namespace], tuple[Answer, int]] = run_one
     if given.command in ("plan", "estimate"):
         answer_one = plan_one
+    elif given.command == "resume":
+        answer_one = resume_one
     elif given.command == "compare":
         from webui.commands.series import compare_one
 
@@ -88,6 +103,8 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
         requests = requests if together else [requests]
     answers, codes = [], []
     for data in requests:
+        if given.command in COMMANDS and len(requests) > 1:
+            print(data.get("input", data.get("prompt")), file=sys.stderr)
         answer, code = answered(partial(answer_one, studio, data, given))
         answers.append(answer)
         codes.append(code)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.utils import get_upload_folder
 
 from webui.core.errors import BadInput, NotEnoughDisk
 from webui.core.job import JobState, JobView
@@ -18,6 +21,7 @@ from webui.service.access import LOCAL
 from webui.storage import Ledger, Outputs, StudioConfig, files
 from webui.ui import api, api_answers, parse_form, upscale_form
 from webui.ui import form as forms
+from webui.ui.generate import GenerateTab
 from webui.ui.page import LIVE_RUNS, Page, Visit
 from webui.ui.parse import ParseTab
 from webui.ui.parse_controls import build_controls
@@ -72,6 +76,43 @@ def test_segments_are_told_as_the_cards_share_them(tab: UpscaleTab) -> None:
     hint = tab.controls.size_hint
     assert "segments" not in tab.plan_updates(form, ME, {"facts": {}})[hint]
     assert "4 segments" in tab.plan_updates(shared, ME, {"facts": {}})[hint]
+
+
+def received(name: str, folder: Path) -> dict[str, Any]:
+    """What gradio's client sends for a file that it has uploaded."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"anything")
+    return {"path": str(path), "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+
+def test_uploads_outlast_the_page_while_they_are_there(page: Page, tmp_path: Path) -> None:
+    """A switch of the language opens it anew; no other file comes in by what a browser keeps."""
+    mine = Path(get_upload_folder()) / tmp_path.name
+    with gr.Blocks():
+        upscaling = UpscaleTab(page, build_memory("upscale"))
+        parsing = ParseTab(page, build_memory("parse"))
+        making = GenerateTab(page)
+    one, two, other = received("a.mp4", mine), received("b.png", mine), received("c.mp4", tmp_path)
+    try:
+        for tab, part, given, back in (
+            (upscaling, upscaling.controls.file, [one], [one["path"]]),
+            (parsing, parsing.controls.files, [two, one], [two["path"], one["path"]]),
+            (making, making.controls.pictures["image"], two, two["path"]),
+            (upscaling, upscaling.controls.file, [other], None),
+            (parsing, parsing.controls.files, [one, other], None),
+        ):
+            left = dict.fromkeys(tab.kept_inputs()) | {part: given}
+            left |= {tab.controls.fields["model"]: next(iter(tab.models()))}
+            saved = tab.on_leave(left)[tab.controls.memory]
+            _, updates = tab._loaded(json.loads(json.dumps(saved)), ME)
+            assert part in tab.load_outputs()
+            assert updates.get(part, {}).get("value") == back
+        Path(one["path"]).unlink()
+        _, updates = upscaling._loaded({"model": "swin2sr-demo", "uploads": {"file": [one]}}, ME)
+        assert upscaling.controls.file not in updates
+    finally:
+        shutil.rmtree(mine)
 
 
 @pytest.mark.parametrize("changes", ["{", "[1]", "[" * 100_000])

@@ -143,7 +143,8 @@ def test_the_page_tells_what_an_input_is_and_shows_its_frames(
     studio: RunningStudio, client: Client, short: Path
 ) -> None:
     visitor = Visitor(studio, "upscaling")
-    said = visitor.upload("upscale-input", short.read_bytes(), "short.mp4", event="change")
+    visitor.values["upscale-input"] = [visitor.send(short.read_bytes(), "short.mp4")]
+    said = visitor.trigger("upscale-input", "change")
     assert f"{FRAMES} frames of {WIDTH} x {HEIGHT} px" in said["upscale-input-hint"]
     assert said["upscale-width"] == {**said["upscale-width"], "value": WIDTH, "interactive": False}
     planned = visitor.trigger("upscale-revision", "change")
@@ -171,13 +172,46 @@ def test_the_page_tells_what_an_input_is_and_shows_its_frames(
     assert visitor.trigger("upscale-input", "change")["upscale-width"]["interactive"] is True
 
     # No plan for another size stands beside a file that is no video.
-    told = visitor.upload("upscale-input", b"<html>", "page.mp4", event="change")
+    visitor.values["upscale-input"] = [visitor.send(b"<html>", "page.mp4")]
+    told = visitor.trigger("upscale-input", "change")
     assert "video" in told["upscale-message"]
     planned = visitor.trigger("upscale-revision", "change")["upscale-panel"]
-    assert "vs-fits" not in planned and "video" in planned
+    assert "vs-fits" not in planned and "no plan" in planned
     visitor.values["upscale-input"] = None
     visitor.trigger("upscale-input", "change")
     assert "vs-fits" in visitor.trigger("upscale-revision", "change")["upscale-panel"]
+
+
+def test_several_files_are_a_run_each(
+    studio: RunningStudio, client: Client, short: Path, tmp_path: Path
+) -> None:
+    tall = BytesIO()
+    Image.new("RGB", (16, 100), (10, 120, 200)).save(tall, "PNG")
+    visitor = Visitor(studio, "several")
+    video = visitor.send(short.read_bytes(), "short.mp4")
+    picture = visitor.send(tall.getvalue(), "<b>tall.png")
+    visitor.values["upscale-input"] = [picture, video]
+    said = visitor.trigger("upscale-input", "change")
+    hint = said["upscale-input-hint"]
+    assert "2 files" in hint and f"{FRAMES} frames" in hint and "&lt;b&gt;tall.png" in hint
+    assert "largest, short.mp4" in hint and said["upscale-width"]["value"] == WIDTH
+    started = visitor.trigger("upscale-run", "click")
+    runs = re.findall('data-job="([0-9a-f]+)"', started["upscale-jobs"])
+    end = time.monotonic() + WAIT_S
+    while any(state_of(client, run) != "done" for run in runs):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    kept = {entry["id"]: entry for entry in client.predict(limit=9, api_name="/runs")}
+    sizes = {(kept[run]["request"]["width"], kept[run]["request"]["frames"]) for run in runs}
+    assert sizes == {(WIDTH, FRAMES), (16, 1)}
+
+    # One that cannot be used is named; nothing is begun before it is taken out.
+    bad = visitor.send(b"<html>", "page.mp4")
+    visitor.values["upscale-input"] = [picture, bad]
+    told = visitor.trigger("upscale-input", "change")["upscale-message"]
+    assert "page.mp4: The video cannot be used" in told
+    visitor.values["upscale-input"] = [visitor.send(bytes([n]), f"{n}.mp4") for n in range(33)]
+    assert "33 files" in visitor.trigger("upscale-input", "change")["upscale-message"]
 
 
 def test_frames_and_runs_are_only_for_their_visitor(

@@ -125,6 +125,7 @@ def test_what_does_not_fit_says_so_and_an_offer_applies(
 ) -> None:
     page = visit(studio)
     pick(page, "model", "Wan2.1 T2V 1.3B")
+    expect(page.locator("#generate-weights")).to_contain_text("not on this machine")
     pick(page, "card", "RTX 3060 12")
     set_number(page, "vram-gib", 2)
     set_number(page, "frames", 161)

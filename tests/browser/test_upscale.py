@@ -36,6 +36,14 @@ def test_a_video_is_planned_upscaled_and_compared(
     expect(page.locator("#upscale-width input")).to_be_disabled()
     expect(page.locator("#upscale-panel .vs-phases")).not_to_have_text(before)
 
+    page.locator("#studio-language").click()
+    open_tab(page, "放大")
+    expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} 帧")
+    expect(page.locator("#upscale-input")).to_contain_text("clip.mp4")
+    page.locator("#studio-language").click()
+    open_tab(page, "Upscale")
+    expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} frames of 32 x 16 px")
+
     page.locator("#upscale-run").click()
     expect(page.locator("#upscale-jobs .vs-job")).to_be_visible()
     expect(page.locator("#upscale-result video")).to_be_visible(timeout=RUN_MS)

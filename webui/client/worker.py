@@ -345,10 +345,9 @@ def _cause(code: int | None) -> tuple[Text, Text]:
         )
         if name == "SIGKILL":
             return message, Text(
-                "Perhaps the system ran out of memory: use offload or a smaller text encoder "
-                "precision, or close other programs. The next job starts a new worker.",
-                "可能是系统内存不足：请使用权重卸载、降低文本编码器精度，或关闭其他程序。"
-                "下一个任务会启动新的工作进程。",
+                "Perhaps the system ran out of memory: close other programs, or choose a lower "
+                "precision. The next job starts a new worker.",
+                "可能是系统内存不足：请关闭其他程序，或降低精度。下一个任务会启动新的工作进程。",
             )
         return message, _see_log()
     if code == _BROKEN_DEVICE:

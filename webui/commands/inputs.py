@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.catalogue import load_models, use_models
+from webui.commands.short import COMMANDS
 from webui.core.errors import BadInput
 from webui.core.text import Text
 from webui.service import Access, Studio
@@ -54,6 +55,8 @@ def open_studio(given: argparse.Namespace) -> Studio:
     folders = {}
     for pair in given.model:
         name, equals, folder = pair.partition("=")
+        if not equals and given.command in COMMANDS:  # only which one
+            continue
         if not equals or name not in load_models() or not Path(folder).expanduser().is_dir():
             raise BadInput(
                 "model",

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from webui.commands.profile import ABOUT, add_arguments
+from webui.commands.short import add_commands
 from webui.optimizer.inverse import MOST
 from webui.service.questions import SMALLEST
 from webui.service.trials import KINDS
@@ -31,17 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "file", metavar="FILE.yaml", help="a request or a list; - for stdin"
             )
-        command.add_argument("--json", action="store_true", help="answers as JSON on stdout")
-        command.add_argument(
-            "--home", type=Path, default=Path.cwd(), help="folder for outputs and the ledger"
-        )
-        command.add_argument(
-            "--model",
-            action="append",
-            default=[],
-            metavar="NAME=FOLDER",
-            help="where the weights of a model are",
-        )
+        _add_studio(command, "NAME=FOLDER", "where the weights of a model are")
         if name in ("plan", "estimate"):
             command.add_argument(
                 "--explain", action="store_true", help="every term of each figure, and its source"
@@ -72,6 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
                 choices=KINDS,
                 help="try the plans: at the smallest cap and beyond it, or against their rivals",
             )
+    for command in add_commands(commands):
+        _add_studio(command, "NAME[=FOLDER]", "another model, and where its weights are")
+    resume = commands.add_parser("resume", help="go on with an upscaling or a document")
+    resume.add_argument("run", metavar="RUN", help="its folder's name in outputs/")
+    _add_studio(resume, "NAME=FOLDER", "where the weights of a model are")
     accuracy = commands.add_parser("accuracy", help="this version's estimates of recorded runs")
     accuracy.add_argument(
         "files", metavar="FILE.json", nargs="*", type=Path,
@@ -80,3 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="what the guides say, beside our figures")
     claims.add_argument("--json", action="store_true", help="as JSON on stdout")
     return parser
+
+
+def _add_studio(command: argparse.ArgumentParser, model: str, about: str) -> None:
+    """The options of all commands that open a studio."""
+    command.add_argument("--json", action="store_true", help="answers as JSON on stdout")
+    command.add_argument(
+        "--home", type=Path, default=Path.cwd(), help="folder for outputs and the ledger"
+    )
+    command.add_argument("--model", action="append", default=[], metavar=model, help=about)

@@ -1,15 +1,21 @@
-"""`run` and `verify`: one request through the queue."""
+"""`run` and `verify`: one request through the queue; `resume`: one that ended early."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import suppress
 from typing import Any
 
 from webui.commands.output import Answer, complain, print_receipt, show_progress
+from webui.commands.short import COMMANDS, copy_results
 from webui.core.errors import Cancelled, StudioError
 from webui.service import Studio
 from webui.service.access import LOCAL
+from webui.service.studio import IN_PIECES
+
+_ALONE = ("run", "verify", "resume", *COMMANDS)
+"""Commands that show each run by itself."""
 
 
 def run_one(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answer, int]:
@@ -18,7 +24,32 @@ def run_one(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answe
     Returns:
         The receipt, of a failed run too, and the exit code.
     """
-    job_id = studio.submit(studio.parse(data), LOCAL)
+    request = studio.parse(data)
+    return _followed(studio, studio.submit(request, LOCAL), request.task, given)
+
+
+def resume_one(studio: Studio, run: str, given: argparse.Namespace) -> tuple[Answer, int]:
+    """Goes on with a run over frames or pages; what is made stays.
+
+    Args:
+        studio: whose run.
+        run: its folder's name, or its id, which that ends in.
+        given: the options.
+
+    Raises:
+        NotFound: there is no such run.
+        NotAllowed: it did not end early.
+    """
+    run_id = run.rstrip("/").rpartition("-")[2]
+    task = studio.run(run_id, LOCAL).request.get("task")
+    go_on = studio.documents.resume if task == "parse" else studio.videos.resume
+    go_on(run_id, LOCAL)
+    return _followed(studio, run_id, str(task), given)
+
+
+def _followed(
+    studio: Studio, job_id: str, task: str, given: argparse.Namespace
+) -> tuple[Answer, int]:
     view = None
     try:
         for view in studio.watch(job_id, LOCAL, 0.5):
@@ -26,13 +57,20 @@ def run_one(studio: Studio, data: Any, given: argparse.Namespace) -> tuple[Answe
     except KeyboardInterrupt:
         with suppress(StudioError):
             studio.cancel(job_id, LOCAL)
+        if task in IN_PIECES:
+            print(
+                f"\nwhat is made is kept; go on with: python -m webui resume {job_id}",
+                file=sys.stderr,
+            )
         raise
     assert view is not None
     if view.receipt is None:  # another studio on this home folder took the job away
         raise view.error or Cancelled()
     if view.error is not None:
         complain(view.error)
-    alone = given.command == "run" or (given.command == "verify" and not given.trials)
-    if not given.json and alone:
+    if not given.json and given.command in _ALONE and not getattr(given, "trials", None):
         print_receipt(view.receipt)
+    if getattr(given, "to", None) is not None:
+        for path in copy_results(view.receipt, given.home, given.to):
+            print(f"  {path}", file=sys.stderr if given.json else sys.stdout)
     return view.receipt.to_json(), view.error.exit_code if view.error else 0

@@ -98,7 +98,7 @@ def find_most(model: ModelCard, request: Request, target: Target, question: str)
                 f"A request of {model.title} has no {question}.",
                 f"{model.title} 的请求中没有 {question}。",
             ),
-            Text(f"Ask for the most {listed}.", f"可用的值：{listed}。"),
+            Text(f"What can be asked for: {listed}.", f"可用的值：{listed}。"),
         )
     ladder = known[question]
     fits = _fits(model, target)

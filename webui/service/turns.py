@@ -57,10 +57,12 @@ class Told:
             turn.numbers += numbers
 
     def over(self, turn: Turn) -> None:
-        """A turn has ended: of it counts what is kept."""
+        """A turn has ended: of it counts what is kept. Told at once: a worker that was lost may
+        be long in coming back."""
         with self._lock:
             self._turns.remove(turn)
             self._count_kept()
+            self._tell_work()
 
     def hear(self, turn: Turn, event: Mapping[str, Any]) -> None:
         if event["event"] in ("result", "failed"):
@@ -78,8 +80,12 @@ class Told:
                 event = {**event, "done": min(done, whole), "of": whole}
             self._on_event(event)
             if counts or event["event"] == "phase":
-                work = self._log.record().to_json()
-                self._on_event({"event": "work", "id": self._job, "work": work})
+                self._tell_work()
+
+    def _tell_work(self) -> None:
+        if self._on_event is not None:
+            work = self._log.record().to_json()
+            self._on_event({"event": "work", "id": self._job, "work": work})
 
     def _count_kept(self) -> None:
         """Pieces that are there, without those that a worker is at."""

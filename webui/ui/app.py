@@ -131,12 +131,11 @@ def build_app(studio: Studio, access: Access) -> tuple[gr.Blocks, dict[str, Any]
         }  # fmt: skip
         claims_tab.select(claims.on_select, None, claims.outputs, **hidden)
         demo.load(on_header, None, [header], js=_KEYS, **hidden)
-        demo.load(first.on_load, first.load_inputs(), first.outputs, **hidden)
-        demo.load(larger.on_load, larger.load_inputs(), larger.outputs, **hidden)
-        demo.load(documents.on_load, documents.load_inputs(), documents.outputs, **hidden)
+        demo.load(first.on_load, first.load_inputs(), first.load_outputs(), **hidden)
+        demo.load(larger.on_load, larger.load_inputs(), larger.load_outputs(), **hidden)
+        demo.load(documents.on_load, documents.load_inputs(), documents.load_outputs(), **hidden)
         header.click(
-            lambda data: {first.controls.memory: first.form_of(data)},
-            set(first.controls.fields.values()), [first.controls.memory], preprocess=False,
+            first.on_leave, first.kept_inputs(), [first.controls.memory], preprocess=False,
             **hidden,
         ).then(None, js=_SWITCH_LANGUAGE)  # fmt: skip
         api.build_api(page)

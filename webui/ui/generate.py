@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from webui.core.clip import ClipCard
 from webui.core.errors import StudioError
@@ -57,6 +58,10 @@ class GenerateTab(TaskTab[ClipCard]):
             controls.weights, controls.jobs, controls.result, controls.recent, controls.timer,
             controls.following, controls.shown, controls.revision,
         ]  # fmt: skip
+
+    @property
+    def uploads(self) -> Mapping[str, Component]:
+        return self.controls.pictures
 
     def models(self) -> Mapping[str, ClipCard]:
         return self.page.models()

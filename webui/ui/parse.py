@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from webui.core.documents import DocumentCard, DocumentRequest, count_pages
 from webui.core.errors import BadInput, StudioError
@@ -55,6 +56,10 @@ class ParseTab(TaskTab[DocumentCard]):
             controls.following, controls.shown, controls.known, controls.revision,
             controls.memory,
         ]  # fmt: skip
+
+    @property
+    def uploads(self) -> Mapping[str, Component]:
+        return {"files": self.controls.files}
 
     def models(self) -> Mapping[str, DocumentCard]:
         return self.page.readers()

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 import gradio as gr
 from gradio.components import Component
 
-from webui.core.errors import NotFound, StudioError
+from webui.core.errors import BadInput, NotFound, StudioError
 from webui.core.job import JobView
 from webui.core.model import ModelCard
 from webui.ui import form as forms
 from webui.ui import memory_panel, weights
 from webui.ui.page import Page, Visit
 from webui.ui.task_controls import TaskControls, card_choices
+from webui.ui.uploads import received_files
 from webui.ui.words import generate as words
 
 Updates = dict[Any, Any]
 Form = dict[str, Any]
 State = dict[str, Any]
 """What the page holds beside the form: the shown run, the followed one, ..."""
+_UPLOADS = "uploads"
+"""Under which a kept form has its files."""
 Handler = Callable[[Form, Visit, State], Updates]
 CardT = TypeVar("CardT", bound=ModelCard)
 _TakesCardT = TypeVar("_TakesCardT", bound=ModelCard, contravariant=True)
@@ -106,6 +110,11 @@ class TaskTab(ABC, Generic[CardT]):
             StudioError: what the service refuses, e.g. a run of somebody else.
         """
 
+    @property
+    def uploads(self) -> Mapping[str, Component]:
+        """Where files are given, by name."""
+        return {}
+
     def _remember(self, updates: Updates, form: Form, state: State) -> Updates:
         """The answer to an event, with what the browser is to remember besides the form."""
         return updates
@@ -126,12 +135,47 @@ class TaskTab(ABC, Generic[CardT]):
     def load_inputs(self) -> list[Component]:
         return [self._common.memory]
 
+    def load_outputs(self) -> list[Any]:
+        return list(dict.fromkeys([*self.outputs, *self.uploads.values()]))
+
+    # What the browser keeps
+
+    def kept_inputs(self) -> set[Component]:
+        """What `on_leave` looks at."""
+        return {*self._fields.values(), *self.uploads.values()}
+
+    def on_leave(self, data: dict[Any, Any]) -> Updates:
+        """The page is opened anew: what is in the form by now is kept."""
+        memory = self._common.memory
+        return self._with_uploads({memory: self.form_of(data)}, data)
+
+    def _with_uploads(self, updates: Updates, data: Mapping[Any, Any]) -> Updates:
+        """The form that is kept comes with the files that were given for it."""
+        memory = self._common.memory
+        if not isinstance(updates.get(memory), Mapping):
+            return updates
+        given = {name: data[part] for name, part in self.uploads.items() if data.get(part)}
+        return {**updates, memory: {**updates[memory], _UPLOADS: given}}
+
+    def _uploads_of(self, saved: Any) -> dict[Component, Any]:
+        """Paths of the files that were given for a kept form, and that are still there."""
+        given = saved.get(_UPLOADS) if isinstance(saved, Mapping) else None
+        found: dict[Component, Any] = {}
+        for name, part in self.uploads.items():
+            value = given.get(name) if isinstance(given, Mapping) else None
+            with suppress(BadInput):  # gradio keeps them for a day
+                files = [str(path) for _, path in received_files(value, name)]
+                if files:
+                    found[part] = files if isinstance(value, list) else files[0]
+        return found
+
     def _event(self, handle: Handler) -> Callable[..., Any]:
         """Gives a handler the form by name, the visitor, and the page's state."""
 
         def on_event(data: dict[Any, Any], request: gr.Request) -> Updates:
             form, state = self.form_of(data), self._state(data)
-            return self._remember(handle(form, self.page.visit(request), state), form, state)
+            updates = handle(form, self.page.visit(request), state)
+            return self._with_uploads(self._remember(updates, form, state), data)
 
         return on_event
 
@@ -141,7 +185,8 @@ class TaskTab(ABC, Generic[CardT]):
             asked = {str(key): str(value) for key, value in (event._data or {}).items()}
             form, state = self.form_of(data), self._state(data)
             try:
-                return self._remember(self._act(asked, form, visit, state), form, state)
+                updates = self._act(asked, form, visit, state)
+                return self._with_uploads(self._remember(updates, form, state), data)
             except StudioError as error:
                 return {self._common.message: memory_panel.render_error(error, visit.language)}
 
@@ -163,6 +208,8 @@ class TaskTab(ABC, Generic[CardT]):
             form = self._rules.defaults_of(next(iter(models.values())))
         choices = card_choices(self.page, visit.language)
         updates = self.form_updates(form, visit)
+        for part, value in self._uploads_of(saved).items():
+            updates[part] = gr.update(**{**updates.get(part, {}), "value": value})
         return form, {
             **updates, self._fields["card"]: gr.update(choices=choices, value=form["card"])
         }  # fmt: skip

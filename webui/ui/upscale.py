@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
-from webui.core.errors import BadInput, StudioError, error_from_json
+from webui.core.errors import BadInput, StudioError
 from webui.core.plan import Alternative
 from webui.core.text import Text
 from webui.core.upscale import UpscaleCard, UpscaleRequest
@@ -19,9 +19,9 @@ from webui.ui.form import number, plain
 from webui.ui.page import Page, Visit
 from webui.ui.task_controls import setting_updates
 from webui.ui.task_tab import Form, State, TaskTab, Updates
-from webui.ui.uploads import received_file
 from webui.ui.upscale_controls import build_controls, input_updates, model_updates
 from webui.ui.upscale_form import SIZE_KEYS
+from webui.ui.upscale_input import Input, about, chosen_files, largest, look_at
 from webui.ui.upscale_output import TASK, UpscaleOutput
 from webui.ui.words import upscale as words
 
@@ -57,6 +57,10 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             controls.recent, controls.timer, controls.following, controls.shown, controls.seen,
             controls.revision,
         ]  # fmt: skip
+
+    @property
+    def uploads(self) -> Mapping[str, Component]:
+        return {"file": self.controls.file}
 
     def models(self) -> Mapping[str, UpscaleCard]:
         return self.page.upscalers()
@@ -97,11 +101,15 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         return updates
 
     def _state(self, data: Mapping[Any, Any]) -> State:
-        controls, source = self.controls, data[self.controls.source] or {}
+        controls, source = self.controls, data[self.controls.source]
+        refused = source if isinstance(source, StudioError) else None
+        inputs = [] if refused else source or []
+        first = largest(inputs)
         return {
-            "file": data[controls.file],
-            "facts": source.get("facts") or {},
-            "refused": source.get("refused"),
+            "files": data[controls.file],
+            "inputs": inputs,
+            "facts": first.facts if first else {},
+            "refused": refused,
             "following": data[controls.following],
             "shown": data[controls.shown],
             "seen": data[controls.seen],
@@ -121,7 +129,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         }
         try:
             if state.get("refused"):  # a plan would be for a size that nobody asked about
-                raise error_from_json(state["refused"])
+                raise BadInput("input", words.NO_PLAN)
             request = self.page.studio.parse(
                 upscale_form.request_data(form, self._model(form), facts)
             )
@@ -163,46 +171,56 @@ class UpscaleTab(TaskTab[UpscaleCard]):
     # What the user does
 
     def _on_input(self, form: Form, visit: Visit, state: State) -> Updates:
-        """Another input, or none: what it is fills the form, and the plan is for it."""
+        """Other files, or none: what they are fills the form, and the plan is for the largest."""
         controls = self.controls
-        facts: dict[str, Any] = {}
-        source: dict[str, Any] = {}
-        message = ""
+        inputs: list[Input] = []
+        refused: StudioError | None = None
         try:
-            path = received_file(state["file"], "input")
-            if path:
-                look = self.page.studio.videos.look
-                facts = look(Path(path), visit.owner, visit.visitor)
-                source = {"facts": facts}
+            inputs = look_at(self.page, state["files"], visit, state["inputs"])
         except StudioError as error:
-            source = {"refused": error.to_json()}
-            message = memory_panel.render_error(error, visit.language)
+            refused = error
+        first = largest(inputs)
         # Planned by the revision alone, so that an older plan cannot come in later.
         return {
-            **input_updates(controls, facts),
-            controls.source: source,
+            **input_updates(controls, first.facts if first else None),
+            controls.source: refused or inputs,
             controls.input_hint: ""
-            if message
-            else upscale_view.render_facts(facts, visit.language),
-            controls.message: message,
+            if refused
+            else upscale_view.render_inputs(inputs, visit.language),
+            controls.message: memory_panel.render_error(refused, visit.language) if refused else "",
             **self.controls.replan(),
         }
 
     def _on_run(self, form: Form, visit: Visit, state: State) -> Updates:
-        studio = self.page.studio
+        """A job for each file; those before one that is refused are queued."""
+        jobs: list[str] = []
+        message = ""
         try:
-            path = received_file(state["file"], "input")
-            if not path:
-                raise BadInput("input", words.NO_INPUT, words.CHOOSE_ONE)
-            data = upscale_form.request_data(form, self._model(form), state["facts"])
-            job = studio.submit(studio.parse({**data, "input": path}), visit.visitor)
+            for job in self._submit(form, visit, state):
+                jobs.append(job)
         except StudioError as error:
-            return {
-                self.controls.message: memory_panel.render_error(error, visit.language),
-                self.controls.memory: form,
-            }
-        updates = self._poll(form, visit, {**state, "following": job, "shown": None})
-        return {**updates, self.controls.message: "", self.controls.memory: form}
+            message = memory_panel.render_error(error, visit.language)
+        told = {self.controls.message: message, self.controls.memory: form}
+        if not jobs:
+            return told
+        return {**self._poll(form, visit, {**state, "following": jobs[0], "shown": None}), **told}
+
+    def _submit(self, form: Form, visit: Visit, state: State) -> Iterator[str]:
+        """The job of each file, in order.
+
+        Raises:
+            StudioError: there is no file, or one of them is refused.
+        """
+        studio, known = self.page.studio, {one.path: one.facts for one in state["inputs"]}
+        files = chosen_files(state["files"])
+        if not files:
+            raise BadInput("input", words.NO_INPUT, words.CHOOSE_ONE)
+        for name, path in files:
+            try:
+                data = upscale_form.request_data(form, self._model(form), known.get(path))
+                yield studio.submit(studio.parse({**data, "input": str(path)}), visit.visitor)
+            except StudioError as error:
+                raise about(error, name, len(files)) from error
 
     def _on_frame(self, form: Form, visit: Visit, state: State) -> Updates:
         try:

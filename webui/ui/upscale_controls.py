@@ -53,7 +53,7 @@ class Controls(TaskControls):
     frame: gr.Slider
     """Which one, of a video that is done."""
     source: gr.State
-    """What the input is: `{"path": ..., "facts": {...}}`, or nothing."""
+    """What is to be upscaled (list of Input), or why a file cannot be (StudioError)."""
     seen: gr.State
     """Which pair the slider shows, so that one that stays is not sent again."""
 
@@ -69,7 +69,7 @@ def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
         with gr.Column(elem_id="upscale-compose", elem_classes="vs-area"):
             file = gr.File(
                 label=label(words.INPUT), file_types=FILE_TYPES, elem_id="upscale-input",
-                height=150,
+                height=150, file_count="multiple",
             )  # fmt: skip
             input_hint = gr.HTML(elem_id="upscale-input-hint")
             run = gr.Button(label(words.RUN), variant="primary", size="lg", elem_id="upscale-run")
@@ -130,7 +130,7 @@ def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
     return Controls(
         file=file, fields=fields, columns=columns, notes=notes, input_hint=input_hint,
         size_hint=size_hint, weights=weights, run=run, message=message, panel=panel, jobs=jobs,
-        result=result, pair=pair, frame=frame, recent=recent, source=gr.State({}),
+        result=result, pair=pair, frame=frame, recent=recent, source=gr.State([]),
         seen=gr.State(""), memory=memory, **build_states("upscale"),
     )  # fmt: skip
 

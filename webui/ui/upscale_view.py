@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from html import escape
 from typing import Any
@@ -10,8 +10,21 @@ from typing import Any
 from webui.core.text import Text
 from webui.ui.language import say
 from webui.ui.phase_bars import seconds_text
+from webui.ui.upscale_input import Input, largest
 from webui.ui.web import frame_address
 from webui.ui.words import upscale as words
+
+
+def render_inputs(inputs: Sequence[Input], language: str) -> str:
+    """What is to be upscaled: one file, or several with their names, and which is planned."""
+    first = largest(inputs)
+    if first is None or len(inputs) == 1:
+        return render_facts(first.facts if first else {}, language)
+    told = say(words.SEVERAL, language, count=len(inputs), name=first.name)
+    files = "".join(
+        f"<li><b>{escape(one.name)}</b>{render_facts(one.facts, language)}</li>" for one in inputs
+    )
+    return f'<p class="vs-hint">{told}</p><ul class="vs-inputs">{files}</ul>'
 
 
 def render_facts(facts: Mapping[str, Any], language: str) -> str:
@@ -27,6 +40,8 @@ def render_facts(facts: Mapping[str, Any], language: str) -> str:
     frames = int(facts["frames"])
     if frames == 1:
         parts = [say(words.ONE_PICTURE, language, **size)]
+        if facts.get("transparent"):
+            parts.append(say(words.TRANSPARENT, language))
     else:
         rate = words.VARIABLE_RATE if facts.get("variable") else words.RATE
         length = seconds_text(float(facts.get("duration_s") or 0), language)

@@ -19,6 +19,7 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from webui.core.errors import RunFailed
 from webui.core.text import Text
@@ -139,7 +140,13 @@ def _picture(parts: Parts, target: Path) -> Assembled:
     target = target.with_suffix(".png")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        shutil.copyfile(parts.body(0), part)
+        alpha = parts.project.transparency
+        if alpha is not None:
+            with Image.open(parts.body(0)) as made:
+                made.putalpha(alpha.resize(made.size, Image.Resampling.BICUBIC))
+                made.save(part, "PNG")
+        else:
+            shutil.copyfile(parts.body(0), part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from webui.video.footage import save_pictures
+from webui.video.pictures import on_white
 from webui.video.project import Project
 from webui.video.reading import Pixels, Reader
 
@@ -40,6 +41,8 @@ def compare(project: Project, result: Path, number: int) -> int:
     before = _picture(Reader(project.source, project.timeline), number)
     after.thumbnail((SIDE_PX, SIDE_PX))
     before = before.resize(after.size, Image.Resampling.BICUBIC)
+    if (alpha := project.transparency) is not None:
+        before, after = on_white(before, alpha), on_white(after, alpha)
     save_pictures(project.folder, {CHOSEN_BEFORE: before, CHOSEN_AFTER: after})
     return number
 

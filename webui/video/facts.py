@@ -11,7 +11,7 @@ from typing import Any
 from webui.core.text import Text
 from webui.video.colours import Colours, colours_of
 from webui.video.opening import check_size, opened, refused
-from webui.video.pictures import is_picture, scan_picture
+from webui.video.pictures import is_picture, is_transparent, scan_picture
 from webui.video.timeline import Timeline, scan
 
 
@@ -41,10 +41,18 @@ class Facts:
     colours: Colours
     missing: int
     """Frames that the file promises, and that are not there."""
+    transparent: bool = False
+    """Whether one can see through parts of the picture, or of an animation's first."""
 
     @property
     def warning(self) -> Text | None:
-        """What the user should know of an input that is used only in part."""
+        """What the user should know of an input that is not used as it is."""
+        if self.transparent and self.frames > 1:
+            return Text(
+                "What is transparent becomes black: the result is a video, which has no "
+                "transparency.",
+                "透明部分会变为黑色：结果是视频，不支持透明。",
+            )
         if not self.missing:
             return None
         whole = self.frames + self.missing
@@ -68,11 +76,13 @@ class Facts:
             "aspect": str(self.aspect),
             "colours": self.colours.to_json(),
             "missing": self.missing,
+            "transparent": self.transparent,
             "warning": warning.to_json() if warning else None,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Facts:
+        data = {"transparent": False, **data}  # a project of an earlier version
         given = {name: data[name] for name in cls.__dataclass_fields__}
         given["rate"], given["aspect"] = Fraction(data["rate"]), Fraction(data["aspect"])
         given["colours"] = Colours.from_json(data["colours"])
@@ -119,11 +129,11 @@ def examine(path: Path) -> tuple[Facts, Timeline]:
 
 
 def _examine_picture(path: Path) -> tuple[Facts, Timeline]:
-    timeline, height, width, kind = scan_picture(path)
+    timeline, first, kind = scan_picture(path)
     facts = Facts(
         frames=len(timeline),
-        height=height,
-        width=width,
+        height=first.height,
+        width=first.width,
         rate=timeline.rate,
         variable=timeline.variable,
         bits=8,
@@ -133,5 +143,6 @@ def _examine_picture(path: Path) -> tuple[Facts, Timeline]:
         aspect=Fraction(1),
         colours=Colours(),
         missing=0,
+        transparent=is_transparent(first),
     )
     return facts, timeline

@@ -12,6 +12,7 @@ from PIL import Image
 
 from webui.video.beside import Beside
 from webui.video.parts import Parts, PartWriter
+from webui.video.pictures import on_white
 from webui.video.project import Project
 from webui.video.reading import Pixels, Reader
 from webui.video.segments import LEAST_WAITING, WAITING_BYTES, Segment
@@ -97,7 +98,10 @@ class Footage:
     ) -> None:
         writer.write(index, frame)
         if before is not None:
-            save_pictures(self.project.folder, {BEFORE: before, AFTER: _small(frame)})
+            after, alpha = _small(frame), self.project.transparency
+            if alpha is not None:
+                before, after = on_white(before, alpha), on_white(after, alpha)
+            save_pictures(self.project.folder, {BEFORE: before, AFTER: after})
 
     def finish(self, segment: Segment) -> None:
         """All frames of a segment were handed over: when they are written, its part is made, and

@@ -41,8 +41,8 @@ def is_picture(path: Path) -> bool:
         return False
 
 
-def scan_picture(path: Path) -> tuple[Timeline, int, int, str]:
-    """The timeline, height, width and format of a picture, turned as its camera was held.
+def scan_picture(path: Path) -> tuple[Timeline, Image.Image, str]:
+    """The timeline, first frame, turned as its camera was held, and format of a picture.
 
     Raises:
         BadInput: it is larger than what is read, or broken.
@@ -75,17 +75,20 @@ def scan_picture(path: Path) -> tuple[Timeline, int, int, str]:
         time_base=Fraction(1, 1000),
         end=clock,
     )
-    return timeline, first.height, first.width, kind.lower()
+    return timeline, first, kind.lower()
 
 
 def picture_frames(path: Path, start: int, stop: int) -> Iterator[NDArray[np.uint8] | None]:
     """Frames [start, stop), H W 3, RGB; None for one that is damaged."""
     with _opened(path) as picture:
         turn = _turn(picture)
+        still = getattr(picture, "n_frames", 1) == 1 or picture.format == "TIFF"
         for index in range(start, stop):
             try:
                 picture.seek(index)
                 shown = _on_black(picture)
+                if still and is_transparent(picture):
+                    shown = _colours(picture.convert("RGBA"))
                 yield np.asarray(shown if turn is None else shown.transpose(turn))
             except _BAD:
                 yield None
@@ -98,9 +101,57 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def is_transparent(picture: Image.Image) -> bool:
+    """Whether one can see through any of its pixels."""
+    if not _has_alpha(picture):
+        return False
+    opaque = picture.convert("RGBA").getchannel("A").histogram()[255]
+    return opaque < picture.width * picture.height
+
+
+def alpha_of(path: Path) -> Image.Image:
+    """How opaque the pixels of a still picture are (mode L), turned as it is shown.
+
+    Raises:
+        OSError: it cannot be read any more.
+    """
+    with _opened(path) as picture:
+        turn = _turn(picture)
+        alpha = picture.convert("RGBA").getchannel("A")
+    return alpha if turn is None else alpha.transpose(turn)
+
+
+def on_white(picture: Image.Image, alpha: Image.Image) -> Image.Image:
+    """A picture for people to look at, whose transparency may be of another size."""
+    opaque = alpha.resize(picture.size, Image.Resampling.BICUBIC)
+    return Image.composite(picture, Image.new("RGB", picture.size, "white"), opaque)
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+
+
+def _colours(picture: Image.Image) -> Image.Image:
+    """An RGBA picture without transparency: pixels that one does not see take the colours around,
+    so that no edge has a fringe of what was hidden, when it is enlarged."""
+    levels = [picture.convert("RGBa")]  # colours count as much as they are seen
+    while max(levels[-1].size) > 1:
+        half = [-(-side // 2) for side in levels[-1].size]
+        levels.append(levels[-1].resize((half[0], half[1]), Image.Resampling.BOX))
+    filled = levels.pop().convert("RGBA").convert("RGB")
+    for level in reversed(levels[1:]):
+        filled = filled.resize(level.size, Image.Resampling.BILINEAR)
+        shown = level.convert("RGBA")
+        filled.paste(shown.convert("RGB"), mask=shown.getchannel("A"))
+    filled = filled.resize(picture.size, Image.Resampling.BILINEAR)
+    seen = picture.getchannel("A").point(lambda value: 255 if value else 0)
+    filled.paste(picture.convert("RGB"), mask=seen)
+    return filled
+
+
 def _on_black(picture: Image.Image) -> Image.Image:
     """Without transparency."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+    if _has_alpha(picture):
         layer = picture.convert("RGBA")
         black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, layer).convert("RGB")

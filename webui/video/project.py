@@ -7,8 +7,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from webui.core.upscale import SEGMENT_FRAMES
 from webui.video.facts import Facts
+from webui.video.pictures import alpha_of
 from webui.video.segments import OVERLAP, Segment, split
 from webui.video.timeline import Timeline
 from webui.video.writing import Encoding
@@ -109,6 +112,16 @@ class Project:
     def is_picture(self) -> bool:
         """Whether the result is a picture, since there is one frame."""
         return self.frames == 1
+
+    @property
+    def transparency(self) -> Image.Image | None:
+        """How opaque the input's pixels are (mode L), where the result has that too; None where
+        nothing of it is transparent, or the result is a video.
+
+        Raises:
+            OSError: the input cannot be read any more.
+        """
+        return alpha_of(self.source) if self.is_picture and self.facts.transparent else None
 
     def _text(self) -> str:
         # By name alone where it lies beside the folder: the studio's home may be moved.

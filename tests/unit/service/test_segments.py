@@ -183,6 +183,24 @@ def test_a_card_that_cannot_be_had_leaves_its_segments_to_the_others(
     assert [worker["lost"] for worker in done["work"]["workers"]] == [0, 0]
 
 
+def test_a_lost_worker_is_told_before_another_is_there(video: Path, tmp_path: Path) -> None:
+    told: list[int] = []
+    known: list[list[int]] = []
+
+    def hear(event: Mapping[str, Any]) -> None:
+        if event["event"] == "work":
+            told.append(WorkRecord.from_json(event["work"]).workers[0].lost)
+
+    def worker() -> Hands:
+        known.append(told[-1:])
+        return hands
+
+    hands = Hands(tmp_path, {1: 1})
+    pieces = SegmentPieces(asked(video), tmp_path, 1)
+    PieceWork(pieces, [worker]).run({"id": "job", "settings": {}}, hear)
+    assert known == [[], [1], [1]]
+
+
 class Deaf(Hands):
     """Is lost when it is to hear what it asked for, once."""
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 from webui.core.text import Text
 
 TAB = Text("Upscale", "放大")
-INPUT = Text("Video or picture", "视频或图片")
+INPUT = Text("Videos and pictures", "视频和图片")
 RUN = Text("Upscale", "开始放大")
 NO_INPUT = Text("There is nothing to upscale yet.", "还没有要放大的内容。")
 CHOOSE_ONE = Text("Choose a video or a picture first.", "请先选择一个视频或一张图片。")
 
 # What the input is
+SEVERAL = Text(
+    "{count} files, a run for each. The plan is for the largest, {name}.",
+    "共 {count} 个文件，各自运行一次。方案按其中最大的 {name} 计算。",
+)
 NOT_YET = Text(
     "Without an input, the sizes below are planned for.", "尚无输入时，按下面填写的尺寸规划。"
 )
+NO_PLAN = Text("There is no plan for an input that cannot be used.", "输入无法使用，因此没有方案。")
 FACTS = Text("{frames} frames of {width} x {height} px", "{frames} 帧，{width} x {height} 像素")
 ONE_PICTURE = Text("a picture of {width} x {height} px", "图片，{width} x {height} 像素")
+TRANSPARENT = Text("with transparency, which stays", "带透明通道，将保留")
 RATE = Text("{rate} frames a second", "每秒 {rate} 帧")
 VARIABLE_RATE = Text("about {rate} frames a second, not even", "每秒约 {rate} 帧（帧率可变）")
 LENGTH = Text("{time} long", "时长 {time}")

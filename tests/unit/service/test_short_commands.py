@@ -1,0 +1,120 @@
+"""A prompt or files in place of a YAML file; a run that is broken off and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.unit.video.clips import clip
+from webui.__main__ import main
+from webui.commands.parser import build_parser
+from webui.commands.short import requests_of
+from webui.video.facts import examine
+
+FRAMES, WITHIN_S = 96, 120.0
+
+
+@pytest.fixture
+def run(on_processor: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def call(*arguments: str) -> tuple[int, Any, list[str]]:
+        code = main([*arguments, "--home", str(tmp_path / "home"), "--json"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("RGB", (32, 24), (200, 60, 30)).save(tmp_path / "cat.png")
+    return tmp_path / "cat.png"
+
+
+def test_several_files_one_of_which_is_none(run, picture: Path, tmp_path: Path) -> None:
+    bad, to = tmp_path / "bad.mp4", tmp_path / "larger"
+    bad.write_bytes(b"no video at all")
+    (to / "cat-upscaled.png").mkdir(parents=True)  # the name is taken
+    code, [refused, made], problems = run(
+        "upscale", str(bad), str(picture), "--set", "scale=4", "--to", str(to)
+    )
+    assert code == 2 and refused["error"]["field"] == "input"
+    assert made["request"]["scale"] == 4 and made["request"]["model"] == "swin2sr-demo"
+    with Image.open(to / "cat-upscaled-2.png") as larger:
+        assert larger.size == (128, 96)
+    # Each problem stands below the file that it is about.
+    assert problems[0] == str(bad) and problems[1].startswith("input: ")
+    assert problems[2] == str(picture)
+
+
+def test_prompts_settings_and_another_model() -> None:
+    given = build_parser().parse_args(
+        ["generate", "a red circle", "a blue one", "--model", "wan2.1-t2v-1.3b=weights",
+         "--set", "frames=17", "--set", "settings.precision=fp16", "--set", "settings.offload=auto"]
+    )  # fmt: skip
+    common = {"task": "generate", "model": "wan2.1-t2v-1.3b", "frames": 17}
+    common["settings"] = {"precision": "fp16", "offload": "auto"}
+    asked = requests_of(given)
+    assert asked == [{**common, "prompt": "a red circle"}, {**common, "prompt": "a blue one"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (["--set", "scale"], "set"),
+        (["--set", "=4"], "set"),
+        (["--set", "scale=["], ""),
+        (["--set", "scale=9"], "scale"),
+        (["--set", "setting.tile=64"], "setting"),
+        (["--set", "settings.tile=x"], "settings.tile"),
+        (["--model", "swin2sr-demmo"], "model"),
+        (["--model", "demo"], "model"),
+        (["--model", "swin2sr-demo=nowhere"], "model"),
+        (["--model", "swin2sr-demo", "--model", "flashvsr-v1"], "model"),
+    ],
+)
+def test_bad_options_are_one_sentence(run, picture: Path, options: list[str], field: str) -> None:
+    code, [answer], problems = run("upscale", str(picture), *options)
+    assert (code, answer["error"]["field"], len(problems)) == (2, field, 1)
+    assert answer["error"]["message"] and answer["error"]["hint"]
+
+
+def test_a_run_that_is_broken_off_says_how_to_go_on(tmp_path: Path) -> None:
+    video = clip(tmp_path / "clip.mp4", FRAMES, size=(48, 64), audio="aac")
+    home = tmp_path / "home"
+    shared = ["--home", str(home), "--json"]
+    begun = [sys.executable, "-m", "webui", "upscale", str(video), "--set", "segment_frames=32"]
+    environment = {**os.environ, "STUDIO_DEVICE": "cpu"}
+    with subprocess.Popen(
+        [*begun, *shared], env=environment, text=True, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        until = time.monotonic() + WITHIN_S
+        while not list(home.glob("outputs/*/video/segment_0000.json")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 1
+    resume = next(line for line in told.splitlines() if "go on with" in line).split("webui ")[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "webui", *resume.split(), *shared], env=environment, text=True,
+        capture_output=True, timeout=WITHIN_S, check=True,
+    )  # fmt: skip
+    [answer] = json.loads(done.stdout)
+    facts, _ = examine(home / answer["outputs"][0])
+    assert (facts.frames, facts.audio) == (FRAMES, 1)
+    assert 0 < answer["work"]["workers"][0]["units"] < FRAMES  # the rest alone was made
+    again = subprocess.run(
+        [sys.executable, "-m", "webui", *resume.split(), *shared], env=environment, text=True,
+        capture_output=True, timeout=WITHIN_S, check=False,
+    )  # fmt: skip
+    assert again.returncode != 0 and "nothing to go on with" in again.stderr
