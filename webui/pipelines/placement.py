@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from typing import Protocol
 
 import torch
-from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 from webui.pipelines.modules import owned_tensors, to_channels_last
@@ -99,6 +98,9 @@ class Placement:
         return module
 
     def _stream(self, module: nn.Module, mode: str) -> None:
+        # Seconds to import, which models that are never streamed need not wait for.
+        from diffusers.hooks import apply_group_offloading
+
         with_stream = self.device.type == "cuda"
         apply_group_offloading(
             module,

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from webui.worker.protocol import Channel
@@ -31,7 +32,7 @@ def main() -> int:
         missing = isinstance(error, ModuleNotFoundError)
         channel.emit("broken", reason=str(error) if missing else type(error).__name__)
         return 1
-    for command in channel.commands():
+    for command in channel.commands(_bring_families()):
         op = command["op"]
         if op == "run":
             if not runner.run(command.get("job", {})):
@@ -48,13 +49,10 @@ def main() -> int:
 
 def _open_runner(channel: Channel) -> Runner:
     # Heavy imports only now: a command to exit is heard meanwhile.
-    from webui.pipelines import FAMILIES, load_family
     from webui.worker.device import open_device, read_versions
     from webui.worker.runner import Runner
 
     device = open_device()
-    for name in FAMILIES:
-        load_family(name)
     runner = Runner(device, channel)
     channel.emit(
         "ready",
@@ -64,6 +62,18 @@ def _open_runner(channel: Channel) -> Runner:
         versions=read_versions(),
     )
     return runner
+
+
+def _bring_families() -> Iterator[None]:
+    """Imports the model families one by one, for jobs to come; a job brings its own sooner."""
+    from webui.pipelines import FAMILIES, load_family
+
+    for name in FAMILIES:
+        try:
+            load_family(name)
+        except Exception:  # a job of this family will say so
+            traceback.print_exc()
+        yield
 
 
 if __name__ == "__main__":

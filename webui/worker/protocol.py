@@ -16,6 +16,9 @@ from webui.core.errors import Cancelled
 
 _LOOK_S = 0.1
 """How often one that waits for an answer looks whether its job is cancelled."""
+IDLE_S = 1.0
+"""How long nothing is asked before a worker does what may be wanted later."""
+_DONE = object()
 GRACE_S = 5.0
 """How long a run may take to notice that the app is gone, before the process ends itself."""
 
@@ -59,10 +62,22 @@ class Channel:
         except (BrokenPipeError, ValueError, OSError):
             os._exit(0)
 
-    def commands(self) -> Iterator[dict[str, Any]]:
+    def commands(self, meanwhile: Iterator[None] | None = None) -> Iterator[dict[str, Any]]:
         """Commands in order, without those to the running job; ends with `exit` or the end of
-        the input."""
-        while (command := self._queue.get()) is not None:
+        the input.
+
+        Args:
+            meanwhile: work in steps, for when no command has come for `IDLE_S`.
+        """
+        while True:
+            try:
+                command = self._queue.get(timeout=None if meanwhile is None else IDLE_S)
+            except queue.Empty:
+                if meanwhile is not None and next(meanwhile, _DONE) is _DONE:
+                    meanwhile = None
+                continue
+            if command is None:
+                return
             yield command
 
     def check_cancel(self, job_id: str) -> None:

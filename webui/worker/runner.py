@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
@@ -142,10 +141,10 @@ class Runner:
         request = _with_pictures(parse_request(job["request"], find_model), folder)
         settings = dict(job["settings"])
         card = find_model(request.model, request.task)
+        report.check()
+        self._load(card, settings, job, report)
+        report.check()
         family = load_family(card.family)
-        report.check()
-        self._load(family, card, settings, job, report)
-        report.check()
         parts = [part for part in vars(self._pipe).values() if isinstance(part, torch.nn.Module)]
         report.attach(card, self._pipe.placement, parts)
         random = job["weights"]["kind"] == "random"
@@ -177,7 +176,6 @@ class Runner:
 
     def _load(
         self,
-        family: ModuleType,
         card: ModelCard,
         settings: Mapping[str, Any],
         job: Mapping[str, Any],
@@ -200,6 +198,7 @@ class Runner:
         if report.warm:
             return
         report.enter("loading")
+        family = load_family(card.family)  # seconds, the first time; no weights are read in them
         started = time.perf_counter()
 
         def on_component(done: int, total: int) -> None:

@@ -81,6 +81,19 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not process.alive
 
 
+def test_a_family_that_is_not_whole_fails_its_jobs_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another package of that name is found first."""
+    (tmp_path / "diffusers.py").write_text("import a_package_that_is_not_here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with WorkerProcess(tmp_path / "worker.log", device="cpu") as process:
+        for _ in range(2):
+            end = process.run(make_job(tmp_path, workload=SMALL))
+            assert end["event"] == "failed" and not end["ends"]
+            assert "a_package_that_is_not_here" in end["error"]["message"]["en"]
+
+
 def test_ready(worker: WorkerProcess) -> None:
     assert worker.alive and worker.ready is not None
     assert worker.ready["pid"] == worker.pid
@@ -233,9 +246,11 @@ def test_death_and_a_new_start(tmp_path: Path) -> None:
     # Asked to end in the middle of a job, it stops at the next block.
     ended: list[dict[str, Any]] = []
     job = make_job(tmp_path, workload=LONG)
-    thread = threading.Thread(target=lambda: ended.append(process.run(job)))
+    begun = threading.Event()
+    hear = lambda event: begun.set() if event["event"] == "step" else None  # noqa: E731
+    thread = threading.Thread(target=lambda: ended.append(process.run(job, hear)))
     thread.start()
-    time.sleep(2)
+    assert begun.wait(WITHIN_S)
     process.close(timeout_s=20)
     thread.join(20)
     assert not process.alive and not thread.is_alive()

@@ -88,7 +88,7 @@ def test_bad_options_are_one_sentence(run, picture: Path, options: list[str], fi
 
 
 def test_a_run_that_is_broken_off_says_how_to_go_on(tmp_path: Path) -> None:
-    video = clip(tmp_path / "clip.mp4", FRAMES, size=(48, 64), audio="aac")
+    video = clip(tmp_path / "clip.mp4", FRAMES, size=(24, 32), audio="aac")
     home = tmp_path / "home"
     shared = ["--home", str(home), "--json"]
     begun = [sys.executable, "-m", "webui", "upscale", str(video), "--set", "segment_frames=32"]

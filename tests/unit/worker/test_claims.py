@@ -1,10 +1,11 @@
-"""A worker asks for more pieces of its job in the middle of it."""
+"""What goes over a worker's line: claims in the middle of a job, and commands in idle times."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from webui.core.errors import Cancelled
+from webui.worker import protocol
 from webui.worker.protocol import Channel
 
 WITHIN_S = 20.0
@@ -36,7 +38,7 @@ def line() -> Iterator[tuple[Channel, BinaryIO, BinaryIO]]:
 
 
 def _ended_quietly(channel: Channel) -> None:
-    channel._stop = lambda: None  # type: ignore[method-assign]
+    channel._stop = lambda: channel._queue.put(None)  # type: ignore[method-assign]
     channel._read()
 
 
@@ -62,3 +64,27 @@ def test_the_answer_is_to_the_claim_that_was_made(
     tell(commands, op="claimed", claim=asked["claim"], pieces=[2, 3])
     thread.join(WITHIN_S)
     assert found == [2, 3]
+
+
+def test_what_may_be_wanted_later_waits_for_commands(
+    line: tuple[Channel, BinaryIO, BinaryIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "IDLE_S", 0.05)
+    channel, commands, _ = line
+    done: list[str] = []
+
+    def steps() -> Iterator[None]:
+        for name in ("one", "two", "three"):
+            done.append(name)
+            if name == "two":  # a command comes meanwhile
+                tell(commands, op="run", job=2)
+                while channel._queue.empty():
+                    time.sleep(0.01)
+            yield
+
+    tell(commands, op="run", job=1)
+    heard = channel.commands(steps())
+    assert next(heard)["job"] == 1 and done == []
+    assert next(heard)["job"] == 2 and done == ["one", "two"]
+    tell(commands, op="exit")
+    assert list(heard) == []
