@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -87,15 +86,13 @@ def test_bad_options_are_one_sentence(run, picture: Path, options: list[str], fi
     assert answer["error"]["message"] and answer["error"]["hint"]
 
 
-def test_a_run_that_is_broken_off_says_how_to_go_on(tmp_path: Path) -> None:
+def test_a_run_that_is_broken_off_says_how_to_go_on(run, tmp_path: Path) -> None:
     video = clip(tmp_path / "clip.mp4", FRAMES, size=(24, 32), audio="aac")
     home = tmp_path / "home"
-    shared = ["--home", str(home), "--json"]
-    begun = [sys.executable, "-m", "webui", "upscale", str(video), "--set", "segment_frames=32"]
-    environment = {**os.environ, "STUDIO_DEVICE": "cpu"}
     with subprocess.Popen(
-        [*begun, *shared], env=environment, text=True, stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        [sys.executable, "-m", "webui", "upscale", str(video), "--set", "segment_frames=32",
+         "--home", str(home)],
+        text=True, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         until = time.monotonic() + WITHIN_S
         while not list(home.glob("outputs/*/video/segment_0000.json")):
@@ -104,17 +101,11 @@ def test_a_run_that_is_broken_off_says_how_to_go_on(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 1
-    resume = next(line for line in told.splitlines() if "go on with" in line).split("webui ")[1]
-    done = subprocess.run(
-        [sys.executable, "-m", "webui", *resume.split(), *shared], env=environment, text=True,
-        capture_output=True, timeout=WITHIN_S, check=True,
-    )  # fmt: skip
-    [answer] = json.loads(done.stdout)
+    [line] = [line for line in told.splitlines() if "go on with" in line]
+    resume = line.partition("python -m webui ")[2].split()
+    code, [answer], _ = run(*resume)
     facts, _ = examine(home / answer["outputs"][0])
-    assert (facts.frames, facts.audio) == (FRAMES, 1)
+    assert code == 0 and (facts.frames, facts.audio) == (FRAMES, 1)
     assert 0 < answer["work"]["workers"][0]["units"] < FRAMES  # the rest alone was made
-    again = subprocess.run(
-        [sys.executable, "-m", "webui", *resume.split(), *shared], env=environment, text=True,
-        capture_output=True, timeout=WITHIN_S, check=False,
-    )  # fmt: skip
-    assert again.returncode != 0 and "nothing to go on with" in again.stderr
+    code, [answer], [problem] = run(*resume)
+    assert code != 0 and "nothing to go on with" in problem
