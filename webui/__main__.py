@@ -30,6 +30,7 @@ from webui.commands.output import (
 )
 from webui.commands.parser import build_parser
 from webui.commands.plan import plan_one
+from webui.commands.results import check_target
 from webui.commands.run import resume_one, run_one
 from webui.commands.short import COMMANDS, requests_of
 from webui.core.errors import StudioError
@@ -74,8 +75,10 @@ def _asked(given: argparse.Namespace) -> list[Any]:
     """What a command is to answer: requests, or the run to go on with.
 
     Raises:
-        BadInput: they cannot be read.
+        BadInput: they cannot be read, or there is no folder for what they make.
     """
+    if getattr(given, "to", None) is not None:
+        check_target(given.to)
     if given.command in COMMANDS:
         return list(requests_of(given))
     return [given.run] if given.command == "resume" else read_requests(given.file)

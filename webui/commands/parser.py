@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from webui.commands.profile import ABOUT, add_arguments
-from webui.commands.short import add_commands
+from webui.commands.short import add_commands, add_target
 from webui.optimizer.inverse import MOST
 from webui.service.questions import SMALLEST
 from webui.service.trials import KINDS
@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_studio(command, "NAME[=FOLDER]", "another model, and where its weights are")
     resume = commands.add_parser("resume", help="go on with an upscaling or a document")
     resume.add_argument("run", metavar="RUN", help="its folder's name in outputs/")
+    add_target(resume)
     _add_studio(resume, "NAME=FOLDER", "where the weights of a model are")
     accuracy = commands.add_parser("accuracy", help="this version's estimates of recorded runs")
     accuracy.add_argument(

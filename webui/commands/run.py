@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from webui.commands.output import Answer, complain, print_receipt, show_progress
-from webui.commands.short import COMMANDS, copy_results
+from webui.commands.results import copy_results
+from webui.commands.short import COMMANDS
 from webui.core.errors import Cancelled, StudioError
 from webui.service import Studio
 from webui.service.access import LOCAL
@@ -58,10 +61,7 @@ def _followed(
         with suppress(StudioError):
             studio.cancel(job_id, LOCAL)
         if task in IN_PIECES:
-            print(
-                f"\nwhat is made is kept; go on with: python -m webui resume {job_id}",
-                file=sys.stderr,
-            )
+            print(f"\nwhat is made is kept; go on with: {_resume(job_id, given)}", file=sys.stderr)
         raise
     assert view is not None
     if view.receipt is None:  # another studio on this home folder took the job away
@@ -70,7 +70,24 @@ def _followed(
         complain(view.error)
     if not given.json and given.command in _ALONE and not getattr(given, "trials", None):
         print_receipt(view.receipt)
+    code = view.error.exit_code if view.error else 0
     if getattr(given, "to", None) is not None:
-        for path in copy_results(view.receipt, given.home, given.to):
-            print(f"  {path}", file=sys.stderr if given.json else sys.stdout)
-    return view.receipt.to_json(), view.error.exit_code if view.error else 0
+        try:
+            for path in copy_results(view.receipt, given.home, given.to):
+                print(f"  {path}", file=sys.stderr if given.json else sys.stdout)
+        except StudioError as error:  # what was made stands in the receipt all the same
+            complain(error)
+            code = code or error.exit_code
+    return view.receipt.to_json(), code
+
+
+def _resume(job_id: str, given: argparse.Namespace) -> str:
+    """The command that goes on with a run, in the same studio."""
+    words = ["python", "-m", "webui", "resume", job_id]
+    if given.home != Path.cwd():
+        words += ["--home", str(given.home)]
+    for pair in given.model:
+        words += ["--model", pair] if "=" in pair else []
+    if getattr(given, "to", None) is not None:
+        words += ["--to", str(given.to)]
+    return shlex.join(words)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from webui.catalogue import load_cards
 from webui.core.errors import BadInput
-from webui.core.given_name import kept_name
-from webui.core.receipt import Receipt
 from webui.core.text import Text
-from webui.storage.files import write_error
 from webui.storage.yaml_text import read_yaml
 
 COMMANDS = {
@@ -40,9 +37,14 @@ def add_commands(commands: Any) -> list[argparse.ArgumentParser]:
             metavar="KEY=VALUE",
             help="a key of the request: scale=4, settings.tile=128, card=rtx-4060",
         )
-        command.add_argument("--to", type=Path, metavar="FOLDER", help="copies the results there")
+        add_target(command)
         added.append(command)
     return added
+
+
+def add_target(command: argparse.ArgumentParser) -> None:
+    """The option of commands that copy what they have made."""
+    command.add_argument("--to", type=Path, metavar="FOLDER", help="copies the results there")
 
 
 def requests_of(given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -60,56 +62,27 @@ def requests_of(given: argparse.Namespace) -> list[dict[str, Any]]:
             Text("One model at a time.", "一次只能用一个模型。"),
             Text("Name --model once.", "--model 只写一次。"),
         )
-    asked = {"task": task, "model": names[0], **_sets(given.set)}
     key = "prompt" if task == "generate" else "input"
+    asked = {"task": task, "model": names[0], **_sets(given.set, ("task", "model", key))}
     return [{**asked, key: one} for one in given.inputs]
 
 
-def copy_results(receipt: Receipt, home: Path, target: Path) -> list[Path]:
-    """Copies what a run has made; gives the copies.
-
-    Args:
-        receipt: of the run.
-        home: the studio's folder.
-        target: the folder to copy to. There they are called after their input, or their run; a
-            name that is taken gets a number.
-
-    Raises:
-        StudioError: the folder cannot be written.
-    """
-    copies = []
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        for name in receipt.outputs:
-            made = home / name
-            stem = Path(kept_name(made.parent)).stem or made.parent.name
-            copies.append(_free(target, stem, made))
-            shutil.copyfile(made, copies[-1])
-    except OSError as error:
-        raise write_error(target, error) from error
-    return copies
-
-
-def _free(folder: Path, stem: str, made: Path) -> Path:
-    """A name for a result that is not taken."""
-    number, path = 1, folder / f"{stem}-{made.name}"
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{made.stem}-{number}{made.suffix}"
-    return path
-
-
-def _sets(pairs: list[str]) -> dict[str, Any]:
+def _sets(pairs: Sequence[str], taken: Sequence[str]) -> dict[str, Any]:
     """Keys and values of a request, as YAML has them; `settings.NAME` is one of its settings.
 
+    Args:
+        pairs: each `KEY=VALUE`.
+        taken: keys that the command says otherwise.
+
     Raises:
-        BadInput: one of them is no pair.
+        BadInput: one of them is no pair, or names such a key.
     """
     asked: dict[str, Any] = {}
     for pair in pairs:
         path, equals, text = pair.partition("=")
-        key, _, name = path.partition(".")
-        if not key or not equals:
+        key, dot, name = path.partition(".")
+        whole = key and equals and bool(dot) == bool(name) and "." not in name
+        if not whole or (key == "settings") != bool(name):
             raise BadInput(
                 "set",
                 Text(f"'{pair}' is not KEY=VALUE.", f"“{pair}”不是 KEY=VALUE。"),
@@ -117,6 +90,14 @@ def _sets(pairs: list[str]) -> dict[str, Any]:
                     "For example: --set scale=4 --set settings.tile=128",
                     "例如：--set scale=4 --set settings.tile=128",
                 ),
+            )
+        if key in taken:
+            raise BadInput(
+                "set",
+                Text(
+                    f"{key} is not set: the command says it.", f"{key} 由命令本身决定，不能设置。"
+                ),
+                Text("Leave it out; a model is named by --model.", "请去掉；模型用 --model 指定。"),
             )
         value = read_yaml(text, path).data
         asked[key] = {**asked.get(key, {}), name: value} if name else value

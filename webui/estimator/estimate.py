@@ -201,7 +201,7 @@ def load_seconds(model: ModelCard, settings: Settings) -> float:
 
 
 WORKER_START_S = 9.0
-"""Importing PyTorch, diffusers and transformers in a new process."""
+"""A new process that imports PyTorch, and what its model needs of diffusers and transformers."""
 DISK_BYTES_S = 1.0e9
 """Reading weights from a solid-state disk, the first time."""
 

@@ -180,8 +180,8 @@ class Videos:
             raise NotAllowed(
                 Text("There is nothing to go on with.", "没有可以继续的内容。"),
                 Text(
-                    "Only an upscaling that ended early can be resumed.",
-                    "只能继续提前结束的放大任务。",
+                    "Only an upscaling or a document that ended early can be resumed.",
+                    "只能继续提前结束的放大或文档任务。",
                 ),
             )
         self._requeue(record, limits)

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 import gradio as gr
 from gradio.components import Component
 
-from webui.core.errors import BadInput, NotFound, StudioError
+from webui.core.errors import NotFound, StudioError
 from webui.core.job import JobView
 from webui.core.model import ModelCard
 from webui.ui import form as forms
 from webui.ui import memory_panel, weights
 from webui.ui.page import Page, Visit
 from webui.ui.task_controls import TaskControls, card_choices
-from webui.ui.uploads import received_files
+from webui.ui.uploads import files_at, kept_places
 from webui.ui.words import generate as words
 
 Updates = dict[Any, Any]
@@ -154,19 +153,18 @@ class TaskTab(ABC, Generic[CardT]):
         memory = self._common.memory
         if not isinstance(updates.get(memory), Mapping):
             return updates
-        given = {name: data[part] for name, part in self.uploads.items() if data.get(part)}
+        given = {name: kept_places(data.get(part)) for name, part in self.uploads.items()}
         return {**updates, memory: {**updates[memory], _UPLOADS: given}}
 
     def _uploads_of(self, saved: Any) -> dict[Component, Any]:
-        """Paths of the files that were given for a kept form, and that are still there."""
+        """Paths of the files that were given for a kept form: gradio keeps them for a day."""
         given = saved.get(_UPLOADS) if isinstance(saved, Mapping) else None
         found: dict[Component, Any] = {}
         for name, part in self.uploads.items():
-            value = given.get(name) if isinstance(given, Mapping) else None
-            with suppress(BadInput):  # gradio keeps them for a day
-                files = [str(path) for _, path in received_files(value, name)]
-                if files:
-                    found[part] = files if isinstance(value, list) else files[0]
+            files = files_at(given.get(name)) if isinstance(given, Mapping) else []
+            if files:
+                several = getattr(part, "file_count", "single") != "single"
+                found[part] = files if several else files[0]
         return found
 
     def _event(self, handle: Handler) -> Callable[..., Any]:

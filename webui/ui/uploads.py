@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,34 @@ def received_files(values: Any, key: str) -> list[tuple[str, Path]]:
             name = value.get("orig_name") if isinstance(value, Mapping) else None
             found[Path(path)] = name if isinstance(name, str) and name else Path(path).name
     return [(name, path) for path, name in found.items()]
+
+
+def kept_places(values: Any) -> list[str]:
+    """What a browser may keep of uploaded files: where they are in gradio's folder.
+
+    Args:
+        values: what gradio's client sends for one file or several, or None.
+    """
+    folder = Path(get_upload_folder()).resolve()
+    with suppress(BadInput):
+        return [path.relative_to(folder).as_posix() for _, path in received_files(values, "input")]
+    return []
+
+
+def files_at(places: Any) -> list[str]:
+    """Paths of the uploads that a browser has kept, those that are still there.
+
+    Args:
+        places: what `kept_places` gave; nothing of it is taken on trust.
+    """
+    folder = Path(get_upload_folder()).resolve()
+    found = []
+    for place in places if isinstance(places, list) else []:
+        if isinstance(place, str) and "\x00" not in place:
+            path = (folder / place).resolve()
+            if path.is_relative_to(folder) and path.is_file():
+                found.append(str(path))
+    return found
 
 
 def received_file(value: Any, key: str = "image") -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -21,7 +22,7 @@ from webui.ui.task_controls import setting_updates
 from webui.ui.task_tab import Form, State, TaskTab, Updates
 from webui.ui.upscale_controls import build_controls, input_updates, model_updates
 from webui.ui.upscale_form import SIZE_KEYS
-from webui.ui.upscale_input import Input, about, chosen_files, largest, look_at
+from webui.ui.upscale_input import about, chosen_files, largest, look_at
 from webui.ui.upscale_output import TASK, UpscaleOutput
 from webui.ui.words import upscale as words
 
@@ -46,7 +47,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         return [
             *self._fields.values(), *controls.columns.values(), *controls.notes.values(),
             controls.input_hint, controls.size_hint, controls.message, controls.panel,
-            controls.source, controls.memory, *self.polled,
+            controls.file, controls.source, controls.memory, *self.polled,
         ]  # fmt: skip
 
     @property
@@ -82,7 +83,8 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         )  # fmt: skip
         fields["model"].input(self._event(self._on_model), **quiet)
         controls.file.change(self._event(self._on_input), trigger_mode="always_last", **quiet)
-        controls.run.click(self._event(self._on_run), trigger_mode="multiple", **quiet)
+        # A second click while files are submitted would submit them twice.
+        controls.run.click(self._event(self._on_run), trigger_mode="once", **quiet)
         # Not `release`: that is of the mouse alone.
         controls.frame.input(self._event(self._on_frame), trigger_mode="always_last", **quiet)
         controls.timer.tick(self._event(self._poll), **self._quiet(inputs, self.polled))
@@ -101,15 +103,14 @@ class UpscaleTab(TaskTab[UpscaleCard]):
         return updates
 
     def _state(self, data: Mapping[Any, Any]) -> State:
-        controls, source = self.controls, data[self.controls.source]
-        refused = source if isinstance(source, StudioError) else None
-        inputs = [] if refused else source or []
+        controls, source = self.controls, data[self.controls.source] or {}
+        inputs = source.get("inputs") or []
         first = largest(inputs)
         return {
             "files": data[controls.file],
             "inputs": inputs,
             "facts": first.facts if first else {},
-            "refused": refused,
+            "refused": bool(source.get("refused")),
             "following": data[controls.following],
             "shown": data[controls.shown],
             "seen": data[controls.seen],
@@ -173,48 +174,54 @@ class UpscaleTab(TaskTab[UpscaleCard]):
     def _on_input(self, form: Form, visit: Visit, state: State) -> Updates:
         """Other files, or none: what they are fills the form, and the plan is for the largest."""
         controls = self.controls
-        inputs: list[Input] = []
-        refused: StudioError | None = None
-        try:
-            inputs = look_at(self.page, state["files"], visit, state["inputs"])
-        except StudioError as error:
-            refused = error
+        inputs, refused = look_at(self.page, state["files"], visit, state["inputs"])
         first = largest(inputs)
         # Planned by the revision alone, so that an older plan cannot come in later.
         return {
             **input_updates(controls, first.facts if first else None),
-            controls.source: refused or inputs,
+            controls.source: {"inputs": inputs, "refused": bool(refused)},
             controls.input_hint: ""
             if refused
             else upscale_view.render_inputs(inputs, visit.language),
             controls.message: memory_panel.render_error(refused, visit.language) if refused else "",
-            **self.controls.replan(),
+            **controls.replan(),
         }
 
     def _on_run(self, form: Form, visit: Visit, state: State) -> Updates:
-        """A job for each file; those before one that is refused are queued."""
-        jobs: list[str] = []
-        message = ""
+        """A job for each file. Where one is refused, those before it are queued and leave the
+        box."""
+        controls, jobs = self.controls, list[str]()
+        updates: Updates = {controls.message: "", controls.memory: form}
         try:
-            for job in self._submit(form, visit, state):
+            files = chosen_files(state["files"])
+            if not files:
+                raise BadInput("input", words.NO_INPUT, words.CHOOSE_ONE)
+            for job in self._submit(files, form, visit, state):
                 jobs.append(job)
         except StudioError as error:
-            message = memory_panel.render_error(error, visit.language)
-        told = {self.controls.message: message, self.controls.memory: form}
+            updates[controls.message] = memory_panel.render_error(error, visit.language)
+            if jobs:
+                told = visit.say(words.QUEUED, done=len(jobs), count=len(files))
+                updates[controls.message] += f'<p class="vs-hint">{told}</p>'
+                updates[controls.file] = gr.update(
+                    value=[str(path) for _, path in files[len(jobs) :]]
+                )
         if not jobs:
-            return told
-        return {**self._poll(form, visit, {**state, "following": jobs[0], "shown": None}), **told}
+            return updates
+        return {
+            **self._poll(form, visit, {**state, "following": jobs[0], "shown": None}),
+            **updates,
+        }
 
-    def _submit(self, form: Form, visit: Visit, state: State) -> Iterator[str]:
+    def _submit(
+        self, files: Sequence[tuple[str, Path]], form: Form, visit: Visit, state: State
+    ) -> Iterator[str]:
         """The job of each file, in order.
 
         Raises:
-            StudioError: there is no file, or one of them is refused.
+            StudioError: one of them is refused.
         """
         studio, known = self.page.studio, {one.path: one.facts for one in state["inputs"]}
-        files = chosen_files(state["files"])
-        if not files:
-            raise BadInput("input", words.NO_INPUT, words.CHOOSE_ONE)
         for name, path in files:
             try:
                 data = upscale_form.request_data(form, self._model(form), known.get(path))

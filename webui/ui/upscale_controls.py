@@ -53,7 +53,7 @@ class Controls(TaskControls):
     frame: gr.Slider
     """Which one, of a video that is done."""
     source: gr.State
-    """What is to be upscaled (list of Input), or why a file cannot be (StudioError)."""
+    """What is to be upscaled: `{"inputs": [Input, ...], "refused": bool}`, or nothing."""
     seen: gr.State
     """Which pair the slider shows, so that one that stays is not sent again."""
 
@@ -130,7 +130,7 @@ def build_controls(page: Page, memory: gr.BrowserState) -> Controls:
     return Controls(
         file=file, fields=fields, columns=columns, notes=notes, input_hint=input_hint,
         size_hint=size_hint, weights=weights, run=run, message=message, panel=panel, jobs=jobs,
-        result=result, pair=pair, frame=frame, recent=recent, source=gr.State([]),
+        result=result, pair=pair, frame=frame, recent=recent, source=gr.State({}),
         seen=gr.State(""), memory=memory, **build_states("upscale"),
     )  # fmt: skip
 

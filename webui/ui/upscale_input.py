@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ from webui.core.errors import BadInput, StudioError, error_from_json
 from webui.core.text import Text
 from webui.ui.page import Page, Visit
 from webui.ui.uploads import received_files
-from webui.ui.upscale_form import SIZE_KEYS
 
-MOST_FILES = 32
+MOST_FILES = 16
 """At a time."""
 
 
@@ -30,9 +28,9 @@ class Input:
     """What it is (`Studio.videos.facts`)."""
 
     @property
-    def work(self) -> int:
-        """Pixels of all its frames."""
-        return prod(int(self.facts[key]) for key in SIZE_KEYS)
+    def work(self) -> tuple[int, int]:
+        """Pixels of a frame, which decide the memory, and frames."""
+        return int(self.facts["height"]) * int(self.facts["width"]), int(self.facts["frames"])
 
 
 def chosen_files(files: Any) -> list[tuple[str, Path]]:
@@ -51,21 +49,24 @@ def chosen_files(files: Any) -> list[tuple[str, Path]]:
     return received
 
 
-def look_at(page: Page, files: Any, visit: Visit, before: Sequence[Input] = ()) -> list[Input]:
-    """The files and what they are.
+def look_at(
+    page: Page, files: Any, visit: Visit, before: Sequence[Input] = ()
+) -> tuple[list[Input], StudioError | None]:
+    """The files and what they are, and why one of them cannot be used.
 
     Args:
         page: the studio.
         files: what the browser says it has uploaded.
         visit: who asks.
         before: those that were looked at already.
-
-    Raises:
-        StudioError: one of them cannot be used; several were chosen: its name is told.
     """
     known = {one.path: one for one in before}
-    found = []
-    received = chosen_files(files)
+    found: list[Input] = []
+    refused: StudioError | None = None
+    try:
+        received = chosen_files(files)
+    except StudioError as error:
+        return [], error
     for name, path in received:
         try:
             look = page.studio.videos.look
@@ -73,8 +74,8 @@ def look_at(page: Page, files: Any, visit: Visit, before: Sequence[Input] = ()) 
                 known.get(path) or Input(name, path, look(path, visit.owner, visit.visitor))
             )
         except StudioError as error:
-            raise about(error, name, len(received)) from error
-    return found
+            refused = refused or about(error, name, len(received))
+    return found, refused
 
 
 def about(error: StudioError, name: str, files: int) -> StudioError:
@@ -86,5 +87,5 @@ def about(error: StudioError, name: str, files: int) -> StudioError:
 
 
 def largest(inputs: Sequence[Input]) -> Input | None:
-    """The file that is most work: the plan is for it."""
+    """The file with the largest frames, of those the longest: the plan is for it."""
     return max(inputs, key=lambda one: one.work, default=None)

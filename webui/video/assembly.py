@@ -26,6 +26,7 @@ from webui.core.text import Text
 from webui.video.audio import Sound
 from webui.video.opening import FAULTS, demuxed
 from webui.video.parts import Parts
+from webui.video.pictures import opened_picture
 from webui.video.project import Project
 from webui.video.reading import Reader
 from webui.video.timeline import Timeline, scan
@@ -140,9 +141,9 @@ def _picture(parts: Parts, target: Path) -> Assembled:
     target = target.with_suffix(".png")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        alpha = parts.project.transparency
+        alpha = parts.project.alpha()
         if alpha is not None:
-            with Image.open(parts.body(0)) as made:
+            with opened_picture(parts.body(0)) as made:
                 made.putalpha(alpha.resize(made.size, Image.Resampling.BICUBIC))
                 made.save(part, "PNG")
         else:

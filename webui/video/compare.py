@@ -41,7 +41,7 @@ def compare(project: Project, result: Path, number: int) -> int:
     before = _picture(Reader(project.source, project.timeline), number)
     after.thumbnail((SIDE_PX, SIDE_PX))
     before = before.resize(after.size, Image.Resampling.BICUBIC)
-    if (alpha := project.transparency) is not None:
+    if (alpha := project.alpha()) is not None:
         before, after = on_white(before, alpha), on_white(after, alpha)
     save_pictures(project.folder, {CHOSEN_BEFORE: before, CHOSEN_AFTER: after})
     return number

@@ -98,7 +98,7 @@ class Footage:
     ) -> None:
         writer.write(index, frame)
         if before is not None:
-            after, alpha = _small(frame), self.project.transparency
+            after, alpha = _small(frame), self.project.alpha()
             if alpha is not None:
                 before, after = on_white(before, alpha), on_white(after, alpha)
             save_pictures(self.project.folder, {BEFORE: before, AFTER: after})

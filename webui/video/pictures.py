@@ -35,22 +35,22 @@ _BAD = (OSError, ValueError, SyntaxError, EOFError, OverflowError, Image.Decompr
 def is_picture(path: Path) -> bool:
     """Whether it begins as a picture does, whatever its name."""
     try:
-        with _opened(path):
+        with opened_picture(path):
             return True
     except (UnidentifiedImageError, *_BAD):
         return False
 
 
 def scan_picture(path: Path) -> tuple[Timeline, Image.Image, str]:
-    """The timeline, first frame, turned as its camera was held, and format of a picture.
+    """A picture's timeline, its first frame as it is shown, and what kind of file it is.
 
     Raises:
         BadInput: it is larger than what is read, or broken.
     """
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         kind = picture.format or ""
         check_size(picture.height, picture.width)
-        frames = getattr(picture, "n_frames", 1) if kind != "TIFF" else 1
+        frames = _count(picture)
         if frames > MAX_FRAMES:
             raise refused(f"it has more than {MAX_FRAMES} frames", f"帧数超过 {MAX_FRAMES}")
         times, clock = [], 0
@@ -80,18 +80,23 @@ def scan_picture(path: Path) -> tuple[Timeline, Image.Image, str]:
 
 def picture_frames(path: Path, start: int, stop: int) -> Iterator[NDArray[np.uint8] | None]:
     """Frames [start, stop), H W 3, RGB; None for one that is damaged."""
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         turn = _turn(picture)
-        still = getattr(picture, "n_frames", 1) == 1 or picture.format == "TIFF"
+        still = _count(picture) == 1
         for index in range(start, stop):
             try:
                 picture.seek(index)
-                shown = _on_black(picture)
-                if still and is_transparent(picture):
-                    shown = _colours(picture.convert("RGBA"))
+                shown = (
+                    _colours(picture) if still and is_transparent(picture) else _on_black(picture)
+                )
                 yield np.asarray(shown if turn is None else shown.transpose(turn))
             except _BAD:
                 yield None
+
+
+def _count(picture: Image.Image) -> int:
+    """Its frames; a TIFF's others are pages."""
+    return 1 if picture.format == "TIFF" else int(getattr(picture, "n_frames", 1))
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
@@ -105,8 +110,8 @@ def is_transparent(picture: Image.Image) -> bool:
     """Whether one can see through any of its pixels."""
     if not _has_alpha(picture):
         return False
-    opaque = picture.convert("RGBA").getchannel("A").histogram()[255]
-    return opaque < picture.width * picture.height
+    seen = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    return seen.getchannel("A").histogram()[255] < picture.width * picture.height
 
 
 def alpha_of(path: Path) -> Image.Image:
@@ -115,7 +120,7 @@ def alpha_of(path: Path) -> Image.Image:
     Raises:
         OSError: it cannot be read any more.
     """
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         turn = _turn(picture)
         alpha = picture.convert("RGBA").getchannel("A")
     return alpha if turn is None else alpha.transpose(turn)
@@ -131,15 +136,17 @@ def _has_alpha(picture: Image.Image) -> bool:
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
-def _colours(picture: Image.Image) -> Image.Image:
-    """An RGBA picture without transparency: pixels that one does not see take the colours around,
-    so that no edge has a fringe of what was hidden, when it is enlarged."""
+def _colours(shown: Image.Image) -> Image.Image:
+    """A picture without its transparency: pixels that one does not see take the colours around, so
+    that no edge has a fringe of what was hidden, when it is enlarged."""
+    picture = shown.convert("RGBA")
     levels = [picture.convert("RGBa")]  # colours count as much as they are seen
     while max(levels[-1].size) > 1:
         half = [-(-side // 2) for side in levels[-1].size]
         levels.append(levels[-1].resize((half[0], half[1]), Image.Resampling.BOX))
     filled = levels.pop().convert("RGBA").convert("RGB")
-    for level in reversed(levels[1:]):
+    while len(levels) > 1:
+        level = levels.pop()
         filled = filled.resize(level.size, Image.Resampling.BILINEAR)
         shown = level.convert("RGBA")
         filled.paste(shown.convert("RGB"), mask=shown.getchannel("A"))
@@ -164,7 +171,12 @@ def _stays_ms(picture: Image.Image) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture of any size, of the kinds that are read; no more than its header is read yet.
+
+    Raises:
+        OSError: it is none of them.
+    """
     most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `check_size` decides
     try:
         picture = Image.open(path, formats=FORMATS)  # no more than its header

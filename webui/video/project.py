@@ -113,8 +113,7 @@ class Project:
         """Whether the result is a picture, since there is one frame."""
         return self.frames == 1
 
-    @property
-    def transparency(self) -> Image.Image | None:
+    def alpha(self) -> Image.Image | None:
         """How opaque the input's pixels are (mode L), where the result has that too; None where
         nothing of it is transparent, or the result is a video.
 

@@ -16,7 +16,7 @@ from webui.core.errors import Cancelled
 
 _LOOK_S = 0.1
 """How often one that waits for an answer looks whether its job is cancelled."""
-IDLE_S = 1.0
+IDLE_S = 5.0
 """How long nothing is asked before a worker does what may be wanted later."""
 _DONE = object()
 GRACE_S = 5.0
@@ -39,6 +39,7 @@ class Channel:
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._stopping = threading.Event()
         self._parent = os.getppid()
+        self._idling = False
 
     @classmethod
     def on_standard_streams(cls) -> Channel:
@@ -73,8 +74,10 @@ class Channel:
             try:
                 command = self._queue.get(timeout=None if meanwhile is None else IDLE_S)
             except queue.Empty:
+                self._idling = True
                 if meanwhile is not None and next(meanwhile, _DONE) is _DONE:
                     meanwhile = None
+                self._idling = False
                 continue
             if command is None:
                 return
@@ -133,6 +136,8 @@ class Channel:
 
     def _stop(self) -> None:
         self._stopping.set()
+        if self._idling:  # nothing is lost, and an import cannot be broken off
+            os._exit(0)
         self._queue.put(None)
         threading.Thread(target=_end_later, name="end", daemon=True).start()
 

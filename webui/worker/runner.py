@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -17,11 +18,12 @@ import torch
 from webui.catalogue import find_model
 from webui.core.clip import PICTURES, ClipRequest
 from webui.core.documents import DocumentRequest
-from webui.core.errors import Cancelled, StudioError
+from webui.core.errors import Cancelled, MissingDependency, RunFailed, StudioError
 from webui.core.model import ModelCard
 from webui.core.parse import parse_request
 from webui.core.receipt import Measurement
 from webui.core.request import Request
+from webui.core.text import Text
 from webui.core.units import MIB
 from webui.core.upscale import UpscaleRequest
 from webui.pipelines import load_family
@@ -142,9 +144,8 @@ class Runner:
         settings = dict(job["settings"])
         card = find_model(request.model, request.task)
         report.check()
-        self._load(card, settings, job, report)
+        family = self._load(card, settings, job, report)
         report.check()
-        family = load_family(card.family)
         parts = [part for part in vars(self._pipe).values() if isinstance(part, torch.nn.Module)]
         report.attach(card, self._pipe.placement, parts)
         random = job["weights"]["kind"] == "random"
@@ -180,7 +181,7 @@ class Runner:
         settings: Mapping[str, Any],
         job: Mapping[str, Any],
         report: JobReport,
-    ) -> None:
+    ) -> ModuleType:
         """Makes sure that the right pipeline is loaded; counts the seconds if it was not."""
         weights = job["weights"]
         key = (
@@ -195,10 +196,11 @@ class Runner:
             self.unload()
         self._device.cap(job.get("limit_bytes"), int(job.get("context_bytes", 0)))
         self._found_bytes = self.held_bytes(job)
+        if not report.warm:
+            report.enter("loading")
+        family = _family_of(card.family)  # seconds, the first time; no weights are read in them
         if report.warm:
-            return
-        report.enter("loading")
-        family = load_family(card.family)  # seconds, the first time; no weights are read in them
+            return family
         started = time.perf_counter()
 
         def on_component(done: int, total: int) -> None:
@@ -208,6 +210,7 @@ class Runner:
         self._pipe = family.load(card, settings, weights, self._device.torch_device, on_component)
         self._key = key
         report.load_seconds = time.perf_counter() - started
+        return family
 
     def _load_key(self, settings: Mapping[str, Any]) -> tuple[Any, ...]:
         if self._device.kind == "cpu":  # offloading means nothing there
@@ -261,6 +264,31 @@ class Runner:
             except Exception:
                 traceback.print_exc(file=sys.stderr)
         self.unload()
+
+
+def _family_of(name: str) -> ModuleType:
+    """A model family.
+
+    Raises:
+        MissingDependency: a package that it needs is not installed.
+        RunFailed: one of them is not whole; what it says may hold paths, and visitors see this.
+    """
+    again = Text("Install the studio's packages anew.", "请重新安装工作室的依赖包。")
+    try:
+        return load_family(name)
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            Text(f"The package {error.name} is missing.", f"缺少软件包 {error.name}。"), again
+        ) from error
+    except Exception as error:
+        traceback.print_exception(error, file=sys.stderr)
+        told = type(error).__name__
+        raise RunFailed(
+            Text(
+                f"The model's libraries cannot be loaded ({told}).", f"无法载入模型的库（{told}）。"
+            ),
+            again,
+        ) from error
 
 
 def _film(job: Mapping[str, Any], folder: Path, report: JobReport) -> Any:

@@ -81,17 +81,25 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not process.alive
 
 
+@pytest.mark.parametrize(
+    ("text", "kind", "told"),
+    [
+        ("import a_package_that_is_not_here", "MissingDependency", "a_package_that_is_not_here"),
+        ("raise ImportError('no symbol in /home/somebody/lib.so')", "RunFailed", "(ImportError)"),
+    ],
+)
 def test_a_family_that_is_not_whole_fails_its_jobs_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, kind: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another package of that name is found first."""
-    (tmp_path / "diffusers.py").write_text("import a_package_that_is_not_here")
+    (tmp_path / "diffusers.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with WorkerProcess(tmp_path / "worker.log", device="cpu") as process:
         for _ in range(2):
             end = process.run(make_job(tmp_path, workload=SMALL))
             assert end["event"] == "failed" and not end["ends"]
-            assert "a_package_that_is_not_here" in end["error"]["message"]["en"]
+            assert end["error"]["type"] == kind and told in end["error"]["message"]["en"]
+            assert "/" not in end["error"]["message"]["en"]
 
 
 def test_ready(worker: WorkerProcess) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,7 +26,8 @@ FRAMES, WITHIN_S = 96, 120.0
 @pytest.fixture
 def run(on_processor: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     def call(*arguments: str) -> tuple[int, Any, list[str]]:
-        code = main([*arguments, "--home", str(tmp_path / "home"), "--json"])
+        home = [] if "--home" in arguments else ["--home", str(tmp_path / "home")]
+        code = main([*arguments, *home, "--json"])
         out, err = capsys.readouterr()
         return code, json.loads(out), err.splitlines()
 
@@ -70,9 +72,17 @@ def test_prompts_settings_and_another_model() -> None:
     [
         (["--set", "scale"], "set"),
         (["--set", "=4"], "set"),
+        (["--set", "settings=x", "--set", "settings.tile=128"], "set"),
+        (["--set", "settings.tile=128", "--set", "settings={tile: 64}"], "set"),
+        (["--set", "settings.=4"], "set"),
+        (["--set", "scale.x=4"], "set"),
+        (["--set", "task=parse"], "set"),
+        (["--set", "model=demo"], "set"),
+        (["--set", "input=other.png"], "set"),
+        (["--to", __file__], "to"),
         (["--set", "scale=["], ""),
         (["--set", "scale=9"], "scale"),
-        (["--set", "setting.tile=64"], "setting"),
+        (["--set", "setting.tile=64"], "set"),
         (["--set", "settings.tile=x"], "settings.tile"),
         (["--model", "swin2sr-demmo"], "model"),
         (["--model", "demo"], "model"),
@@ -102,7 +112,7 @@ def test_a_run_that_is_broken_off_says_how_to_go_on(run, tmp_path: Path) -> None
         _, told = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 1
     [line] = [line for line in told.splitlines() if "go on with" in line]
-    resume = line.partition("python -m webui ")[2].split()
+    resume = shlex.split(line.partition("python -m webui ")[2])
     code, [answer], _ = run(*resume)
     facts, _ = examine(home / answer["outputs"][0])
     assert code == 0 and (facts.frames, facts.audio) == (FRAMES, 1)

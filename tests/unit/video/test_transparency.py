@@ -12,6 +12,7 @@ from webui.video.assembly import assemble
 from webui.video.compare import CHOSEN_AFTER, CHOSEN_BEFORE, compare
 from webui.video.facts import examine
 from webui.video.footage import AFTER, Footage
+from webui.video.pictures import opened_picture
 from webui.video.project import FOLDER, Project
 from webui.video.reading import Reader
 
@@ -58,6 +59,17 @@ def test_a_picture_keeps_its_transparency(kind: str, tmp_path: Path) -> None:
             seen = np.asarray(shown).astype(int)
         assert seen[2, 2].min() > 250, name  # on white
         assert np.abs(seen[32, 56] - ORANGE).max() <= 8, name
+
+
+def test_pictures_beyond_the_librarys_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result of 185 megapixels is no bomb: `check_size` bounds what is read."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64)
+    logo().save(tmp_path / "in.png")
+    _, result = upscaled(tmp_path / "in.png")
+    with opened_picture(result) as made:
+        assert made.mode == "RGBA" and made.size == (SCALE * WIDE, SCALE * TALL)
 
 
 def test_a_turned_picture_turns_its_transparency(tmp_path: Path) -> None:

@@ -11,9 +11,14 @@ NO_INPUT = Text("There is nothing to upscale yet.", "还没有要放大的内容
 CHOOSE_ONE = Text("Choose a video or a picture first.", "请先选择一个视频或一张图片。")
 
 # What the input is
+QUEUED = Text(
+    "{done} of {count} files are queued; the others are still chosen.",
+    "{count} 个文件中已有 {done} 个加入队列，其余仍在选择框中。",
+)
 SEVERAL = Text(
-    "{count} files, a run for each. The plan is for the largest, {name}.",
-    "共 {count} 个文件，各自运行一次。方案按其中最大的 {name} 计算。",
+    "{count} files, a run for each. The plan, its time too, is for the one with the largest "
+    "frames: {name}.",
+    "共 {count} 个文件，各自运行一次。方案（包括时间）只针对其中画面最大的 {name}。",
 )
 NOT_YET = Text(
     "Without an input, the sizes below are planned for.", "尚无输入时，按下面填写的尺寸规划。"
