@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -104,11 +105,18 @@ def _answer_all(given: argparse.Namespace, studio: Studio, requests: list[Any]) 
         answer_one = compare_one
         together = any(isinstance(data, dict) and "variants" in data for data in requests)
         requests = requests if together else [requests]
-    answers, codes = [], []
+    answers: list[Answer] = []
+    codes: list[int] = []
+    names = given.inputs if given.command in COMMANDS else []
     for data in requests:
-        if given.command in COMMANDS and len(requests) > 1:
-            print(data.get("input", data.get("prompt")), file=sys.stderr)
-        answer, code = answered(partial(answer_one, studio, data, given))
+        if len(names) > 1:
+            print(names[len(answers)], file=sys.stderr)
+        try:
+            answer, code = answered(partial(answer_one, studio, data, given))
+        except KeyboardInterrupt:
+            if left := names[len(answers) + 1 :]:
+                print(f"not begun: {', '.join(left)}", file=sys.stderr)
+            raise
         answers.append(answer)
         codes.append(code)
         _save(given, answers)
@@ -132,5 +140,13 @@ def _save(given: argparse.Namespace, answers: list[Answer]) -> None:
         given.save.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n")
 
 
+def _end_alike() -> None:
+    """A closed terminal and a system that shuts down end a command as Ctrl-C does."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+
+
 if __name__ == "__main__":
+    _end_alike()
     sys.exit(main())

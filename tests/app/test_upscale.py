@@ -196,6 +196,7 @@ def test_several_files_are_a_run_each(
     assert "2 files" in hint and f"{FRAMES} frames" in hint and "&lt;b&gt;tall.png" in hint
     assert "largest frames: short.mp4" in hint and said["upscale-width"]["value"] == WIDTH
     started = visitor.trigger("upscale-run", "click")
+    assert "short.mp4 · swin2sr-demo" in started["upscale-jobs"]
     runs = re.findall('data-job="([0-9a-f]+)"', started["upscale-jobs"])
     end = time.monotonic() + WAIT_S
     while any(state_of(client, run) != "done" for run in runs):
@@ -210,6 +211,9 @@ def test_several_files_are_a_run_each(
     visitor.values["upscale-input"] = [picture, bad]
     told = visitor.trigger("upscale-input", "change")["upscale-message"]
     assert "page.mp4: The video cannot be used" in told
+    again = visitor.trigger("upscale-run", "click")
+    assert "page.mp4: The video cannot be used" in again["upscale-message"]
+    assert len(client.predict(limit=9, api_name="/runs")) == len(kept)
     visitor.values["upscale-input"] = [visitor.send(bytes([n]), f"{n}.mp4") for n in range(17)]
     assert "17 files" in visitor.trigger("upscale-input", "change")["upscale-message"]
 

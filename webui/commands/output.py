@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from webui.core.errors import StudioError
@@ -69,15 +70,15 @@ def show_progress(view: JobView) -> None:
     print(f"\r{line:<70}", end="\n" if view.state.final else "", file=sys.stderr, flush=True)
 
 
-def print_receipt(receipt: Receipt) -> None:
-    """Estimated beside measured, and what was made."""
+def print_receipt(receipt: Receipt, home: Path) -> None:
+    """Estimated beside measured, and what was made: by its path, from where the user stands."""
     for attempt in receipt.attempts:
         print(f"  - {attempt.changed.en or attempt.error['message']['en']}")
     print(accuracy_table([receipt]))
     if receipt.work is not None:
         print_work(receipt.work)
     for name in receipt.outputs:
-        print(f"  {name}")
+        print(f"  {name if home == Path.cwd() else home / name}")
 
 
 def print_work(work: WorkRecord) -> None:

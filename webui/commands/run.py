@@ -61,7 +61,11 @@ def _followed(
         with suppress(StudioError):
             studio.cancel(job_id, LOCAL)
         if task in IN_PIECES:
-            print(f"\nwhat is made is kept; go on with: {_resume(job_id, given)}", file=sys.stderr)
+            unit = "pages" if task == "parse" else "segments"
+            print(
+                f"\n{unit} that are finished are kept; go on with: {_resume(job_id, given)}",
+                file=sys.stderr,
+            )
         raise
     assert view is not None
     if view.receipt is None:  # another studio on this home folder took the job away
@@ -69,7 +73,7 @@ def _followed(
     if view.error is not None:
         complain(view.error)
     if not given.json and given.command in _ALONE and not getattr(given, "trials", None):
-        print_receipt(view.receipt)
+        print_receipt(view.receipt, given.home)
     code = view.error.exit_code if view.error else 0
     if getattr(given, "to", None) is not None:
         try:

@@ -13,11 +13,19 @@ from webui.core.text import Text
 from webui.storage.yaml_text import read_yaml
 
 COMMANDS = {
-    "generate": ("PROMPT", "a clip or a picture of each prompt"),
-    "upscale": ("FILE", "videos and pictures, twice or four times as large"),
-    "parse": ("FILE", "the text of documents: pictures, PDFs"),
+    "generate": (
+        "PROMPT",
+        "a clip or a picture of each prompt",
+        "frames=33, settings.precision=bf16",
+    ),
+    "upscale": (
+        "FILE",
+        "videos and pictures, twice or four times as large",
+        "scale=4, settings.tile=128",
+    ),
+    "parse": ("FILE", "the text of documents: pictures, PDFs", "pages=1-3, dpi=200"),
 }
-"""Name, which is the task's; what it takes, and what it makes."""
+"""Name, which is the task's; what it takes, what it makes, and keys that are often set."""
 
 
 def add_commands(commands: Any) -> list[argparse.ArgumentParser]:
@@ -27,15 +35,15 @@ def add_commands(commands: Any) -> list[argparse.ArgumentParser]:
         commands: what `argparse` gives for subcommands.
     """
     added = []
-    for name, (takes, makes) in COMMANDS.items():
-        command = commands.add_parser(name, help=makes)
-        command.add_argument("inputs", metavar=takes, nargs="+")
+    for name, (takes, makes, keys) in COMMANDS.items():
+        command = commands.add_parser(name, help=makes, description=makes)
+        command.add_argument("inputs", metavar=takes, nargs="+", help="each is a run")
         command.add_argument(
             "--set",
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="a key of the request: scale=4, settings.tile=128, card=rtx-4060",
+            help=f"a key of the request: {keys}",
         )
         add_target(command)
         added.append(command)

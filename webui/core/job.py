@@ -64,3 +64,5 @@ class JobView:
     work: WorkRecord | None = None
     """Who does what, where several workers share the job or could."""
     request: dict[str, Any] | None = None
+    input_name: str = ""
+    """What the visitor calls the file that it works on."""

@@ -247,7 +247,7 @@ class Documents:
             self._resume(run_id, visitor, limits)
 
     def _resume(self, run_id: str, visitor: str, limits: Limits | None) -> None:
-        record = self._runs.record(run_id, visitor)
+        record = self._runs.left_record(run_id, visitor)
         if record.request.get("task") != "parse" or record.state not in _ENDED:
             raise _nothing_left(
                 Text("Only a document that has ended can be resumed.", "只能继续已结束的文档任务。")

@@ -127,7 +127,7 @@ class PieceWork:
             self._note(number, numbers, None, lost)
             goes_on = lost and self._lost(numbers, raised, ends)
             if goes_on and turn is not None:
-                told.over(turn)
+                told.over(turn, lost=True)
             # One that cannot be had leaves its pieces to the others; any other error ends all.
             return goes_on, turn is not None and not goes_on
         ends.append(end)

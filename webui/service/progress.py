@@ -71,9 +71,13 @@ class Progress:
                 # A guess by time gives way to what is counted; on a slow machine it was far ahead.
                 self._shown = 0.0
                 self._done_before = int(event["done"]) - int(event.get("count", 1))
+            now = time.monotonic()
+            if int(event["done"]) < self.step:  # lost with a worker: its pace counts no more
+                self._paces.clear()
+                self._longest_gap, self._work_began = 0.0, now
+                self._done_before = int(event["done"])
             self.pieces = int(event["done"]), int(event["of"])
             self.step, self.steps = self.pieces
-            now = time.monotonic()
             last = self._paces[-1][0] if self._paces else self._work_began or now
             self._longest_gap = max(self._longest_gap, now - last)
             self._paces.append((now, self.step))

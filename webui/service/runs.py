@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,26 @@ class RunLocks:
 
 
 class Runs:
-    """The history, seen by one visitor at a time."""
+    """The history, seen by one visitor at a time.
 
-    def __init__(self, ledger: Ledger, outputs: Outputs, access: Access) -> None:
+    Args:
+        ledger: has the jobs.
+        outputs: has their files.
+        access: who may do what.
+        is_alive: whether a studio on the same folder, by its name, still runs.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        outputs: Outputs,
+        access: Access,
+        is_alive: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self._ledger = ledger
         self._outputs = outputs
         self._access = access
+        self._is_alive = is_alive
 
     def record(self, job_id: str, visitor: str) -> JobRecord:
         """The visitor's own job.
@@ -68,6 +82,16 @@ class Runs:
                 Text(f"There is no run '{job_id[:40]}'.", f"没有名为“{job_id[:40]}”的运行。")
             )
         return job
+
+    def left_record(self, job_id: str, visitor: str) -> JobRecord:
+        """The same, to go on with: one whose studio ended while it ran has been interrupted.
+
+        Raises:
+            NotFound: see `record`.
+        """
+        self.record(job_id, visitor)
+        self._ledger.interrupt_left(job_id, self._is_alive)
+        return self.record(job_id, visitor)
 
     def of(self, visitor: str, limit: int, task: str = "", ended: bool = False) -> list[RunSummary]:
         """The visitor's runs, newest first; on loopback everybody's. Those of a task, or of all."""
@@ -100,7 +124,10 @@ class Runs:
             error=job.error,
             thumbnail=self._outputs.thumbnail(job.folder),
             outputs=tuple(self._outputs.files(job.folder)),
-            input_name=self._outputs.input_name(job.folder)
-            if job.request.get("task") in ("parse", "upscale")
-            else "",
+            input_name=self.input_name(job),
         )
+
+    def input_name(self, job: JobRecord) -> str:
+        """What the visitor calls the file that it works on; empty where there is none."""
+        named = job.request.get("task") in ("parse", "upscale")
+        return self._outputs.input_name(job.folder) if named else ""

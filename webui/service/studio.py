@@ -103,7 +103,7 @@ class Studio:
         self._ledger = Ledger(home / "outputs" / "ledger.sqlite", self._presence.name)
         if self._ledger.notice is not None:
             print(self._ledger.notice.en, file=sys.stderr)
-        self._runs = Runs(self._ledger, self._outputs, access)
+        self._runs = Runs(self._ledger, self._outputs, access, self._presence.is_alive)
         self._planner = Planner(self._ledger, lambda: self.config)
         self.questions = Questions(self._planner)
         self.comparisons = Comparisons(self.run)
@@ -256,6 +256,7 @@ class Studio:
         if unwritten is not None:
             record = replace(record, state=JobState.FAILED, error=unwritten)
         progress = self._queue.progress(job_id) if record.state is JobState.RUNNING else None
+        shown = progress.shown() if progress else {"fraction": float(record.state is JobState.DONE)}
         return JobView(
             id=job_id,
             state=record.state,
@@ -264,9 +265,8 @@ class Studio:
             error=record.error,
             worker_pid=self._queue.worker_pid,
             request=record.request,
-            **(
-                progress.shown() if progress else {"fraction": float(record.state is JobState.DONE)}
-            ),
+            input_name=self._runs.input_name(record),
+            **shown,
         )
 
     def watch(self, job_id: str, owner: str, interval_s: float = 0.25) -> Iterator[JobView]:

@@ -6,8 +6,20 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from webui.core.text import Text
 from webui.service.pieces import OnEvent, Pieces
 from webui.service.work_log import WorkLog
+
+_AGAIN = {
+    "frames": Text(
+        "A worker process was lost. Another one starts; frames to be made again: {units}.",
+        "工作进程意外结束，正在启动新的进程；需要重做 {units} 帧。",
+    ),
+    "pages": Text(
+        "A worker process was lost. Another one starts; pages to be read again: {units}.",
+        "工作进程意外结束，正在启动新的进程；需要重读 {units} 页。",
+    ),
+}
 
 
 class Turn:
@@ -56,12 +68,15 @@ class Told:
         with self._lock:
             turn.numbers += numbers
 
-    def over(self, turn: Turn) -> None:
+    def over(self, turn: Turn, lost: bool = False) -> None:
         """A turn has ended: of it counts what is kept. Told at once: a worker that was lost may
         be long in coming back."""
         with self._lock:
+            before = self._made()
             self._turns.remove(turn)
             self._count_kept()
+            if lost:
+                self._tell_lost(before - self._made())
             self._tell_work()
 
     def hear(self, turn: Turn, event: Mapping[str, Any]) -> None:
@@ -75,12 +90,24 @@ class Told:
         with self._lock:
             if counts:
                 turn.units += units
-                done = self._kept + sum(each.units for each in self._turns)
-                whole = self._pieces.units
-                event = {**event, "done": min(done, whole), "of": whole}
+                event = {**event, "done": self._made(), "of": self._pieces.units}
             self._on_event(event)
             if counts or event["event"] == "phase":
                 self._tell_work()
+
+    def _made(self) -> int:
+        """Units that are kept, or being made."""
+        return min(self._kept + sum(turn.units for turn in self._turns), self._pieces.units)
+
+    def _tell_lost(self, units: int) -> None:
+        """A worker was lost, with so many units that are to be made again."""
+        if self._on_event is None:
+            return
+        again = _AGAIN[self._pieces.unit]
+        text = Text(again.en.format(units=units), again.zh.format(units=units))
+        self._on_event({"event": "told", "id": self._job, "text": text.to_json()})
+        made = {"done": self._made(), "of": self._pieces.units}
+        self._on_event({"event": "kept", "id": self._job, **made})
 
     def _tell_work(self) -> None:
         if self._on_event is not None:

@@ -175,7 +175,7 @@ class Videos:
             NotAllowed: it upscales nothing, did not end early, goes on already, or the queue has no
                 place for a visitor.
         """
-        record = self._runs.record(run_id, visitor)
+        record = self._runs.left_record(run_id, visitor)
         if record.request.get("task") != "upscale" or record.state not in _ENDED_EARLY:
             raise NotAllowed(
                 Text("There is nothing to go on with.", "没有可以继续的内容。"),

@@ -17,6 +17,7 @@ from webui.core.job import JobState
 from webui.core.receipt import Receipt
 from webui.core.text import Text
 from webui.storage.database import explained, open_database
+from webui.storage.interruptions import profile_ended, studio_ended
 
 _COLUMNS = "id, owner, created, state, request, plan, receipt, error, folder, profiled"
 
@@ -269,26 +270,27 @@ class Ledger:
             is_alive: whether a studio, by its name, still runs.
         """
         left = self._left_by_others(is_alive)
-        reason = StudioError(
-            Text("The studio was ended while this ran.", "运行过程中工作室被关闭。"),
-            Text("Run it again: nothing of it is lost but the time.", "请重新运行，设置都还在。"),
-        )
-        profile_ended = StudioError(
-            Text(
-                "The studio was ended before this row of a profile ran.",
-                "该性能分析行尚未运行，工作室已被关闭。",
-            ),
-            Text("Run the profile again.", "请重新运行性能分析。"),
-        )
         for job in left[JobState.RUNNING]:
-            self.set_state(job.id, JobState.INTERRUPTED, reason)
+            self.set_state(job.id, JobState.INTERRUPTED, studio_ended())
         rows = [job for job in left[JobState.QUEUED] if job.profiled]
         for job in rows:
-            self.set_state(job.id, JobState.INTERRUPTED, profile_ended)
+            self.set_state(job.id, JobState.INTERRUPTED, profile_ended())
         return Recovery(
             queued=tuple(job for job in left[JobState.QUEUED] if not job.profiled),
             interrupted=tuple(self.get(job.id) for job in (*left[JobState.RUNNING], *rows)),
         )
+
+    def interrupt_left(self, job_id: str, is_alive: Callable[[str], bool]) -> None:
+        """Marks one job as interrupted if it runs or waits and its studio has ended.
+
+        Args:
+            job_id: the job.
+            is_alive: whether a studio, by its name, still runs.
+        """
+        rows = self._read("SELECT studio, state FROM jobs WHERE id = ?", (job_id,))
+        for studio, state in rows:
+            if not JobState(state).final and not is_alive(studio):
+                self.set_state(job_id, JobState.INTERRUPTED, studio_ended())
 
     def _left_by_others(self, is_alive: Callable[[str], bool]) -> dict[JobState, list[JobRecord]]:
         """Unfinished jobs without a living studio, in the order of submission, now this one's."""

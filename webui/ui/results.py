@@ -109,7 +109,7 @@ def _job(job: JobView, language: str, shown: bool) -> str:
         + "</span></div>"
         f'<div class="vs-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent}"><b style="width:{percent}%"></b></div>'
-        f'<p class="vs-fine">{_subject(request, language)}</p>'
+        f'<p class="vs-fine">{_subject(job, language)}</p>'
         + "".join(
             f'<p class="vs-fine">{say(text, language)}</p>'
             for text in (job.changed, job.told)
@@ -285,13 +285,15 @@ def memory_text(run: RunSummary, language: str) -> str:
     )
 
 
-def _subject(request: Mapping[str, Any], language: str) -> str:
+def _subject(job: JobView, language: str) -> str:
     """What a job is about."""
+    request = job.request or {}
+    about = [escape(part) for part in (job.input_name, str(request.get("model"))) if part]
     if request.get("task") == "upscale":
-        return f"{escape(str(request.get('model')))} · {_prompt(request, language)}"
+        return " · ".join([*about, _prompt(request, language)])
     if request.get("task") == "parse":
-        model, pages = escape(str(request.get("model"))), escape(str(request.get("pages"))[:80])
-        return f"{model} · {say(words.PAGES, language, pages=pages)}"
+        pages = escape(str(request.get("pages"))[:80])
+        return " · ".join([*about, say(words.PAGES, language, pages=pages)])
     return escape(str(request.get("prompt", ""))[:160])
 
 

@@ -181,7 +181,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             **input_updates(controls, first.facts if first else None),
             controls.source: {"inputs": inputs, "refused": bool(refused)},
             controls.input_hint: ""
-            if refused
+            if refused and not inputs
             else upscale_view.render_inputs(inputs, visit.language),
             controls.message: memory_panel.render_error(refused, visit.language) if refused else "",
             **controls.replan(),
@@ -196,6 +196,10 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             files = chosen_files(state["files"])
             if not files:
                 raise BadInput("input", words.NO_INPUT, words.CHOOSE_ONE)
+            if state["refused"]:  # said when it was chosen; the others wait until it is out
+                _, refused = look_at(self.page, state["files"], visit, state["inputs"])
+                if refused is not None:
+                    raise refused
             for job in self._submit(files, form, visit, state):
                 jobs.append(job)
         except StudioError as error:

@@ -51,6 +51,8 @@ class Hands:
     def __init__(self, folder: Path, lost_on: dict[int, int], stops_after: int = FRAMES) -> None:
         self.folder, self.lost_on, self.stops_after = folder, lost_on, stops_after
         self.turns: list[list[int]] = []
+        self.before_lost = 0
+        """Frames that it makes of a segment before it is lost."""
         self._answers: list[Mapping[str, Any]] = []
 
     def send(self, command: Mapping[str, Any]) -> None:
@@ -75,6 +77,8 @@ class Hands:
             for segment in footage.segments:
                 if self.lost_on.get(segment.index, 0):
                     self.lost_on[segment.index] -= 1
+                    for _ in range(self.before_lost):
+                        on_event({"event": "frames", "id": "job", "count": 1})
                     raise WorkerLost(Text("lost", "丢失"))
                 for index, pixels in enumerate(footage.read(segment)):
                     if segment.read_start + index >= self.stops_after:
@@ -186,19 +190,29 @@ def test_a_card_that_cannot_be_had_leaves_its_segments_to_the_others(
 def test_a_lost_worker_is_told_before_another_is_there(video: Path, tmp_path: Path) -> None:
     told: list[int] = []
     known: list[list[int]] = []
+    said: list[str] = []
+    made: list[int] = []
 
     def hear(event: Mapping[str, Any]) -> None:
         if event["event"] == "work":
             told.append(WorkRecord.from_json(event["work"]).workers[0].lost)
+        if event["event"] == "told":
+            said.append(Text.from_json(event["text"]).en)
+        if "of" in event:
+            made.append(event["done"])
 
     def worker() -> Hands:
         known.append(told[-1:])
         return hands
 
     hands = Hands(tmp_path, {1: 1})
+    hands.before_lost = 5
     pieces = SegmentPieces(asked(video), tmp_path, 1)
     PieceWork(pieces, [worker]).run({"id": "job", "settings": {}}, hear)
     assert known == [[], [1], [1]]
+    assert [text.split(": ")[1] for text in said] == ["5."]
+    first = SegmentPieces(asked(video), tmp_path, 1).units_of(0)
+    assert made[: first + 6] == [*range(1, first + 6), first] and made[-1] == FRAMES
 
 
 class Deaf(Hands):

@@ -100,17 +100,17 @@ def test_a_run_that_is_broken_off_says_how_to_go_on(run, tmp_path: Path) -> None
     video = clip(tmp_path / "clip.mp4", FRAMES, size=(24, 32), audio="aac")
     home = tmp_path / "home"
     with subprocess.Popen(
-        [sys.executable, "-m", "webui", "upscale", str(video), "--set", "segment_frames=32",
-         "--home", str(home)],
+        [sys.executable, "-m", "webui", "upscale", str(video), "other.png", "--set",
+         "segment_frames=32", "--home", str(home)],
         text=True, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         until = time.monotonic() + WITHIN_S
         while not list(home.glob("outputs/*/video/segment_0000.json")):
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # ends it as Ctrl-C does
         _, told = process.communicate(timeout=WITHIN_S)
-    assert process.returncode == 1
+    assert process.returncode == 1 and "not begun: other.png" in told
     [line] = [line for line in told.splitlines() if "go on with" in line]
     resume = shlex.split(line.partition("python -m webui ")[2])
     code, [answer], _ = run(*resume)

@@ -91,6 +91,26 @@ def test_a_restart_finds_what_was_left(path):
     second.close()
 
 
+def test_a_job_of_a_studio_that_ended_is_interrupted_and_of_no_other(path):
+    first, second = Ledger(path, "first"), Ledger(path, "second")
+    for job in ("runs", "waits", "done"):
+        record(first, job)
+    first.set_state("runs", JobState.RUNNING)
+    first.set_state("done", JobState.DONE)
+    for job in ("runs", "waits", "done", "nobody's"):
+        second.interrupt_left(job, lambda name: name == "first")
+    assert second.get("runs").state is JobState.RUNNING
+    second.interrupt_left("runs", lambda name: name == "second")
+    assert (second.get("runs").state, second.get("waits").state) == (
+        JobState.INTERRUPTED, JobState.QUEUED,
+    )  # fmt: skip
+    for job in ("waits", "done"):
+        second.interrupt_left(job, lambda name: name == "second")
+    assert second.get("waits").state is JobState.INTERRUPTED
+    assert second.get("done").state is JobState.DONE
+    assert second.get("runs").error.message.en == "The studio was ended while this ran."
+
+
 def test_unknown_jobs_are_named(ledger, make_receipt):
     for call in (
         lambda: ledger.get("x"),
