@@ -182,7 +182,7 @@ class UpscaleTab(TaskTab[UpscaleCard]):
             controls.source: {"inputs": inputs, "refused": bool(refused)},
             controls.input_hint: ""
             if refused and not inputs
-            else upscale_view.render_inputs(inputs, visit.language),
+            else upscale_view.render_inputs(inputs, visit.language, planned=not refused),
             controls.message: memory_panel.render_error(refused, visit.language) if refused else "",
             **controls.replan(),
         }

@@ -15,12 +15,18 @@ from webui.ui.web import frame_address
 from webui.ui.words import upscale as words
 
 
-def render_inputs(inputs: Sequence[Input], language: str) -> str:
-    """What is to be upscaled: one file, or several with their names, and which is planned."""
+def render_inputs(inputs: Sequence[Input], language: str, planned: bool = True) -> str:
+    """What is to be upscaled: one file, or several with their names, and which is planned.
+
+    Args:
+        inputs: the files that can be used.
+        language: of the visitor.
+        planned: whether there is a plan.
+    """
     first = largest(inputs)
     if first is None or len(inputs) == 1:
         return render_facts(first.facts if first else {}, language)
-    told = say(words.SEVERAL, language, count=len(inputs), name=first.name)
+    told = say(words.SEVERAL, language, count=len(inputs), name=first.name) if planned else ""
     files = "".join(
         f"<li><b>{escape(one.name)}</b>{render_facts(one.facts, language)}</li>" for one in inputs
     )
