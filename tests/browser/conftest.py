@@ -14,7 +14,7 @@ from tests.app.running import RunningStudio, running_studio
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-WAIT_MS = 30_000
+WAIT_MS = 90_000
 """On two busy cores; a free one answers in tenths of a second."""
 expect.set_options(timeout=WAIT_MS)
 DESKTOP = {"width": 1440, "height": 900}

@@ -24,7 +24,7 @@ def test_the_dashboard_asks_only_while_it_is_open(studio: RunningStudio, visit: 
     host.evaluate("element => { window.firstPanel = element; }")
     drawing = host.locator("svg path").first
     before = drawing.get_attribute("d")
-    expect(drawing).not_to_have_attribute("d", before or "", timeout=20_000)
+    expect(drawing).not_to_have_attribute("d", before or "", timeout=60_000)
     assert asked and page.evaluate("window.firstPanel.isConnected")
     page.get_by_role("button", name="shipped with the studio").click()
     expect(page.locator("#dashboard-receipts .vs-dot").first).to_be_attached()
@@ -39,7 +39,7 @@ def test_the_dashboard_asks_only_while_it_is_open(studio: RunningStudio, visit: 
     assert asked == []
     page.get_by_role("tab", name="Dashboard").click()
     before = drawing.get_attribute("d")
-    expect(drawing).not_to_have_attribute("d", before or "", timeout=20_000)
+    expect(drawing).not_to_have_attribute("d", before or "", timeout=60_000)
 
 
 def test_the_dashboard_fits_a_phone_in_both_languages(studio: RunningStudio, visit: Visit) -> None:

@@ -15,7 +15,7 @@ from webui.estimator.verified import verified_runs
 from webui.service.claims import check_shipped
 
 Visit = Callable[..., Page]
-RUN_MS = 90_000
+RUN_MS = 180_000
 
 
 def set_number(page: Page, name: str, value: object) -> None:
@@ -149,7 +149,7 @@ def test_a_button_says_how_far_the_card_goes(studio: RunningStudio, visit: Visit
     panel = page.locator("#generate-panel")
     panel.locator("[data-action=limits]").click()
     most = panel.locator("[data-action=apply]").first
-    expect(most).to_contain_text(re.compile(r"Up to \d+ frames fit"), timeout=30_000)
+    expect(most).to_contain_text(re.compile(r"Up to \d+ frames fit"), timeout=RUN_MS)
     expect(panel).to_contain_text("smallest card")
     frames = re.findall(r"\d+", most.inner_text())[0]
     most.click()
@@ -300,7 +300,7 @@ def test_the_claims_tab_on_a_phone(studio: RunningStudio, visit: Visit) -> None:
     open_tab(page, "Claims")
     shown = page.locator("#claims-list")
     # The first time every claim is compared, which takes seconds of the processor.
-    expect(shown.locator("details")).to_have_count(5, timeout=90_000)
+    expect(shown.locator("details")).to_have_count(5, timeout=RUN_MS)
     assert shown.locator(".vs-claim").count() == len(check_shipped())
     claim = shown.locator("[data-claim='video-fp16/clip-fp16-memory']")
     expect(claim).not_to_be_visible()

@@ -15,7 +15,7 @@ from tests.unit.video.clips import clip
 
 Visit = Callable[..., Page]
 FRAMES, HEIGHT, WIDTH = 6, 16, 32
-RUN_MS = 90_000
+RUN_MS = 180_000
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_on_a_phone_in_chinese(studio: RunningStudio, visit: Visit, tmp_path: Pa
     (tmp_path / "page.mp4").write_text("<html>")
     page.locator("#upscale-input input[type=file]").set_input_files(tmp_path / "page.mp4")
     alert = page.locator("#upscale-message [role=alert]")
-    expect(alert).to_contain_text("视频", timeout=30_000)
+    expect(alert).to_contain_text("视频", timeout=RUN_MS)
     page.locator("#upscale-run").click()
-    expect(alert).to_contain_text("视频", timeout=30_000)
+    expect(alert).to_contain_text("视频", timeout=RUN_MS)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

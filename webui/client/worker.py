@@ -288,6 +288,10 @@ class WorkerProcess:
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         if self.device is not None:
             env["CUDA_VISIBLE_DEVICES"] = "" if self.device == "cpu" else self.device
+        if self.device == "cpu":
+            # Threads that spin while they wait for others take the cores from those: beside a busy
+            # browser a run takes 2.5 times as long so, and alone it gains 3 %.
+            env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if self._threads is not None:
             env["STUDIO_THREADS"] = str(self._threads)
         root = str(Path(next(iter(webui.__path__))).resolve().parent)
