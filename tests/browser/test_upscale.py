@@ -37,10 +37,12 @@ def test_a_video_is_planned_upscaled_and_compared(
     expect(page.locator("#upscale-panel .vs-phases")).not_to_have_text(before)
 
     page.locator("#studio-language").click()
+    expect(page.get_by_role("tab", name="放大")).to_be_visible()  # it is opened anew
     open_tab(page, "放大")
     expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} 帧")
     expect(page.locator("#upscale-input")).to_contain_text("clip.mp4")
     page.locator("#studio-language").click()
+    expect(page.get_by_role("tab", name="Upscale")).to_be_visible()
     open_tab(page, "Upscale")
     expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} frames of 32 x 16 px")
 
