@@ -40,7 +40,8 @@ def test_a_video_is_planned_upscaled_and_compared(
     expect(page.get_by_role("tab", name="放大")).to_be_visible()  # it is opened anew
     open_tab(page, "放大")
     expect(page.locator("#upscale-input-hint")).to_contain_text(f"{FRAMES} 帧")
-    expect(page.locator("#upscale-input")).to_contain_text("clip.mp4")
+    named = page.locator("#upscale-input").get_by_role("cell", name="clip.mp4")
+    expect(named).to_be_visible()
     page.locator("#studio-language").click()
     expect(page.get_by_role("tab", name="Upscale")).to_be_visible()
     open_tab(page, "Upscale")
