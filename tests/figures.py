@@ -1,6 +1,6 @@
-"""Measures the README's figures on this machine: `python -m tests.figures [--write]`.
+"""Measures the figures of the README and the guides: `python -m tests.figures [--write]`.
 
-`--write` puts them between `<!-- figure: NAME -->` and `<!-- /figure -->` of the READMEs. What
+`--write` puts them between `<!-- figure: NAME -->` and `<!-- /figure -->` of the pages. What
 needs a GPU (accuracy) or long runs (the demo's marks) comes from the files that those runs left.
 """
 
@@ -17,16 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.contract.project import ROOT, pages
 from webui.core.text import Text
 from webui.core.units import GIB, MIB
 
-ROOT = Path(__file__).parents[1]
-READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
 EVALUATION = ROOT / "webui" / "demo" / "evaluation.json"
 MARK = re.compile(r"(<!-- figure: ([a-z0-9-]+) -->).*?(<!-- /figure -->)", re.DOTALL)
 
 Figures = dict[str, str | Text]
-"""By name; a `Text` where the two READMEs differ."""
+"""By name; a `Text` where the languages differ."""
 
 NAMES = (
     "machine", "start-seconds", "ui-rss", "ui-torch", "estimate-p95", "plan-p95", "plan-cold",
@@ -35,7 +34,7 @@ NAMES = (
     "pages-at-once", "cells", "allocated-error", "reserved-error", "device-error", "seconds-within",
     "capped-plans", "tight-plans", "failed-plans", "verified-cards", "claims", "claims-tally",
 )  # fmt: skip
-"""What the READMEs may ask for."""
+"""What the pages may ask for."""
 MOVES = 300
 """Requests that are timed, each new to the process."""
 COLD_PLANS = 5
@@ -224,7 +223,7 @@ def claims_figures() -> Figures:
 
 
 def write_figures(text: str, figures: Figures, language: str = "en") -> str:
-    """The README with the figures between their marks; what was not measured stays."""
+    """A page with the figures between their marks; what was not measured stays."""
 
     def written(mark: re.Match[str]) -> str:
         figure = figures.get(mark[2])
@@ -271,7 +270,7 @@ def _machine() -> Text:
 def main() -> int:
     """Measures, prints, and writes when asked to."""
     parser = argparse.ArgumentParser(prog="python -m tests.figures", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the figures into the READMEs")
+    parser.add_argument("--write", action="store_true", help="put the figures into the pages")
     parser.add_argument("--files-only", action="store_true", help="measure nothing here")
     given = parser.parse_args()
     figures = {**accuracy_figures(), **demo_figures(), "verified-cards": verified_table()}
@@ -281,9 +280,10 @@ def main() -> int:
     for name in NAMES:
         print(f"{name:<16} {figures.get(name, '(no file yet)')}")
     if given.write:
-        for language, path in READMES.items():
-            text = write_figures(path.read_text(encoding="utf-8"), figures, language)
-            path.write_text(text, encoding="utf-8", newline="\n")
+        for language, found in pages().items():
+            for path in found:
+                text = write_figures(path.read_text(encoding="utf-8"), figures, language)
+                path.write_text(text, encoding="utf-8", newline="\n")
     return 0
 
 

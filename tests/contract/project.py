@@ -29,6 +29,15 @@ def python_files(*folders: str) -> Iterator[Path]:
         yield from sorted((ROOT / folder).rglob("*.py"))
 
 
-def readmes() -> list[Path]:
-    """The README in each language that it has."""
-    return [path for path in (ROOT / "README.md", ROOT / "README.zh.md") if path.is_file()]
+def pages() -> dict[str, list[Path]]:
+    """What there is to read in each language: the README, then the guides."""
+    docs = ROOT / "docs"
+    return {
+        "en": [ROOT / "README.md", *sorted(docs.glob("*.md"))],
+        "zh": [ROOT / "README.zh.md", *sorted((docs / "zh").glob("*.md"))],
+    }
+
+
+def page_id(page: Path) -> str:
+    """Its path, as a test's id."""
+    return page.relative_to(ROOT).as_posix()

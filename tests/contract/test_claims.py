@@ -1,17 +1,25 @@
-"""The READMEs' table of the guides' claims is what this version finds."""
+"""The guides' tables of claims are what this version finds."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from tests import figures
-from tests.contract.project import ROOT
+from tests.contract.project import page_id, pages
+
+TABLES = [
+    (language, page) for language, found in pages().items() for page in found
+    if page.name == "accuracy.md"
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("language", figures.READMES)
-def test_the_table_is_what_the_code_gives(language: str) -> None:
-    path = figures.READMES[language]
-    text = path.read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("language", "page"), TABLES, ids=[page_id(page) for _, page in TABLES]
+)  # fmt: skip
+def test_the_table_is_what_the_code_gives(language: str, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     again = figures.write_figures(text, figures.claims_figures(), language)
     assert again == text, "python -m tests.figures --files-only --write"
-    assert path.parent == ROOT
+    assert "<!-- figure: claims -->" in text

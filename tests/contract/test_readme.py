@@ -1,4 +1,4 @@
-"""What the README promises exists: commands, options, files, requests, packages, vocabulary."""
+"""What the README and the guides promise exists: commands, options, files, requests, packages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import pytest
 import yaml
 
 from tests import figures
-from tests.contract.project import ROOT, project, python_files, readmes
+from tests.contract.project import ROOT, page_id, pages, project, python_files
 from webui.catalogue import find_model, load_models
 from webui.core.parse import parse_request
 from webui.demo import vocabulary
 from webui.hardware import load_cards
 from webui.storage import load_config
 
-READMES = readmes()
-PAGES = [*READMES, ROOT / "CONTRIBUTING.md"]
+READMES = [first for first, *_ in pages().values()]
+GUIDES = [guide for _, *guides in pages().values() for guide in guides]
+PAGES = [*READMES, *GUIDES, ROOT / "CONTRIBUTING.md"]
 SOURCES = {
     "app.py": ROOT / "webui/ui/launch.py",
     "webui": ROOT / "webui/commands",
@@ -61,10 +62,10 @@ def _commands(path: Path) -> Iterator[list[str]]:
                 yield words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_command_exists(page: Path) -> None:
     commands = list(_commands(page))
-    assert len(commands) > 3
+    assert page in GUIDES or len(commands) > 3
     for words in commands:
         if words[0] == "make":
             assert re.search(rf"^([\w ]+ )?{words[1]}\b.*:", _read("Makefile"), re.MULTILINE)
@@ -110,7 +111,7 @@ def _check_options(command: str, words: list[str]) -> None:
             assert (ROOT / word).is_file(), word
 
 
-@pytest.mark.parametrize("page", READMES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", READMES, ids=page_id)
 def test_install_and_test_are_one_command_each_on_every_system(page: Path) -> None:
     first_screen = page.read_text(encoding="utf-8").split("\n---\n\n##")[0]
     for block in ("```bash\npython3 -m venv", "```powershell\npy -m venv"):
@@ -121,18 +122,23 @@ def test_install_and_test_are_one_command_each_on_every_system(page: Path) -> No
     assert "-m tests\n" in _read("Makefile")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", text):
-        if not target.startswith(("http://", "https://")) and target != "docs/screenshot.png":
-            assert (ROOT / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(#[\w-]+)?\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {f"#{heading.lower().replace(' ', '-')}" for heading in headings}
     for name in re.findall(r"`((?:webui|tests|presets)/[\w./]+)`", text):
         if "FAMILY" not in name and "receipts" not in name:
             assert (ROOT / name).exists(), name
 
 
-@pytest.mark.parametrize("page", READMES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_yaml_is_what_the_program_reads(page: Path, tmp_path: Path) -> None:
     for block in _blocks(page, "yaml"):
         if block.startswith("# studio.yaml"):
@@ -145,8 +151,9 @@ def test_yaml_is_what_the_program_reads(page: Path, tmp_path: Path) -> None:
 def test_the_python_example_names_our_endpoints() -> None:
     source = _read("webui/ui/api.py")
     offered = set(re.findall(r'\("(\w+)", endpoints\.', source))
-    blocks = [each for each in _blocks(ROOT / "README.md", "python") if "gradio_client" in each]
-    assert blocks
+    described = [page for page in GUIDES if page.name == "scripts.md"]
+    blocks = [each for page in described for each in _blocks(page, "python")]
+    assert len(described) == 2 and len(blocks) == 4
     for block in blocks:
         called = [
             keyword.value.value
@@ -156,11 +163,13 @@ def test_the_python_example_names_our_endpoints() -> None:
             if keyword.arg == "api_name" and isinstance(keyword.value, ast.Constant)
         ]
         assert called and {str(name).lstrip("/") for name in called} <= offered
-    listed = re.search(r"Endpoints: (.*)\. Param", _read("README.md"))
-    assert listed and set(re.findall(r"`/(\w+)`", listed[1])) == offered
+    for page in described:
+        text = page.read_text(encoding="utf-8")
+        listed = re.search(r"^(?:Endpoints: |端点：)(.*?)[.。]", text, re.MULTILINE)
+        assert listed and set(re.findall(r"`/(\w+)`", listed[1])) == offered
 
 
-@pytest.mark.parametrize("page", READMES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", [p for p in GUIDES if p.name == "models.md"], ids=page_id)
 def test_the_vocabulary_is_the_demos(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     shown = text.split("<!-- vocabulary -->")[1].split("<!-- /vocabulary -->")[0]
@@ -177,8 +186,9 @@ def test_the_vocabulary_is_the_demos(page: Path) -> None:
     assert shown.strip() == expected.strip()
 
 
-def test_the_architecture_is_the_trees() -> None:
-    (block,) = [text for text in _blocks(ROOT / "README.md", "text") if "webui/core/" in text]
+@pytest.mark.parametrize("page", READMES, ids=page_id)
+def test_the_architecture_is_the_trees(page: Path) -> None:
+    (block,) = [text for text in _blocks(page, "text") if "webui/core/" in text]
     named = re.findall(r"^webui/(\w+)/", block, re.MULTILINE)
     tree = {path.parent.name for path in (ROOT / "webui").glob("*/__init__.py")}
     assert sorted(named) == sorted(tree)
@@ -188,7 +198,7 @@ def test_the_architecture_is_the_trees() -> None:
     assert named[: len(order)] == order
 
 
-@pytest.mark.parametrize("page", READMES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_figure_is_measured_by_a_command(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     marks = [mark[2] for mark in figures.MARK.finditer(text)]
@@ -204,6 +214,14 @@ def test_every_figure_is_measured_by_a_command(page: Path) -> None:
     assert written.count("-->1 s<!--") == len(marks)
 
 
+def test_the_guides_are_the_same_in_both_languages() -> None:
+    english, chinese = ([page.name for page in found[1:]] for found in pages().values())
+    assert english == chinese
+    for readme, guides in ((found[0], found[1:]) for found in pages().values()):
+        linked = readme.read_text(encoding="utf-8")
+        assert all(f"]({page_id(guide)})" in linked for guide in guides)
+
+
 def test_the_number_of_cards_is_about_right() -> None:
     assert abs(len(load_cards()) - 70) <= 10
 
@@ -212,7 +230,7 @@ def _read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", READMES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_environment_variables_are_read_somewhere(page: Path) -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in python_files("webui"))
     for name in set(re.findall(r"STUDIO_[A-Z]+", page.read_text(encoding="utf-8"))):

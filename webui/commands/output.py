@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from webui.service.verify import accuracy_table
 
 Answer = dict[str, Any]
 """The contract's form of what was found for one request."""
+LOG_EVERY_S = 30.0
+"""Between lines about a job in a log."""
 
 
 def print_answers(answers: Sequence[Answer]) -> None:
@@ -60,14 +63,30 @@ def complain(error: StudioError) -> None:
     print(f"{where}{error.message.en} {error.hint.en}".strip(), file=sys.stderr)
 
 
-def show_progress(view: JobView) -> None:
-    """A line that follows the job, where somebody watches."""
-    if not sys.stderr.isatty():
-        return
-    left = "" if view.seconds_left is None else f", {format_seconds(view.seconds_left)} left"
-    step = f" {view.step}/{view.steps}" if view.steps else ""
-    line = f"{view.phase or view.state}{step} {view.fraction:.0%}{left}"
-    print(f"\r{line:<70}", end="\n" if view.state.final else "", file=sys.stderr, flush=True)
+class ProgressLine:
+    """How a job stands, on stderr: one line that is drawn again where somebody watches; in a log a
+    new one now and then.
+
+    Args:
+        logged: whether a log is told; not where each of its lines is to be a problem.
+    """
+
+    def __init__(self, logged: bool) -> None:
+        self._watched = sys.stderr.isatty()
+        self._logged = logged
+        self._told_at = time.monotonic()
+
+    def show(self, view: JobView) -> None:
+        """Tells of the job, if it is time."""
+        left = "" if view.seconds_left is None else f", {format_seconds(view.seconds_left)} left"
+        step = f" {view.step}/{view.steps}" if view.steps else ""
+        line = f"{view.phase or view.state}{step} {view.fraction:.0%}{left}"
+        end = "\n" if view.state.final else ""
+        if self._watched:
+            print(f"\r{line:<70}", end=end, file=sys.stderr, flush=True)
+        elif self._logged and time.monotonic() - self._told_at >= LOG_EVERY_S:
+            self._told_at = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
 
 
 def print_receipt(receipt: Receipt, home: Path) -> None:

@@ -38,15 +38,14 @@ def copy_results(receipt: Receipt, home: Path, target: Path) -> list[Path]:
     Args:
         receipt: of the run.
         home: the studio's folder.
-        target: the folder to copy to. There they are called after their input, or their run; a
-            name that is taken gets a number.
+        target: the folder to copy to, which is there (`check_target`). In it they are called after
+            their input, or their run; a name that is taken gets a number.
 
     Raises:
         StudioError: the folder cannot be written.
     """
     copies = []
     try:
-        target.mkdir(parents=True, exist_ok=True)
         for name in receipt.outputs:
             made = home / name
             stem = Path(kept_name(made.parent)).stem or made.parent.name

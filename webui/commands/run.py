@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from webui.commands.output import Answer, complain, print_receipt, show_progress
+from webui.commands.output import Answer, ProgressLine, complain, print_receipt
 from webui.commands.results import copy_results
 from webui.commands.short import COMMANDS
 from webui.core.errors import Cancelled, StudioError
 from webui.service import Studio
 from webui.service.access import LOCAL
+from webui.service.resuming import resume
 from webui.service.studio import IN_PIECES
 
 _ALONE = ("run", "verify", "resume", *COMMANDS)
@@ -44,19 +45,16 @@ def resume_one(studio: Studio, run: str, given: argparse.Namespace) -> tuple[Ans
         NotAllowed: it did not end early.
     """
     run_id = run.rstrip("/").rpartition("-")[2]
-    task = studio.run(run_id, LOCAL).request.get("task")
-    go_on = studio.documents.resume if task == "parse" else studio.videos.resume
-    go_on(run_id, LOCAL)
-    return _followed(studio, run_id, str(task), given)
+    return _followed(studio, run_id, resume(studio, run_id, LOCAL), given)
 
 
 def _followed(
     studio: Studio, job_id: str, task: str, given: argparse.Namespace
 ) -> tuple[Answer, int]:
-    view = None
+    view, progress = None, ProgressLine(logged=not given.json)
     try:
         for view in studio.watch(job_id, LOCAL, 0.5):
-            show_progress(view)
+            progress.show(view)
     except KeyboardInterrupt:
         with suppress(StudioError):
             studio.cancel(job_id, LOCAL)

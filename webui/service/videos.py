@@ -67,12 +67,12 @@ class Videos:
         return ask_apart(
             ["webui.video", str(path)],
             Text(
-                "The video cannot be used: its frames cannot be counted.",
-                "无法使用这个视频：无法统计帧数。",
+                "The file cannot be used: its frames cannot be counted.",
+                "无法使用这个文件：无法统计帧数。",
             ),
             Text(
-                "The file may be damaged. Save it anew as MP4.",
-                "文件可能已损坏。请重新保存为 MP4。",
+                "It may be damaged. Save a video anew as MP4, a picture as PNG.",
+                "文件可能已损坏。请将视频重新保存为 MP4，图片重新保存为 PNG。",
             ),
         )
 

@@ -17,6 +17,7 @@ import gradio as gr
 from webui.core.clip import PICTURES
 from webui.core.errors import BadInput, StudioError
 from webui.core.job import JobState
+from webui.service.resuming import resume
 from webui.ui.api_answers import (
     downloaded_file,
     ended,
@@ -223,9 +224,7 @@ class Endpoints:
         studio, visit = self.page.studio, self._visit(request)
         limits = self.page.limits(visit)
         try:
-            task = studio.run(str(id), visit.visitor).request.get("task")
-            go_on = studio.documents.resume if task == "parse" else studio.videos.resume
-            await anyio.to_thread.run_sync(go_on, str(id), visit.visitor, limits)
+            task = await anyio.to_thread.run_sync(resume, studio, str(id), visit.visitor, limits)
         except StudioError as error:
             raise refusal(error, visit.language) from error
         async for answer in self._follow(str(id), visit, gr.Progress(), pages=task == "parse"):

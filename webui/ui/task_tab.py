@@ -110,9 +110,9 @@ class TaskTab(ABC, Generic[CardT]):
         """
 
     @property
+    @abstractmethod
     def uploads(self) -> Mapping[str, Component]:
         """Where files are given, by name."""
-        return {}
 
     def _remember(self, updates: Updates, form: Form, state: State) -> Updates:
         """The answer to an event, with what the browser is to remember besides the form."""

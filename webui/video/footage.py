@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -20,7 +22,9 @@ from webui.video.segments import LEAST_WAITING, WAITING_BYTES, Segment
 BEFORE, AFTER = "newest_before.jpg", "newest.jpg"
 """The newest frame as it was and as it became, in the project's folder."""
 _EVERY = 12
-"""Frames of which one is shown."""
+"""Frames of which one is shown, at most."""
+_APART_S = 1.0
+"""Between two that are shown: each keeps the encoder waiting for the time of three frames."""
 _SIDE_PX = 960
 
 
@@ -47,6 +51,7 @@ class Footage:
         self._writers: dict[int, PartWriter] = {}
         self._encoder = Beside(LEAST_WAITING)
         self._small: dict[int, Image.Image] = {}
+        self._shown_at = -math.inf
 
     def __enter__(self) -> Footage:
         return self
@@ -97,7 +102,8 @@ class Footage:
         self, writer: PartWriter, index: int, frame: Pixels, before: Image.Image | None
     ) -> None:
         writer.write(index, frame)
-        if before is not None:
+        if before is not None and time.monotonic() - self._shown_at >= _APART_S:
+            self._shown_at = time.monotonic()
             after, alpha = _small(frame), self.project.alpha()
             if alpha is not None:
                 before, after = on_white(before, alpha), on_white(after, alpha)

@@ -10,6 +10,8 @@ import pytest
 
 from tests.unit.video.clips import clip
 from webui.__main__ import main
+from webui.commands.output import ProgressLine
+from webui.core.job import JobState, JobView
 
 WAN = "{model: wan2.1-t2v-1.3b, frames: 81, height: 480, width: 832"
 
@@ -248,3 +250,18 @@ def test_training_is_verified_and_not_run(run) -> None:
     code, (answer,), _ = run("run", TRAIN + ", lora_rank: 4}")
     assert (code, answer["error"]["field"]) == (2, "model")
     assert "planned, estimated and verified" in answer["error"]["message"]
+
+
+def test_a_log_is_told_of_a_long_run(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = JobView(
+        id="a", state=JobState.RUNNING, phase="denoise", step=3, steps=10, fraction=0.25,
+        seconds_left=90.0,
+    )  # fmt: skip
+    lines = ProgressLine(logged=True)
+    lines.show(view)
+    assert capsys.readouterr().err == ""  # not before half a minute has passed
+    monkeypatch.setattr("webui.commands.output.LOG_EVERY_S", 0.0)
+    lines.show(view)
+    assert capsys.readouterr().err == "denoise 3/10 25%, 1 min 30 s left\n"
+    ProgressLine(logged=False).show(view)
+    assert capsys.readouterr().err == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import subprocess
 import sys
 from fractions import Fraction
@@ -266,14 +267,18 @@ def test_two_processes_and_ten_bits(tmp_path: Path) -> None:
     assert numbers_of(deep, SCALE) == list(range(64))
 
 
-def test_the_newest_frame_is_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("apart_s", "shown"), [(0.0, 24), (math.inf, 0)])
+def test_the_newest_frame_is_shown_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart_s: float, shown: int
+) -> None:
+    monkeypatch.setattr("webui.video.footage._APART_S", apart_s)
     project = start(tmp_path, clip(tmp_path / "a.mp4", 30))
     do(project, 0, 1)
     from PIL import Image
 
     before = np.asarray(Image.open(project.folder / BEFORE))
     after = np.asarray(Image.open(project.folder / AFTER))
-    assert number_of(before) == number_of(after, SCALE) == 24
+    assert number_of(before) == number_of(after, SCALE) == shown
 
 
 def test_frames_have_to_come_in_order_and_size(tmp_path: Path) -> None:
