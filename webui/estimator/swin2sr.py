@@ -51,12 +51,16 @@ class Swin2srMemory:
             "w": -(-columns // window) * window,
         }
         even = (rows, columns) == (self.shape["h"], self.shape["w"])
-        self.way = "whole" if even else "padded"
+        self._filling = "whole" if even else "padded"
 
     @property
     def template(self) -> Template:
         """Of the model of the request's scale."""
         return find_template(self.card, self.component, self.width)
+
+    def way(self, batch: int) -> str:
+        """Under which the template has a batch of so many pictures."""
+        return self._filling if batch > 1 else f"{self._filling}.one"
 
     def phase_names(self) -> tuple[str, ...]:
         return (PHASE,)
@@ -71,7 +75,7 @@ class Swin2srMemory:
         )
         events.allocate_at_product(self.rules.workspace_bytes, WORKSPACE)
         what = f"model {self.component}, {self.shape['b']} at a time"
-        events.play(self.template.tape(self.way), self.shape, what=what)
+        events.play(self.template.tape(self.way(self.shape["b"])), self.shape, what=what)
         return events
 
 

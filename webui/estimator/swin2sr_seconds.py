@@ -38,12 +38,14 @@ def phase_seconds(name: str, memory: Swin2srMemory, frames: int, card: Card, hos
 def _segment(memory: Swin2srMemory, frames: int, card: Card, host: Card) -> float:
     tiles = frames * memory.tiles
     batch = memory.shape["b"]
-    tape = memory.template.tape(memory.way)
-    coefficients = memory.template.array(f"{memory.way}.costs")
     half, seconds = memory.width == "half", 0.0
     for size, batches in ((batch, tiles // batch), (tiles % batch, 1)):
         if size and batches:
-            costs = coefficients @ term_values({**memory.shape, "b": size}, tape.products)
+            way = memory.way(size)
+            products = memory.template.tape(way).products
+            costs = memory.template.array(f"{way}.costs") @ term_values(
+                {**memory.shape, "b": size}, products
+            )
             values = float(costs[COSTS.index("bytes")]) / (2 if half else 4)
             seconds += batches * compute_seconds(costs, card, half, narrow_values=values)
     height, width = memory.request.output_size

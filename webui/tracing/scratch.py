@@ -15,6 +15,11 @@ PICKS = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
 _FEW_CHANNELS = 32
 """Of an fp32 result. Allocators' records of the last convolutions of Wan2.1 and of the demo's VAE
 (H200, torch 2.11, 2026-11-27): with 3 and with 16 it copies, with 96 not; in bf16 never."""
+_EVEN_CHANNELS = 64
+"""Pictures (not clips) whose channels are a multiple of it are never copied: convolutions of 17
+numbers of channels to 13, at three sizes, on an H200 (torch 2.11, 2026-11-29)."""
+_FILLED = 4
+"""Instead the few channels of their result are filled up to a multiple of it (the same runs)."""
 _CHANNELS = 8
 """Tensor cores take multiples of so many in half precision."""
 _FLASH_ROWS = 128
@@ -44,9 +49,9 @@ def _convolution(args: tuple[Any, ...], result: torch.Tensor) -> int:
     its patches: input + output + weight, and 147 bytes, which are left out, as are 16 MB more in
     the UNet's lowest layers. In half precision channels are filled up to eight (the 36 of Wan's
     clips with a picture are 40). Where an fp32 result has few channels, it copies the input
-    whatever its layout is. A clip that the kernel covers whole is a product, which copies nothing
-    (patches of Qwen2.5-VL and GLM-OCR). That kernels are copied beside an image in channels-last is
-    assumed: the studio turns both or none.
+    whatever its layout is, but for even channels of pictures. What is neither contiguous nor in
+    channels-last is made contiguous first. A clip that the kernel covers whole is a product, which
+    copies nothing (patches of Qwen2.5-VL and GLM-OCR).
     """
     image, weight = args[0], args[1]
     covered = image.ndim == 5 and max(result.shape[2:]) == 1
@@ -55,14 +60,24 @@ def _convolution(args: tuple[Any, ...], result: torch.Tensor) -> int:
     alike = weight.is_contiguous(memory_format=channels_last(weight))
     copied = 0 if alike else weight.nbytes
     if is_channels_last(image):
-        few = image.dtype is torch.float32 and weight.shape[0] < _FEW_CHANNELS
-        return int(copied + (image.nbytes if few else 0))
+        return int(copied + _few_channels(image, result))
     if is_channels_last(weight):
         return int(image.nbytes)
     channels = filled = image.shape[1]
     if image.element_size() == 2:
         filled = -(-channels // _CHANNELS) * _CHANNELS
-    return int((image.nbytes + copied) * filled // channels + result.nbytes)
+    gathered = 0 if image.is_contiguous() else image.nbytes
+    return int(gathered + (image.nbytes + copied) * filled // channels + result.nbytes)
+
+
+def _few_channels(image: torch.Tensor, result: torch.Tensor) -> int:
+    """What an fp32 convolution in channels-last copies because its result has few channels."""
+    made = result.shape[1]
+    if image.dtype is not torch.float32 or made >= _FEW_CHANNELS:
+        return 0
+    if image.ndim == 5 or image.shape[1] % _EVEN_CHANNELS:
+        return int(image.nbytes)
+    return int(result.nbytes // made * (-(-made // _FILLED) * _FILLED)) if made % _FILLED else 0
 
 
 def _is_plain_depthwise(image: torch.Tensor, groups: int) -> bool:
@@ -110,7 +125,12 @@ def is_mask(index: Any) -> bool:
 
 
 def is_channels_last(tensor: torch.Tensor) -> bool:
-    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=channels_last(tensor))
+    """As a convolution takes it: a single picture may have any first stride, but one that would be
+    too small for several counts as contiguous (c10/core/MemoryFormat.h,
+    is_channels_last_strides_2d_s4)."""
+    alike = tensor.is_contiguous(memory_format=channels_last(tensor))
+    plain = tensor.is_contiguous()
+    return alike and not plain and tensor.stride(0) >= tensor.stride(2) * tensor.shape[2]
 
 
 def channels_last(tensor: torch.Tensor) -> torch.memory_format:

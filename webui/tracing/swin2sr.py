@@ -24,8 +24,11 @@ Arrays = dict[str, np.ndarray]
 _TERMS: dict[str, Terms] = {
     "whole": products("", "h", "w", "hw", "b", "bhw"),
     "padded": products("", "h", "w", "hw", "b", "bhw", "by", "bx", "bxy"),
+    "whole.one": products("", "h", "w", "hw"),
+    "padded.one": products("", "h", "w", "hw", "y", "x", "xy"),
 }
-"""By whether pictures are of whole windows, or filled up to them."""
+"""By whether pictures are of whole windows, or filled up to them; and of one alone, whose layout
+convolutions take for another (`webui.tracing.scratch.is_channels_last`)."""
 _SIDES: dict[str, tuple[tuple[float, float], ...]] = {
     "whole": ((2, 2), (3, 2), (2, 5), (4, 4), (5, 3), (3, 6), (6, 5), (4, 2)),
     "padded": (
@@ -49,9 +52,10 @@ def shapes_of(card: UpscaleCard, component: str, way: str) -> list[Shape]:
     """The shapes that a way is traced at."""
     window = int(card.configs[component]["window_size"])
     found = []
-    for number, (tall, wide) in enumerate(_SIDES[way]):
+    filling, _, alone = way.partition(".")
+    for number, (tall, wide) in enumerate(_SIDES[filling]):
         rows, columns = int(tall * window), int(wide * window)
-        found.append(shape_of(window, 1 + number % 3, rows, columns))
+        found.append(shape_of(window, 1 if alone else 2 + number % 3, rows, columns))
     return found
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from webui.worker.protocol import Channel
@@ -32,7 +31,7 @@ def main() -> int:
         missing = isinstance(error, ModuleNotFoundError)
         channel.emit("broken", reason=str(error) if missing else type(error).__name__)
         return 1
-    for command in channel.commands(_bring_families()):
+    for command in channel.commands():
         op = command["op"]
         if op == "run":
             if not runner.run(command.get("job", {})):
@@ -62,18 +61,6 @@ def _open_runner(channel: Channel) -> Runner:
         versions=read_versions(),
     )
     return runner
-
-
-def _bring_families() -> Iterator[None]:
-    """Imports the model families one by one, for jobs to come; a job brings its own sooner."""
-    from webui.pipelines import FAMILIES, load_family
-
-    for name in FAMILIES:
-        try:
-            load_family(name)
-        except Exception:  # a job of this family will say so
-            traceback.print_exc()
-        yield
 
 
 if __name__ == "__main__":

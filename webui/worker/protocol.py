@@ -16,9 +16,6 @@ from webui.core.errors import Cancelled
 
 _LOOK_S = 0.1
 """How often one that waits for an answer looks whether its job is cancelled."""
-IDLE_S = 5.0
-"""How long nothing is asked before a worker does what may be wanted later."""
-_DONE = object()
 GRACE_S = 5.0
 """How long a run may take to notice that the app is gone, before the process ends itself."""
 
@@ -39,7 +36,6 @@ class Channel:
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._stopping = threading.Event()
         self._parent = os.getppid()
-        self._idling = False
 
     @classmethod
     def on_standard_streams(cls) -> Channel:
@@ -63,24 +59,10 @@ class Channel:
         except (BrokenPipeError, ValueError, OSError):
             os._exit(0)
 
-    def commands(self, meanwhile: Iterator[None] | None = None) -> Iterator[dict[str, Any]]:
+    def commands(self) -> Iterator[dict[str, Any]]:
         """Commands in order, without those to the running job; ends with `exit` or the end of
-        the input.
-
-        Args:
-            meanwhile: work in steps, for when no command has come for `IDLE_S`.
-        """
-        while True:
-            try:
-                command = self._queue.get(timeout=None if meanwhile is None else IDLE_S)
-            except queue.Empty:
-                self._idling = True
-                if meanwhile is not None and next(meanwhile, _DONE) is _DONE:
-                    meanwhile = None
-                self._idling = False
-                continue
-            if command is None:
-                return
+        the input."""
+        while (command := self._queue.get()) is not None:
             yield command
 
     def check_cancel(self, job_id: str) -> None:
@@ -136,8 +118,6 @@ class Channel:
 
     def _stop(self) -> None:
         self._stopping.set()
-        if self._idling:  # nothing is lost, and an import cannot be broken off
-            os._exit(0)
         self._queue.put(None)
         threading.Thread(target=_end_later, name="end", daemon=True).start()
 

@@ -19,8 +19,9 @@ def scratch_of(
     dtype: torch.dtype,
     kernels_last: bool = False,
     stride: int | tuple[int, ...] = 1,
+    pixels: torch.Tensor | None = None,
 ) -> int:
-    """Of one convolution that keeps the sides of what it sees."""
+    """Of one convolution that keeps the sides of what it sees, `pixels` or a contiguous image."""
     kind = torch.nn.Conv2d if len(image) == 4 else torch.nn.Conv3d
     padding = [side // 2 if stride == 1 else 0 for side in weight[2:]]
     layer = kind(
@@ -29,12 +30,12 @@ def scratch_of(
     if kernels_last:
         last = torch.channels_last if len(image) == 4 else torch.channels_last_3d
         layer.weight.data = layer.weight.data.contiguous(memory_format=last)
-    pixels = torch.empty(image, device="meta", dtype=dtype)
+    seen = torch.empty(image, device="meta", dtype=dtype) if pixels is None else pixels
 
     def run(recorder: Recorder) -> torch.Tensor:
-        return layer(pixels)
+        return layer(seen)
 
-    recording = record_run(layer, "resident", run, (pixels,), wants_recorder=True)
+    recording = record_run(layer, "resident", run, (seen,), wants_recorder=True)
     return sum(event.size_bytes for event in recording.events if event.kind == SCRATCH)
 
 
@@ -64,6 +65,34 @@ def test_kernels_in_channels_last_leave_the_image() -> None:
     image = (1, 192, 3, 34, 34)
     found = scratch_of(image, (192, 192, 3, 3, 3), torch.float32, kernels_last=True)
     assert found == torch.empty(image, device="meta").nbytes
+
+
+@pytest.mark.parametrize(
+    ("image", "weight", "recorded"),
+    [
+        ((4, 64, 1088, 1920), (3, 64, 3, 3), 133_710_336),
+        ((4, 64, 1088, 1920), (64, 64, 3, 3), 147_968),
+        ((8, 48, 256, 256), (12, 48, 3, 3), 100_705_280),
+        ((1, 64, 544, 960), (64, 64, 3, 3), 147_968),
+    ],
+)
+def test_pictures_in_channels_last(
+    image: tuple[int, ...], weight: tuple[int, ...], recorded: int
+) -> None:
+    """Swin2SR's upsamplers."""
+    pixels = torch.empty(image, device="meta").contiguous(memory_format=torch.channels_last)
+    found = scratch_of(image, weight, torch.float32, pixels=pixels)
+    assert found == pytest.approx(recorded, rel=0.001, abs=1024)
+
+
+def test_a_single_picture_of_tokens_is_gathered_first() -> None:
+    """Swin2SR's layers: the first stride of one picture is that of its channels."""
+    tokens = torch.empty((1, 272 * 480, 180), device="meta")
+    pixels = tokens.transpose(1, 2).view(1, 180, 272, 480)
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+    shape = (180, 180, 3, 3)
+    found = scratch_of(tuple(pixels.shape), shape, torch.float32, pixels=pixels)
+    assert found == pytest.approx(283_545_088, rel=0.002)
 
 
 def test_patches_that_the_kernel_covers_are_a_product() -> None:

@@ -38,6 +38,7 @@ def memory_of(rules: Rules, settings: dict[str, Any], **keys: Any) -> Swin2srMem
         (4, "fp16", (64, 104), {"tile_batch": 3}, (3, 64, 104)),
         (2, "bf16", (100, 150), {"tile": 48, "tile_overlap": 8, "tile_batch": 5}, (5, 48, 48)),
         (4, "fp32", (17, 61), {"tile_batch": 2}, (2, 17, 61)),
+        (4, "fp16", (72, 40), {}, (1, 72, 40)),
     ],
 )
 def test_a_batch(
@@ -61,6 +62,27 @@ def test_a_batch(
             live -= sizes.pop(event.slot, 0)
         peak = max(peak, live + (rounded(event.size_bytes) if event.kind == SCRATCH else 0))
     assert events.peak_live_bytes() - events.resident_bytes == pytest.approx(peak, rel=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "recorded"),
+    [
+        ((270, 480), 1, 2_370_450_003),
+        ((360, 640), 1, 4_180_294_803),
+        ((270, 480), 4, 6_170_311_728),
+        ((200, 304), 3, 2_156_862_128),
+    ],
+)
+def test_what_an_h200_took(size: tuple[int, int], batch: int, recorded: int) -> None:
+    """Of `swin2sr-realworld-x4` in fp32, which is largest at its last convolutions: bytes above the
+    weights at the peak, recorded with random weights (torch 2.11, cuDNN 9.19, 2026-11-29)."""
+    card = find_model("swin2sr-realworld-x4")
+    keys = {"scale": 4, "height": size[0], "width": size[1], "frames": batch}
+    request = parse_request({"task": "upscale", "model": card.name, **keys}, find_model)
+    settings = {"precision": "fp32", "tile": 0, "tile_batch": batch}
+    complete = with_defaults(settings, card.settings, card.setting_defaults)
+    events = Swin2srMemory(card, request, complete, BARE).phase(PHASE)
+    assert events.peak_live_bytes() - events.resident_bytes == pytest.approx(recorded, rel=EXACT)
 
 
 def test_a_real_run_on_the_processor() -> None:

@@ -297,8 +297,11 @@ def test_frames_have_to_come_in_order_and_size(tmp_path: Path) -> None:
     assert Parts(project).done() == set() and not list(project.folder.glob(".*"))
 
 
-def test_pictures_of_a_segment_that_is_being_read_outlast_a_later_one(tmp_path: Path) -> None:
+def test_pictures_of_a_segment_that_is_being_read_outlast_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first was lost: it is read again while the second is made."""
+    monkeypatch.setattr("webui.video.footage._APART_S", 0.0)
     project = start(tmp_path, clip(tmp_path / "a.mp4", 32), overlap=0)
     again, present = project.segments
     with Footage(project, project.segments, threads=1) as footage:
