@@ -7,16 +7,31 @@ up as PyTorch's allocators do, until the storage dies.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from webui.pipelines.modules import owned_tensors
 
 ROUND_BYTES = 512
 """Block granularity of the CUDA caching allocator (c10/cuda/CUDACachingAllocator.cpp)."""
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors among an operation's arguments or results, in order.
+
+    PyTorch's `tree_leaves` knows more containers than operations have, and took a sixth of a
+    trace's time."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from tensors_in(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from tensors_in(part)
 
 
 def round_bytes(count_bytes: int) -> int:
@@ -116,7 +131,7 @@ class LiveBytes(TorchDispatchMode):
         result = self.execute(func, args, kwargs or {})
         if isinstance(result, torch.Tensor):
             self.track(result)
-        elif result is not None:
-            for leaf in tree_leaves(result):
-                self.track(leaf)
+        else:
+            for tensor in tensors_in(result):
+                self.track(tensor)
         return result

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from webui.estimator.tape import ALLOCATE, CALL, COSTS, LOAD, RELEASE, SCRATCH
-from webui.pipelines.live_bytes import LiveBytes
+from webui.pipelines.live_bytes import LiveBytes, tensors_in
 from webui.tracing.quantized import parts_of_operation, product_flops
 from webui.tracing.remembered import Remembered, asked_of
 from webui.tracing.scratch import PICKS, channels_last, is_channels_last, is_mask, scratch_bytes
@@ -214,14 +213,15 @@ def _cost(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
 ) -> tuple[str, float] | None:
     """The kind of an operation's cost and how much, or None for what no kernel does."""
-    made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    if func.is_view:
+        return None
+    made = list(tensors_in(result))
     if made and not any(tensor.is_meta for tensor in made):
         return None
     # Of a table of embeddings only the rows are read that come out.
     read = args[1:] if func is torch.ops.aten.embedding.default else args
-    tensors = [leaf for leaf in tree_leaves((read, kwargs)) if isinstance(leaf, torch.Tensor)]
-    tensors += made
-    if func.is_view or not any(tensor.is_meta for tensor in tensors):
+    tensors = [*tensors_in((read, kwargs)), *made]
+    if not any(tensor.is_meta for tensor in tensors):
         return None
     flops = product_flops(func, args)
     if flops is not None:

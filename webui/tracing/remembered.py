@@ -6,10 +6,11 @@ PyTorch finds the shape of a result by Python code that takes far longer than ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+from webui.pipelines.live_bytes import tensors_in
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _VALUES = (int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
@@ -68,7 +69,7 @@ def made_of(result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[
     results = (result,) if isinstance(result, torch.Tensor) else result
     if not isinstance(results, tuple):
         return None
-    given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
+    given = {tensor.untyped_storage()._cdata for tensor in tensors_in((args, kwargs))}
     made: list[Made] = []
     for tensor in results:
         if type(tensor) is not torch.Tensor or not tensor.is_meta or tensor.storage_offset():
@@ -98,13 +99,3 @@ def _key(value: Any) -> Any:
     if value is None or isinstance(value, _VALUES):
         return (type(value), value)
     return None
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
