@@ -27,7 +27,7 @@ lint types layers:
 test:  ## the tests alone
 	$(PYTHON) -m tests tests
 
-figures:  ## measure the README's figures on this machine
+figures:  ## measure the figures of the README and the guides on this machine
 	$(PYTHON) -m tests.figures
 
 requirements:  ## write requirements.txt from pyproject.toml

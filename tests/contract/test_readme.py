@@ -214,7 +214,7 @@ def test_every_figure_is_measured_by_a_command(page: Path) -> None:
     assert written.count("-->1 s<!--") == len(marks)
 
 
-def test_the_guides_are_the_same_in_both_languages() -> None:
+def test_each_guide_is_there_in_both_languages() -> None:
     english, chinese = ([page.name for page in found[1:]] for found in pages().values())
     assert english == chinese
     for readme, guides in ((found[0], found[1:]) for found in pages().values()):

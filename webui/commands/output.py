@@ -86,7 +86,7 @@ class ProgressLine:
             print(f"\r{line:<70}", end=end, file=sys.stderr, flush=True)
         elif self._logged and time.monotonic() - self._told_at >= LOG_EVERY_S:
             self._told_at = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
+            print(f"{view.input_name or view.id}: {line}", file=sys.stderr, flush=True)
 
 
 def print_receipt(receipt: Receipt, home: Path) -> None:

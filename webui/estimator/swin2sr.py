@@ -59,7 +59,7 @@ class Swin2srMemory:
         return find_template(self.card, self.component, self.width)
 
     def way(self, batch: int) -> str:
-        """Under which the template has a batch of so many pictures."""
+        """The name under which the template has a batch of so many pictures."""
         return self._filling if batch > 1 else f"{self._filling}.one"
 
     def phase_names(self) -> tuple[str, ...]:

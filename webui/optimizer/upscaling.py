@@ -26,7 +26,7 @@ AUTO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Tiles at a time that are tried: each doubling halves the passes."""
 WORTH_SHARING_FRAMES = 100
 """Below, starting another worker and reading frames twice costs more than it saves (the guide; our
-own figure is in the README)."""
+own figure is in docs/accuracy.md)."""
 TILE_COST = 1.0
 """A tile does not see beyond its border; smaller ones have more of it."""
 SMALLER_TILE_COST = 0.1

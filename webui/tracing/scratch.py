@@ -15,8 +15,8 @@ PICKS = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
 _FEW_CHANNELS = 32
 """Of an fp32 result. Allocators' records of the last convolutions of Wan2.1 and of the demo's VAE
 (H200, torch 2.11, 2026-11-27): with 3 and with 16 it copies, with 96 not; in bf16 never."""
-_EVEN_CHANNELS = 64
-"""Pictures (not clips) whose channels are a multiple of it are never copied: convolutions of 17
+_CHANNEL_BLOCK = 64
+"""Pictures (not clips) whose channels are a multiple of it are not copied there: convolutions of 17
 numbers of channels to 13, at three sizes, on an H200 (torch 2.11, 2026-11-29)."""
 _FILLED = 4
 """Instead the few channels of their result are filled up to a multiple of it (the same runs)."""
@@ -49,9 +49,9 @@ def _convolution(args: tuple[Any, ...], result: torch.Tensor) -> int:
     its patches: input + output + weight, and 147 bytes, which are left out, as are 16 MB more in
     the UNet's lowest layers. In half precision channels are filled up to eight (the 36 of Wan's
     clips with a picture are 40). Where an fp32 result has few channels, it copies the input
-    whatever its layout is, but for even channels of pictures. What is neither contiguous nor in
-    channels-last is made contiguous first. A clip that the kernel covers whole is a product, which
-    copies nothing (patches of Qwen2.5-VL and GLM-OCR).
+    whatever its layout is, unless a picture's channels are a multiple of 64. What is neither
+    contiguous nor in channels-last is made contiguous first. A clip that the kernel covers whole is
+    a product, which copies nothing (patches of Qwen2.5-VL and GLM-OCR).
     """
     image, weight = args[0], args[1]
     covered = image.ndim == 5 and max(result.shape[2:]) == 1
@@ -75,7 +75,7 @@ def _few_channels(image: torch.Tensor, result: torch.Tensor) -> int:
     made = result.shape[1]
     if image.dtype is not torch.float32 or made >= _FEW_CHANNELS:
         return 0
-    if image.ndim == 5 or image.shape[1] % _EVEN_CHANNELS:
+    if image.ndim == 5 or image.shape[1] % _CHANNEL_BLOCK:
         return int(image.nbytes)
     return int(result.nbytes // made * (-(-made // _FILLED) * _FILLED)) if made % _FILLED else 0
 
@@ -126,8 +126,8 @@ def is_mask(index: Any) -> bool:
 
 def is_channels_last(tensor: torch.Tensor) -> bool:
     """As a convolution takes it: a single picture may have any first stride, but one that would be
-    too small for several counts as contiguous (c10/core/MemoryFormat.h,
-    is_channels_last_strides_2d_s4)."""
+    too small for several is not channels-last (c10/core/MemoryFormat.h,
+    is_channels_last_strides_2d_s4): such a picture is made contiguous."""
     alike = tensor.is_contiguous(memory_format=channels_last(tensor))
     plain = tensor.is_contiguous()
     return alike and not plain and tensor.stride(0) >= tensor.stride(2) * tensor.shape[2]

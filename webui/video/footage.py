@@ -22,7 +22,7 @@ from webui.video.segments import LEAST_WAITING, WAITING_BYTES, Segment
 BEFORE, AFTER = "newest_before.jpg", "newest.jpg"
 """The newest frame as it was and as it became, in the project's folder."""
 _EVERY = 12
-"""Frames of which one is shown, at most."""
+"""Of so many frames one is shown, at most."""
 _APART_S = 1.0
 """Between two that are shown: each keeps the encoder waiting for the time of three frames."""
 _SIDE_PX = 960

@@ -262,6 +262,6 @@ def test_a_log_is_told_of_a_long_run(capsys, monkeypatch: pytest.MonkeyPatch) ->
     assert capsys.readouterr().err == ""  # not before half a minute has passed
     monkeypatch.setattr("webui.commands.output.LOG_EVERY_S", 0.0)
     lines.show(view)
-    assert capsys.readouterr().err == "denoise 3/10 25%, 1 min 30 s left\n"
+    assert capsys.readouterr().err == "a: denoise 3/10 25%, 1 min 30 s left\n"
     ProgressLine(logged=False).show(view)
     assert capsys.readouterr().err == ""
