@@ -81,8 +81,8 @@ class ProgressLine:
         left = "" if view.seconds_left is None else f", {format_seconds(view.seconds_left)} left"
         step = f" {view.step}/{view.steps}" if view.steps else ""
         line = f"{view.phase or view.state}{step} {view.fraction:.0%}{left}"
-        end = "\n" if view.state.final else ""
         if self._watched:
+            end = "\n" if view.state.final else ""
             print(f"\r{line:<70}", end=end, file=sys.stderr, flush=True)
         elif self._logged and time.monotonic() - self._told_at >= LOG_EVERY_S:
             self._told_at = time.monotonic()

@@ -65,21 +65,26 @@ def test_a_batch(
 
 
 @pytest.mark.parametrize(
-    ("size", "batch", "recorded"),
+    ("precision", "size", "batch", "recorded"),
     [
-        ((270, 480), 1, 2_370_450_003),
-        ((360, 640), 1, 4_180_294_803),
-        ((270, 480), 4, 6_170_311_728),
-        ((200, 304), 3, 2_156_862_128),
+        ("fp32", (270, 480), 1, 2_370_450_003),
+        ("fp32", (360, 640), 1, 4_180_294_803),
+        ("fp32", (270, 480), 4, 6_170_311_728),
+        ("fp32", (200, 304), 3, 2_156_862_128),
+        ("fp16", (128, 128), 1, 148_725_907),
+        ("bf16", (720, 1280), 1, 8_361_750_675),
+        ("fp16", (270, 480), 2, 1_551_348_504),
     ],
 )
-def test_what_an_h200_took(size: tuple[int, int], batch: int, recorded: int) -> None:
-    """Of `swin2sr-realworld-x4` in fp32, which is largest at its last convolutions: bytes above the
-    weights at the peak, recorded with random weights (torch 2.11, cuDNN 9.19, 2026-11-29)."""
+def test_what_an_h200_took(
+    precision: str, size: tuple[int, int], batch: int, recorded: int
+) -> None:
+    """Of `swin2sr-realworld-x4`, which is largest at its last convolutions: bytes above the weights
+    at the peak, recorded with random weights (torch 2.11, cuDNN 9.19, 2026-11-29)."""
     card = find_model("swin2sr-realworld-x4")
     keys = {"scale": 4, "height": size[0], "width": size[1], "frames": batch}
     request = parse_request({"task": "upscale", "model": card.name, **keys}, find_model)
-    settings = {"precision": "fp32", "tile": 0, "tile_batch": batch}
+    settings = {"precision": precision, "tile": 0, "tile_batch": batch}
     complete = with_defaults(settings, card.settings, card.setting_defaults)
     events = Swin2srMemory(card, request, complete, BARE).phase(PHASE)
     assert events.peak_live_bytes() - events.resident_bytes == pytest.approx(recorded, rel=EXACT)
